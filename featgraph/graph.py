@@ -1,0 +1,109 @@
+"""`Graph`: one graph directory and what can be asked of it; every method hands over to the module that does it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from featgraph import store
+from featgraph.model import MODULE_THRESHOLD, FeatureKey
+
+if TYPE_CHECKING:
+    from featgraph.flow import Lineage
+    from featgraph.query.result import Result
+    from featgraph.steering import SteeringVector
+
+
+class Graph:
+    """A feature graph, open for reading; use it in a `with` block or call `close`."""
+
+    def __init__(self, opened: store.Store) -> None:
+        self.store = opened
+
+    @property
+    def path(self) -> Path:
+        """The graph directory."""
+        return self.store.path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """How the graph was made: recipe, model and SAE identities, settings, versions, times."""
+        return self.store.manifest
+
+    def sql(self, statement: str, parameters: Mapping[str, object] | None = None) -> "Result":
+        """Run one read-only statement; `$name` in it is bound to `parameters[name]`.
+
+        Raises QueryError: the statement is not one query, or DuckDB refuses it.
+        """
+        from featgraph.query import run
+
+        return run(self.store, statement, parameters or {})
+
+    def lineage(
+        self,
+        key: str | FeatureKey,
+        *,
+        min: float | None = None,
+        hops: int | None = None,
+        writers: bool = True,
+        writer_min: float = MODULE_THRESHOLD,
+    ) -> "Lineage":
+        """Return a feature with its ancestors, descendants and writers over edges that pass `min`.
+
+        min: cosine threshold; left out, each edge is held against its downstream SAE's `threshold_high`.
+        hops: how many layers to go each way. writer_min: smallest cosine of mlp and att writers.
+
+        Raises UsageError: there is no such feature.
+        """
+        from featgraph.flow import lineage
+
+        return lineage(self.store, str(key), min=min, hops=hops, writers=writers, writer_min=writer_min)
+
+    def similar(self, key: str | FeatureKey, *, k: int = 10) -> "Result":
+        """Return the k features of every SAE nearest to one feature's direction, best first.
+
+        Raises UsageError: there is no such feature.
+        """
+        from featgraph.flow import similar
+
+        return similar(self.store, str(key), k=k)
+
+    def steering_vector(
+        self,
+        keys: str | FeatureKey | Sequence[str | FeatureKey],
+        *,
+        lineage: bool = False,
+        scale: float = 1.0,
+        unit: str = "raw",
+    ) -> "SteeringVector":
+        """Return one additive vector per layer from features, or with `lineage` from the seed's span.
+
+        scale: multiplies every vector. unit: what scale 1 means, `raw` (the SAE's own decoder row), `unit`
+        (length 1) or `max-act` (decoder row times the feature's largest activation).
+
+        Raises UsageError: no such feature, or one whose site has no exact place between blocks.
+        """
+        from featgraph.steering import from_features
+
+        chosen = [keys] if isinstance(keys, (str, FeatureKey)) else list(keys)
+        return from_features(self.store, [str(key) for key in chosen], lineage=lineage, scale=scale, unit=unit)
+
+    def close(self) -> None:
+        """Close the database connection."""
+        self.store.close()
+
+    def __enter__(self) -> "Graph":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_graph(path: str | Path) -> Graph:
+    """Open a graph directory for reading.
+
+    Raises StoreError: there is no graph there, it is broken, being written, or of a newer format.
+    """
+    return Graph(store.open_store(path))

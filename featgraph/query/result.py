@@ -1,0 +1,24 @@
+"""What a statement answers: named columns and rows, in memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Result:
+    """Rows under named columns; iterate it for rows, or take `dicts()`."""
+
+    columns: list[str]
+    rows: list[tuple[object, ...]]
+    types: list[str] = field(default_factory=list)
+    """DuckDB's type names, one per column, where the rows came from DuckDB."""
+
+    def __iter__(self) -> Iterator[tuple[object, ...]]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def dicts(self) -> list[dict[str, object]]:
+        """Return one dictionary per row with the column names as keys."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]

@@ -1,0 +1,236 @@
+"""The graph directory: where things lie in it, how it is opened for reading, how a new one takes its place.
+
+Owns the layout, the manifest, the lock and the swap. What is in the tables is the business of `build`
+(writing) and `query` (reading). A reader sees the old graph or the new one, never half of one.
+"""
+
+import ctypes
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from featgraph.errors import StoreError
+from featgraph.model import Slab
+
+FORMAT_VERSION = 1
+"""Written into every manifest; a reader refuses a larger one."""
+
+STORAGE_VERSION = "v1.5.0"
+"""DuckDB storage of `graph.duckdb`, so that clients older than ours can read it too."""
+
+_DATABASE = "graph.duckdb"
+_MANIFEST = "manifest.json"
+_VECTORS = "vectors"
+
+_LOCKED_DOWN = {
+    "python_enable_replacements": False,
+    "autoload_known_extensions": False,
+    "autoinstall_known_extensions": False,
+    "allow_community_extensions": False,
+}
+
+
+@dataclass(frozen=True)
+class Store:
+    """One graph directory, open for reading."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def database(self) -> Path:
+        """The DuckDB file."""
+        return self.path / _DATABASE
+
+    def vectors(self, slab: Slab) -> Path:
+        """The FAISS index that holds one SAE's decoder directions."""
+        return vectors_file(self.path, slab)
+
+    @cached_property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """A read-only connection without file, network, extension or configuration access."""
+        return connect(self.database)
+
+    @cached_property
+    def slabs(self) -> list[Slab]:
+        """The SAEs in topological order."""
+        rows = self.connection.execute(
+            "select slab, layer, site, first_id, n_features from sae order by slab"
+        ).fetchall()
+        return [Slab(*row) for row in rows]
+
+    def close(self) -> None:
+        """Close the connection, if one was opened."""
+        if "connection" in self.__dict__:
+            self.connection.close()
+            del self.__dict__["connection"]
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a graph directory for reading.
+
+    Raises StoreError: there is no graph at `path`, it is still being written, it is broken, or it was
+    written by a newer featgraph.
+    """
+    path = Path(path)
+    manifest_file = path / _MANIFEST
+    if not manifest_file.is_file():
+        raise StoreError(_why_not_a_graph(path))
+    try:
+        manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
+        version = int(manifest["format_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{manifest_file} is broken ({error}); {_again(path)}") from error
+    if version > FORMAT_VERSION:
+        raise StoreError(
+            f"{path} was written in graph format {version}, this featgraph reads up to {FORMAT_VERSION}; "
+            "upgrade with `pip install -U featgraph`"
+        )
+    if not (path / _DATABASE).is_file():
+        raise StoreError(f"{path} has no {_DATABASE}; {_again(path)}")
+    return Store(path, manifest)
+
+
+def connect(database: Path) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB file read-only and lock its configuration.
+
+    Raises StoreError: the file is not a DuckDB database, is damaged, or is held by a writer.
+    """
+    try:
+        connection = duckdb.connect(str(database), read_only=True, config=dict(_LOCKED_DOWN))
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(f"cannot read {database}: {reason}; {_again(database.parent)}") from error
+    return connection
+
+
+def vectors_file(path: Path, slab: Slab) -> Path:
+    """Return where the FAISS index of one SAE lies in a graph directory: `vectors/SITE.LAYER.faiss`."""
+    return path / _VECTORS / f"{slab.site}.{slab.layer}.faiss"
+
+
+def create_database(path: Path) -> duckdb.DuckDBPyConnection:
+    """Create `graph.duckdb` with its empty tables in a build directory and return the open connection."""
+    connection = duckdb.connect()
+    target = str(path / _DATABASE).replace("'", "''")
+    connection.execute(f"attach '{target}' as graph (storage_version '{STORAGE_VERSION}')")
+    connection.execute("use graph")
+    connection.execute(_package_sql("schema.sql"))
+    return connection
+
+
+def finish_database(connection: duckdb.DuckDBPyConnection) -> None:
+    """Install the verbs as table macros, write everything to the file, and close the connection."""
+    connection.execute(_package_sql("verbs.sql"))
+    connection.execute("checkpoint graph")
+    connection.close()
+
+
+def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
+    """Write `manifest.json`, with the format version on top; its presence is what makes a directory a graph."""
+    content = {"format_version": FORMAT_VERSION, **manifest}
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    (path / _MANIFEST).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield an empty build directory beside `path`; on success it takes the place of `path`, else it goes.
+
+    Raises StoreError: another process is writing the same graph, or `path` is something else than a graph.
+    """
+    from filelock import FileLock, Timeout
+
+    if path.exists() and not (path / _MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
+        raise StoreError(f"{path} exists and is not a feature graph; choose another name with -o")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    build = _build_directory(path)
+    lock = FileLock(_lock_file(path))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise StoreError(f"{path} is being written by another process; wait for it to end") from error
+    try:
+        shutil.rmtree(build, ignore_errors=True)
+        (build / _VECTORS).mkdir(parents=True)
+        yield build
+        _fsync_tree(build)
+        _swap(build, path)
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
+        lock.release()
+        with suppress(OSError):
+            _lock_file(path).unlink()
+
+
+def _package_sql(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _build_directory(path: Path) -> Path:
+    return path.parent / f".{path.name}.building"
+
+
+def _lock_file(path: Path) -> Path:
+    return path.parent / f".{path.name}.lock"
+
+
+def _again(path: Path) -> str:
+    return f"build it again with `featgraph ingest RECIPE -o {path}`"
+
+
+def _why_not_a_graph(path: Path) -> str:
+    if _build_directory(path).is_dir():
+        return f"{path} is still being written; wait for `featgraph ingest` to end"
+    if not path.exists():
+        beside = sorted(str(found) for found in Path().glob("*.featgraph"))
+        hint = f"graphs here: {', '.join(beside)}" if beside else "make one with `featgraph ingest demo`"
+        return f"there is no graph at {path}; {hint}"
+    return f"{path} is not a feature graph (it has no {_MANIFEST}); make one with `featgraph ingest demo`"
+
+
+def _fsync_tree(path: Path) -> None:
+    for found in [*path.rglob("*"), path]:
+        handle = os.open(found, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _swap(build: Path, path: Path) -> None:
+    """Put the build directory at `path`; what was there ends up in `build`, for the caller to remove."""
+    if not path.exists():
+        build.rename(path)
+    elif not _exchange(build, path):
+        old = path.parent / f".{path.name}.old"
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+        build.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two names in one step where the system can (Linux `renameat2`); say whether it did."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of <linux/fs.h>
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)

@@ -1,0 +1,58 @@
+"""The FAISS side: one index of unit decoder directions per SAE; ids are places within the SAE.
+
+Inner product on unit vectors is cosine. Exact flat indexes: at these sizes approximation buys nothing.
+"""
+
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from featgraph.errors import StoreError
+
+Matrix = NDArray[np.float32]
+"""Float32, one feature per row."""
+
+Ids = NDArray[np.int64]
+
+
+def save(path: Path, directions: Matrix) -> None:
+    """Write unit directions (n_features, d_model) as a FAISS index."""
+    index = faiss.IndexFlatIP(directions.shape[1])
+    index.add(np.ascontiguousarray(directions, dtype=np.float32))
+    faiss.write_index(index, str(path))
+
+
+def load(path: Path) -> faiss.Index:
+    """Read an index, on the GPU if this FAISS has one.
+
+    Raises StoreError: the file is absent or not a FAISS index.
+    """
+    try:
+        index = faiss.read_index(str(path))
+    except RuntimeError as error:
+        graph = path.parent.parent
+        raise StoreError(
+            f"cannot read {path}: not a FAISS index, or damaged; "
+            f"build the graph again with `featgraph ingest RECIPE -o {graph}`"
+        ) from error
+    if getattr(faiss, "get_num_gpus", int)() > 0:
+        return faiss.index_cpu_to_all_gpus(index)
+    return index
+
+
+def directions(path: Path, ids: list[int] | None = None) -> Matrix:
+    """Return the unit directions at `ids`, or all of them, as (n, d_model)."""
+    index = faiss.read_index(str(path)) if ids is None else load(path)
+    if ids is None:
+        found: Matrix = index.reconstruct_n(0, index.ntotal)
+        return found
+    return np.stack([index.reconstruct(place) for place in ids])
+
+
+def search(path: Path, queries: Matrix, k: int) -> tuple[Matrix, Ids]:
+    """Return the cosines and ids (n_queries, k) of the features nearest to each unit query row."""
+    index = load(path)
+    cosines, ids = index.search(np.ascontiguousarray(queries, dtype=np.float32), min(k, index.ntotal))
+    return cosines, ids
