@@ -8,6 +8,7 @@ import ctypes
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,11 +31,15 @@ _DATABASE = "graph.duckdb"
 _MANIFEST = "manifest.json"
 _VECTORS = "vectors"
 
-_LOCKED_DOWN = {
+_LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,
     "autoload_known_extensions": False,
     "autoinstall_known_extensions": False,
     "allow_community_extensions": False,
+    "max_temp_directory_size": "16GiB",
+    "errors_as_json": True,
+    "enable_external_access": False,
+    "lock_configuration": True,
 }
 
 
@@ -62,9 +67,12 @@ class Store:
     @cached_property
     def slabs(self) -> list[Slab]:
         """The SAEs in topological order."""
-        rows = self.connection.execute(
-            "select slab, layer, site, first_id, n_features from sae order by slab"
-        ).fetchall()
+        try:
+            rows = self.connection.execute(
+                "select slab, layer, site, first_id, n_features from sae order by slab"
+            ).fetchall()
+        except duckdb.Error as error:
+            raise _unreadable(self.database, error) from error
         return [Slab(*row) for row in rows]
 
     def close(self) -> None:
@@ -106,18 +114,18 @@ def open_store(path: str | Path) -> Store:
 
 
 def connect(database: Path) -> duckdb.DuckDBPyConnection:
-    """Open a DuckDB file read-only and lock its configuration.
+    """Open a DuckDB file read-only and lock its configuration; large sorts spill outside the graph directory.
+
+    DuckDB's errors come as JSON, so that `query` can point at the place in the statement.
 
     Raises StoreError: the file is not a DuckDB database, is damaged, or is held by a writer.
     """
     try:
-        connection = duckdb.connect(str(database), read_only=True, config=dict(_LOCKED_DOWN))
-        connection.execute("set enable_external_access = false")
-        connection.execute("set lock_configuration = true")
+        spill = str(Path(tempfile.gettempdir()) / f"featgraph-{os.getpid()}")
+        settings = {**_LOCKED_DOWN, "temp_directory": spill}
+        return duckdb.connect(str(database), read_only=True, config=settings)
     except duckdb.Error as error:
-        reason = str(error).splitlines()[0]
-        raise StoreError(f"cannot read {database}: {reason}; {_again(database.parent)}") from error
-    return connection
+        raise _unreadable(database, error) from error
 
 
 def vectors_file(path: Path, slab: Slab) -> Path:
@@ -174,9 +182,9 @@ def replacing(path: Path) -> Iterator[Path]:
         _swap(build, path)
     finally:
         shutil.rmtree(build, ignore_errors=True)
-        lock.release()
         with suppress(OSError):
-            _lock_file(path).unlink()
+            _lock_file(path).unlink()  # while it is held: later it could be another writer's
+        lock.release()
 
 
 def _package_sql(name: str) -> str:
@@ -193,6 +201,13 @@ def _lock_file(path: Path) -> Path:
 
 def _again(path: Path) -> str:
     return f"build it again with `featgraph ingest RECIPE -o {path}`"
+
+
+def _unreadable(database: Path, error: duckdb.Error) -> StoreError:
+    reason = str(error)
+    with suppress(ValueError, KeyError):
+        reason = json.loads(reason[reason.index("{") :])["exception_message"]
+    return StoreError(f"cannot read {database}: {reason.splitlines()[0]}; {_again(database.parent)}")
 
 
 def _why_not_a_graph(path: Path) -> str:

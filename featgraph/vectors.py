@@ -7,14 +7,9 @@ from pathlib import Path
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
+from featgraph.arrays import Indices, Matrix
 from featgraph.errors import StoreError
-
-Matrix = NDArray[np.float32]
-"""Float32, one feature per row."""
-
-Ids = NDArray[np.int64]
 
 
 def save(path: Path, directions: Matrix) -> None:
@@ -51,7 +46,7 @@ def directions(path: Path, ids: list[int] | None = None) -> Matrix:
     return np.stack([index.reconstruct(place) for place in ids])
 
 
-def search(path: Path, queries: Matrix, k: int) -> tuple[Matrix, Ids]:
+def search(path: Path, queries: Matrix, k: int) -> tuple[Matrix, Indices]:
     """Return the cosines and ids (n_queries, k) of the features nearest to each unit query row."""
     index = load(path)
     cosines, ids = index.search(np.ascontiguousarray(queries, dtype=np.float32), min(k, index.ntotal))

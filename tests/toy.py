@@ -20,6 +20,7 @@ import duckdb
 import numpy as np
 
 from featgraph import store, vectors
+from featgraph.arrays import Matrix
 from featgraph.model import Slab
 
 D_MODEL = 6
@@ -67,10 +68,10 @@ def ids() -> dict[str, int]:
     return {str(slab.key(idx)): slab.first_id + idx for slab in slabs() for idx in range(N_FEATURES)}
 
 
-def directions(slab: Slab) -> vectors.Matrix:
+def directions(slab: Slab) -> Matrix:
     """Unit rows that do not depend on anything but the SAE's place."""
     rows = np.random.default_rng(slab.slab).normal(size=(N_FEATURES, D_MODEL)).astype(np.float32)
-    unit: vectors.Matrix = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Matrix = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return unit
 
 

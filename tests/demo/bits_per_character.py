@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-CONTEXT = 512
-STRIDE = 256
+CONTEXT = 256
+STRIDE = 128
 
 
 @torch.inference_mode()

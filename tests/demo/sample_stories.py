@@ -23,6 +23,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--characters", type=int, default=10_000_000)
     parser.add_argument("--batch", type=int, default=256, help="stories sampled side by side")
     parser.add_argument("--tokens", type=int, default=400, help="the longest story, in tokens")
+    parser.add_argument("--keep-unfinished", action="store_true", help="cut at the last full stop, not drop")
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
@@ -50,9 +51,11 @@ def main() -> None:
             )
             for row in drawn[:, 1:].tolist():
                 stop = next((place for place, token in enumerate(row) if token in ends), None)
-                if stop is None:
-                    continue  # cut off in mid-sentence: not a story
                 story = tokenizer.decode(row[:stop], skip_special_tokens=True).strip()
+                if stop is None:
+                    story = story[: story.rfind(".") + 1] if arguments.keep_unfinished else ""
+                if not story:
+                    continue
                 written += out.write(f"{story}\n{END}\n")
             out.flush()
             print(f"{written:,} characters, {written / (time.monotonic() - began):,.0f}/s", flush=True)

@@ -1,0 +1,69 @@
+"""The Typer application, and the one place where an error becomes a line on stderr and an exit code."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+from typer.core import TyperGroup
+
+import featgraph
+from featgraph.errors import FeatgraphError
+from featgraph.output import note, write_text
+
+INTERRUPTED = 130
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+class _Commands(TyperGroup):
+    """A group of commands whose errors are one line each."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; turn what a user can cause into an exit code."""
+        try:
+            return super().invoke(ctx)
+        except FeatgraphError as error:
+            note(str(error))
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            note("interrupted")
+            raise typer.Exit(INTERRUPTED) from error
+        except BrokenPipeError as error:  # the reader of our output, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="featgraph",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def command(example: str, *, name: str | None = None) -> Callable[[Command], Command]:
+    """Add a function to the application; its help ends with a line that can be typed as it is."""
+    return app.command(name, epilog=f"\b\nExample:\n  featgraph {example}")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        write_text(f"featgraph {featgraph.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Ask where the features of a language model come from and what becomes of them.
+
+    A feature graph holds every feature of a suite of sparse autoencoders and its links to other layers.
+    `featgraph ingest demo` makes one without a download; the other commands ask it.
+    """

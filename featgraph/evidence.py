@@ -1,0 +1,68 @@
+"""Candidates -> measures: what the activations and the weights say about a pair of features.
+
+Every function takes arrays with one entry per pair. u is the upstream feature, d the downstream one; a
+feature is active on a token if its activation is not zero. A share of nothing is NaN.
+"""
+
+import numpy as np
+
+from featgraph.arrays import Counts, Matrix, Sums
+
+
+def jaccard(n_u: Counts, n_d: Counts, n_both: Counts) -> Matrix:
+    """Return tokens with both active / tokens with either active, 0 to 1.
+
+    Source: arXiv 2410.08869 (Balcells et al.), Jaccard similarity of activations.
+
+    >>> jaccard(np.array([4]), np.array([3]), np.array([2])).tolist()
+    [0.4000000059604645]
+    """
+    return _share(n_both, n_u + n_d - n_both)
+
+
+def necessity(n_d: Counts, n_both: Counts) -> Matrix:
+    """Return P(u active | d active), 0 to 1. Source: arXiv 2410.08869, necessity."""
+    return _share(n_both, n_d)
+
+
+def sufficiency(n_u: Counts, n_both: Counts) -> Matrix:
+    """Return P(d active | u active), 0 to 1. Source: arXiv 2410.08869, sufficiency."""
+    return _share(n_both, n_u)
+
+
+def pearson(
+    n_tokens: int, sum_u: Sums, square_u: Sums, sum_d: Sums, square_d: Sums, product: Sums
+) -> Matrix:
+    """Return the correlation of two features' activations over all tokens, inactive ones as zero, -1 to 1.
+
+    sum_u, square_u, product: sums over tokens of u, of u squared, of u times d. NaN for a feature that
+    never varies.
+
+    Source: arXiv 2410.08869, Pearson correlation of activations.
+    """
+    covariance = n_tokens * product - sum_u * sum_d
+    spread = (n_tokens * square_u - sum_u**2) * (n_tokens * square_d - sum_d**2)
+    defined = spread > 0
+    found = np.full(len(product), np.nan)
+    found[defined] = covariance[defined] / np.sqrt(spread[defined])
+    return np.clip(found, -1.0, 1.0).astype(np.float32)
+
+
+def virtual_weight(decoder_u: Matrix, encoder_d: Matrix) -> Matrix:
+    """Return the change of d's pre-activation per unit of u's activation, along the residual stream.
+
+    decoder_u: W_dec rows of u in the residual basis, not scaled, one row per pair, (n_pairs, d_model).
+    encoder_d: W_enc columns of d, one row per pair, (n_pairs, d_model).
+
+    What the block between them does to u's write is left out.
+
+    Source: arXiv 2406.11944 (Dunefsky et al.), section 4, the input-invariant term.
+    """
+    found: Matrix = np.einsum("ij,ij->i", decoder_u, encoder_d)
+    return found
+
+
+def _share(part: Counts, whole: Counts) -> Matrix:
+    return np.divide(
+        part, whole, out=np.full(len(part), np.nan, dtype=np.float32), where=whole > 0, casting="unsafe"
+    ).astype(np.float32)

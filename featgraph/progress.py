@@ -1,0 +1,68 @@
+"""How a long job tells how far it is: named steps with a count, shown on stderr or nowhere."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+Advance = Callable[[int], None]
+"""Call it with how many more of the step's units are done."""
+
+
+class Progress(Protocol):
+    """What a job reports to."""
+
+    def step(self, name: str, total: int, unit: str) -> "StepContext":
+        """Open a step of `total` units; the context yields the function that advances it."""
+
+
+class StepContext(Protocol):
+    """A step in progress, as a context manager."""
+
+    def __enter__(self) -> Advance: ...
+
+    def __exit__(self, *exception: object) -> object: ...
+
+
+class Silent:
+    """Reports nothing."""
+
+    @contextmanager
+    def step(self, name: str, total: int, unit: str) -> Iterator[Advance]:
+        """Do nothing with the counts."""
+        yield lambda count: None
+
+
+class Bars:
+    """One Rich bar per step on stderr: name, share, rate and time left. Use it in a `with` block."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            console=Console(stderr=True),
+        )
+
+    @contextmanager
+    def step(self, name: str, total: int, unit: str) -> Iterator[Advance]:
+        """Show one bar; it stays on the screen when the step is done."""
+        task = self._bars.add_task(name, total=total, unit=unit, rate="")
+
+        def advance(count: int) -> None:
+            self._bars.advance(task, count)
+            speed = self._bars.tasks[task].finished_speed or self._bars.tasks[task].speed
+            self._bars.update(task, rate=f", {speed:,.0f}/s" if speed and speed >= 1 else "")
+
+        yield advance
+
+    def __enter__(self) -> "Bars":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bars.stop()

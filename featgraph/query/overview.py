@@ -1,0 +1,115 @@
+"""What is in a graph, how it was made, whether it is healthy: a list of small titled results."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from featgraph.query.result import Result
+from featgraph.query.run import run
+from featgraph.store import Store
+
+
+@dataclass(frozen=True)
+class Section:
+    """One titled part of an overview."""
+
+    title: str
+    result: Result
+
+
+_SAES = """
+    select s.layer, s.site, s.n_features, s.n_dead, s.l0, s.explained_variance,
+        s.threshold_low, s.threshold_high, s.architecture, s.hook_name
+    from sae s
+    order by s.slab
+"""
+
+_EDGES = """
+    select e.kind, count(*) as n, count(*) filter (e.cosine >= s.threshold_low) as n_above_low,
+        count(*) filter (e.cosine >= s.threshold_high) as n_above_high,
+        count(e.jaccard) as n_coactivation, count(e.ablation_change) as n_ablation
+    from edge e
+    join sae s on e.dst between s.first_id and s.first_id + s.n_features - 1
+    group by e.kind
+    order by e.kind
+"""
+
+_CHECKS = """
+    select 'features' as "check", n = wanted as ok, n || ' rows for ' || wanted || ' features' as detail
+    from (select count(*) as n from feature), (select sum(n_features) as wanted from sae)
+    union all
+    select 'order', n = 0, n || ' edges that do not go downstream'
+    from (select count(*) as n from edge where src >= dst)
+    union all
+    select 'ends', n = 0, n || ' edges that end outside the features'
+    from (
+        select count(*) as n
+        from edge
+        where src < 0 or dst >= (select sum(n_features) from sae)
+    )
+    union all
+    select 'dead', worst <= 0.5, round(100 * worst)::integer || ' % dead in the worst SAE'
+    from (select max(coalesce(n_dead, 0) / n_features) as worst from sae)
+"""
+
+
+def overview(store: Store) -> list[Section]:
+    """Return the sections `graph`, `made`, `saes`, `edges` and `health`, each a small table.
+
+    Raises StoreError: the database cannot be read.
+    """
+    return [
+        Section("graph", _facts(store)),
+        Section("made", Result(["name", "value"], list(_flat(store.manifest)), ["VARCHAR", "VARCHAR"])),
+        Section("saes", run(store, _SAES, timeout=None)),
+        Section("edges", run(store, _EDGES, timeout=None)),
+        Section("health", _health(store)),
+    ]
+
+
+def joined(sections: list[Section]) -> Result:
+    """Return all sections as one result: a `section` column, then every column that any section has."""
+    columns: dict[str, str] = {}
+    for section in sections:
+        for name, kind in zip(section.result.columns, section.result.types, strict=True):
+            columns.setdefault(name, kind)
+    rows = [
+        (section.title, *(row.get(name) for name in columns))
+        for section in sections
+        for row in section.result.dicts()
+    ]
+    return Result(["section", *columns], rows, ["VARCHAR", *columns.values()])
+
+
+def _facts(store: Store) -> Result:
+    layers = sorted({slab.layer for slab in store.slabs})
+    sites = list(dict.fromkeys(slab.site for slab in store.slabs))
+    bytes_on_disk = sum(found.stat().st_size for found in store.path.rglob("*") if found.is_file())
+    facts: list[tuple[object, ...]] = [
+        ("path", str(store.path)),
+        ("layers", f"{layers[0]} to {layers[-1]}" if layers else "none"),
+        ("sites", ", ".join(sites)),
+        ("features", str(sum(slab.n_features for slab in store.slabs))),
+        ("size", f"{bytes_on_disk / 1e6:.1f} MB"),
+    ]
+    facts += [(key, value) for key, value in run(store, "select key, value from meta").rows]
+    return Result(["name", "value"], facts, ["VARCHAR", "VARCHAR"])
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[object, ...]]:
+    """Yield (dotted name, text) for every leaf of the manifest; a list counts as one leaf."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+            yield f"{prefix}{name}", f"{len(value)} entries"
+        elif isinstance(value, list):
+            yield f"{prefix}{name}", ", ".join(str(item) for item in value)
+        elif value is not None:
+            yield f"{prefix}{name}", str(value)
+
+
+def _health(store: Store) -> Result:
+    checks = run(store, _CHECKS, timeout=None)
+    absent = [slab.name for slab in store.slabs if not store.vectors(slab).is_file()]
+    detail = f"none for {', '.join(absent)}" if absent else f"{len(store.slabs)} indexes"
+    return Result(checks.columns, [*checks.rows, ("vectors", not absent, detail)], checks.types)

@@ -1,0 +1,64 @@
+"""What every test can count on: a toy graph, plain text output, and no network."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from toy import build_toy
+
+_UNSET = ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "GITHUB_ACTIONS")
+_SET = {
+    "COLUMNS": "110",
+    "LINES": "40",
+    "NO_COLOR": "1",
+    "TERM": "dumb",
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "WANDB_MODE": "disabled",
+}
+
+# Before any test module is imported, because Hugging Face libraries read these once, at import; subprocesses inherit.
+for _name in _UNSET:
+    os.environ.pop(_name, None)
+os.environ.update(_SET)
+
+
+def _refuse_network(event: str, arguments: tuple[object, ...]) -> None:
+    """Audit hook: a test that reaches for another host fails there and then, with a traceback to the culprit."""
+    if event == "socket.getaddrinfo" and arguments[0] not in (None, "localhost", "127.0.0.1", "::1"):
+        raise PermissionError(f"tests run offline, but something looked up {arguments[0]!r}")
+    if event == "socket.connect":
+        address = arguments[1]
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise PermissionError(f"tests run offline, but something connected to {address!r}")
+
+
+sys.addaudithook(_refuse_network)
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy graph directory, for reading; a test that damages a graph builds its own with `build_toy`."""
+    return build_toy(tmp_path_factory.mktemp("graphs") / "toy.featgraph")
+
+
+@pytest.fixture(scope="session")
+def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipe of a small random suite with everything it names beside it; for reading."""
+    from small_suite import build_small_suite
+
+    return build_small_suite(tmp_path_factory.mktemp("suite"))
+
+
+@pytest.fixture(scope="session")
+def small(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The graph of the small suite, made by a real ingest; for reading."""
+    from featgraph.build import ingest
+    from featgraph.recipe import read_recipe
+
+    path = tmp_path_factory.mktemp("graphs") / "small.featgraph"
+    ingest(read_recipe(small_recipe), path)
+    return path

@@ -1,0 +1,169 @@
+"""What goes wrong during an ingest: each fault is named, and the graph that was there stays as it was."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from small_suite import END, save_model, save_sae
+from toy import build_toy
+
+from featgraph.build import ingest
+from featgraph.errors import SourceError, StoreError
+from featgraph.recipe import read_recipe
+
+
+@pytest.fixture
+def suite_copy(small_recipe: Path, tmp_path: Path) -> Path:
+    """A copy of the small suite that a test may damage; returns the recipe."""
+    shutil.copytree(small_recipe.parent, tmp_path / "suite")
+    return tmp_path / "suite" / small_recipe.name
+
+
+def refusal(recipe: Path, out: Path) -> str:
+    """Run an ingest that must fail for its sources; return the message, which must be one line."""
+    with pytest.raises(SourceError) as caught:
+        ingest(read_recipe(recipe), out)
+    assert caught.value.exit_code == 4
+    assert "\n" not in str(caught.value)
+    assert list(out.parent.glob(".*")) == [], "leftovers beside the target"
+    assert not out.exists()
+    return str(caught.value)
+
+
+def test_an_sae_that_does_not_fit_the_model_is_refused(suite_copy: Path, tmp_path: Path) -> None:
+    folder = suite_copy.parent / "small" / "saes" / "1.mlp"
+    shutil.rmtree(folder)
+    save_sae(folder, "model.layers.1.mlp", d_in=24)
+    assert refusal(suite_copy, tmp_path / "x.featgraph") == (
+        "SAE small/saes/1.mlp reads 24 dimensions, but model.layers.1.mlp of small/model gives 16; "
+        "the recipe pairs the wrong model and SAEs"
+    )
+
+
+def test_an_sae_of_another_layer_than_the_recipe_says_is_refused(suite_copy: Path, tmp_path: Path) -> None:
+    saes = suite_copy.parent / "small" / "saes"
+    shutil.rmtree(saes / "1.res")
+    shutil.copytree(saes / "2.res", saes / "1.res")
+    message = refusal(suite_copy, tmp_path / "x.featgraph")
+    assert message == "SAE small/saes/1.res reads model.layers.2 (2/res), but the recipe puts it at 1/res"
+
+
+def test_an_sae_whose_decoder_is_outside_the_residual_basis_is_refused(
+    suite_copy: Path, tmp_path: Path
+) -> None:
+    folder = suite_copy.parent / "small" / "saes" / "0.att"
+    shutil.rmtree(folder)
+    save_sae(folder, "blocks.0.attn.hook_z")
+    message = refusal(suite_copy, tmp_path / "x.featgraph")
+    assert "'blocks.0.attn.hook_z', whose decoder does not write the residual stream directly" in message
+
+
+def test_a_missing_sae_names_the_recipe_and_the_folder(suite_copy: Path, tmp_path: Path) -> None:
+    shutil.rmtree(suite_copy.parent / "small" / "saes" / "2.att")
+    message = refusal(suite_copy, tmp_path / "x.featgraph")
+    assert message.startswith(f"{suite_copy}: no SAE at ")
+    assert "2.att" in message
+
+
+def test_a_truncated_sae_file_is_named(suite_copy: Path, tmp_path: Path) -> None:
+    weights = suite_copy.parent / "small" / "saes" / "1.res" / "sae_weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    message = refusal(suite_copy, tmp_path / "x.featgraph")
+    assert message.startswith("cannot load SAE ")
+    assert "1.res" in message
+
+
+def test_an_sae_with_nan_weights_is_refused(suite_copy: Path, tmp_path: Path) -> None:
+    weights = suite_copy.parent / "small" / "saes" / "1.res" / "sae_weights.safetensors"
+    tensors = load_file(weights)
+    tensors["W_dec"][3, 5] = torch.nan
+    save_file(tensors, weights)
+    message = refusal(suite_copy, tmp_path / "x.featgraph")
+    assert message == "SAE small/saes/1.res has NaN or infinite decoder weights; its file is damaged"
+
+
+def test_a_missing_model_is_named(suite_copy: Path, tmp_path: Path) -> None:
+    shutil.rmtree(suite_copy.parent / "small" / "model")
+    message = refusal(suite_copy, tmp_path / "x.featgraph")
+    assert message.startswith(f"{suite_copy}: no model at ")
+
+
+def test_another_model_of_the_same_kind_is_refused_by_its_width(suite_copy: Path, tmp_path: Path) -> None:
+    shutil.rmtree(suite_copy.parent / "small" / "model")
+    save_model(suite_copy.parent / "small" / "model", d_model=32)
+    assert "reads 16 dimensions, but model.layers.0.self_attn of small/model gives 32" in refusal(
+        suite_copy, tmp_path / "x.featgraph"
+    )
+
+
+@pytest.mark.parametrize("content", ["", "  \n", f"\n{END}\n {END}"])
+def test_a_text_without_a_token_is_refused(suite_copy: Path, tmp_path: Path, content: str) -> None:
+    text = suite_copy.parent / "small" / "text.txt"
+    text.write_text(content, encoding="utf-8")
+    suite_copy.write_text(suite_copy.read_text().replace("text.txt.gz", "text.txt"), encoding="utf-8")
+    assert refusal(suite_copy, tmp_path / "x.featgraph").endswith(
+        "text.txt is empty; statistics need at least one token"
+    )
+
+
+def test_a_missing_text_and_a_damaged_one_are_named(suite_copy: Path, tmp_path: Path) -> None:
+    text = suite_copy.parent / "small" / "text.txt.gz"
+    text.write_bytes(text.read_bytes()[:50])
+    assert refusal(suite_copy, tmp_path / "x.featgraph").startswith(f"cannot read the text {text}: ")
+    text.unlink()
+    assert refusal(suite_copy, tmp_path / "x.featgraph").startswith(f"there is no text at {text}")
+
+
+def test_a_target_that_is_something_else_is_left_alone(small_recipe: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "thesis"
+    mine.mkdir()
+    (mine / "chapter1.tex").write_text("do not lose me")
+    with pytest.raises(StoreError, match="exists and is not a feature graph; choose another name with -o"):
+        ingest(read_recipe(small_recipe), mine)
+    assert (mine / "chapter1.tex").read_text() == "do not lose me"
+
+
+def snapshot(graph: Path) -> dict[str, bytes]:
+    return {str(found.relative_to(graph)): found.read_bytes() for found in graph.rglob("*") if found.is_file()}
+
+
+def test_when_the_disk_fills_up_the_old_graph_stays_whole(small_recipe: Path, tmp_path: Path) -> None:
+    old = build_toy(tmp_path / "x.featgraph")
+    before = snapshot(old)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(StoreError, match=r"cannot write .*x\.featgraph: .*; what was there is as it was"):
+            ingest(read_recipe(small_recipe), old)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert snapshot(old) == before
+    assert [found.name for found in tmp_path.iterdir()] == ["x.featgraph"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_the_old_graph_and_the_next_run_works(small_recipe: Path, tmp_path: Path) -> None:
+    old = build_toy(tmp_path / "x.featgraph")
+    before = snapshot(old)
+    command = [sys.executable, "-m", "featgraph", "ingest", str(small_recipe), "-o", str(old)]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / ".x.featgraph.building").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.0)
+    os.kill(running.pid, signal.SIGINT)
+    _, talk = running.communicate(timeout=60)
+    assert running.returncode == 130, talk
+    assert "Traceback" not in talk
+    assert snapshot(old) == before
+    assert [found.name for found in tmp_path.iterdir()] == ["x.featgraph"]
+    subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parent.parent)
+    assert snapshot(old) != before
