@@ -55,10 +55,10 @@ class Pieces:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of the text, padded to one length; the arrays with n_tokens entries leave padding and BOS out."""
+    """Some rows of the text, padded to one length; arrays of n_tokens leave padding and BOS out."""
 
     ids: NDArray[np.int64]
-    """Token ids, (n_rows, length); padding repeats each row's first token, which a causal model never sees."""
+    """Token ids, (n_rows, length); padding repeats a row's first token, after all others."""
     counted: NDArray[np.bool_]
     """Which of them count, (n_rows, length)."""
     piece: NDArray[np.int64]
@@ -143,7 +143,8 @@ class Sites:
 
         language_model = self.model.model
         handles = [
-            language_model.get_submodule(module).register_forward_hook(keep(module)) for module in self.modules
+            language_model.get_submodule(module).register_forward_hook(keep(module))
+            for module in self.modules
         ]
         try:
             with torch.inference_mode():

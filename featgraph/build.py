@@ -33,7 +33,7 @@ from featgraph.tables import Counted, Pair, Thresholds
 from featgraph.words import Vocabulary
 
 NULL_QUANTILE = 0.999
-"""`threshold_low` is the cosine that one feature in a thousand reaches by chance. Source: design, calibrated null."""
+"""`threshold_low` is the cosine that one feature in a thousand reaches by chance; the share is our choice."""
 
 NULL_ROTATIONS = 4
 """Random rotations per SAE; with a thousand features, 4 put about four matches above the quantile."""
@@ -168,7 +168,9 @@ def _count(
                 counted.reconstructions[place].update(activations[loaded.module], reconstruction)
                 codes.append(code)
             flipped = list(pool.map(lambda code: code.T.tocsr(), codes))
-            jobs = [pool.submit(counted.update_features, place, code, batch) for place, code in enumerate(codes)]
+            jobs = [
+                pool.submit(counted.update_features, place, code, batch) for place, code in enumerate(codes)
+            ]
             for coactivation, pair in zip(counted.coactivations, pairs, strict=True):
                 ends = flipped[pair.upstream.slab], codes[pair.downstream.slab]
                 jobs.append(pool.submit(coactivation.update, *ends))
@@ -206,9 +208,17 @@ def _summary(path: Path, seconds: float) -> Summary:
             row = opened.connection.execute(f"select count(*) from {source}").fetchall()
             return int(row[0][0])
 
-        events = [count(verb) for verb in ("births()", "deaths()", "splits()", "merges()")]
-        n_tokens = int(opened.manifest["text"]["n_tokens"])
-        return Summary(path, count("feature"), count("edge"), *events, n_tokens, seconds)
+        return Summary(
+            path,
+            features=count("feature"),
+            edges=count("edge"),
+            births=count("births()"),
+            deaths=count("deaths()"),
+            splits=count("splits()"),
+            merges=count("merges()"),
+            n_tokens=int(opened.manifest["text"]["n_tokens"]),
+            seconds=seconds,
+        )
 
 
 def _manifest(
@@ -224,6 +234,7 @@ def _manifest(
             "d_model": model.d_model,
             "n_layers": model.n_layers,
             "sha256": model.digest,
+            **model.parallel_residual,
         },
         "saes": [
             {

@@ -30,9 +30,7 @@ def sufficiency(n_u: Counts, n_both: Counts) -> Matrix:
     return _share(n_both, n_u)
 
 
-def pearson(
-    n_tokens: int, sum_u: Sums, square_u: Sums, sum_d: Sums, square_d: Sums, product: Sums
-) -> Matrix:
+def pearson(n_tokens: int, sum_u: Sums, square_u: Sums, sum_d: Sums, square_d: Sums, product: Sums) -> Matrix:
     """Return the correlation of two features' activations over all tokens, inactive ones as zero, -1 to 1.
 
     sum_u, square_u, product: sums over tokens of u, of u squared, of u times d. NaN for a feature that
@@ -45,7 +43,8 @@ def pearson(
     defined = spread > 0
     found = np.full(len(product), np.nan)
     found[defined] = covariance[defined] / np.sqrt(spread[defined])
-    return np.clip(found, -1.0, 1.0).astype(np.float32)
+    correlation: Matrix = np.clip(found, -1.0, 1.0).astype(np.float32)
+    return correlation
 
 
 def virtual_weight(decoder_u: Matrix, encoder_d: Matrix) -> Matrix:
@@ -63,6 +62,7 @@ def virtual_weight(decoder_u: Matrix, encoder_d: Matrix) -> Matrix:
 
 
 def _share(part: Counts, whole: Counts) -> Matrix:
-    return np.divide(
-        part, whole, out=np.full(len(part), np.nan, dtype=np.float32), where=whole > 0, casting="unsafe"
-    ).astype(np.float32)
+    found = np.full(len(part), np.nan, dtype=np.float32)
+    some = whole > 0
+    found[some] = part[some] / whole[some]
+    return found

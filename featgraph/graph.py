@@ -1,4 +1,4 @@
-"""`Graph`: one graph directory and what can be asked of it; every method hands over to the module that does it."""
+"""`Graph`: one graph directory and what can be asked of it; each method hands over to the module behind it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -86,7 +86,9 @@ class Graph:
         from featgraph.steering import from_features
 
         chosen = [keys] if isinstance(keys, (str, FeatureKey)) else list(keys)
-        return from_features(self.store, [str(key) for key in chosen], lineage=lineage, scale=scale, unit=unit)
+        return from_features(
+            self.store, [str(key) for key in chosen], lineage=lineage, scale=scale, unit=unit
+        )
 
     def close(self) -> None:
         """Close the database connection."""

@@ -23,7 +23,7 @@ MODULE_THRESHOLD = 0.25
 Source: arXiv 2502.03032 v3, Table 5 (module threshold of the illustrative flow graph)."""
 
 SAME_FEATURE = 0.5
-"""Published line for "the same feature" one layer on. Source: arXiv 2502.03032 v3, section 3.3 (similarity span)."""
+"""Published line for "the same feature" one layer on. Source: arXiv 2502.03032 v3, section 3.3."""
 
 _KEY = re.compile(r"(\d+)/([a-z]+)/(\d+)")
 
@@ -60,7 +60,7 @@ class FeatureKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Slab:
-    """The features of one SAE as one run of ids; slabs follow each other in the order the model computes them."""
+    """The features of one SAE as one run of ids; slabs are in the order in which the model computes them."""
 
     slab: int
     layer: int

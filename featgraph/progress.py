@@ -1,7 +1,7 @@
 """How a long job tells how far it is: named steps with a count, shown on stderr or nowhere."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 Advance = Callable[[int], None]
@@ -11,16 +11,8 @@ Advance = Callable[[int], None]
 class Progress(Protocol):
     """What a job reports to."""
 
-    def step(self, name: str, total: int, unit: str) -> "StepContext":
+    def step(self, name: str, total: int, unit: str) -> AbstractContextManager[Advance]:
         """Open a step of `total` units; the context yields the function that advances it."""
-
-
-class StepContext(Protocol):
-    """A step in progress, as a context manager."""
-
-    def __enter__(self) -> Advance: ...
-
-    def __exit__(self, *exception: object) -> object: ...
 
 
 class Silent:

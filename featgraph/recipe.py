@@ -122,7 +122,9 @@ def read_recipe(path: Path) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read recipe {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise RecipeError(
+            f"cannot read recipe {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -170,7 +172,9 @@ class _Reader:
     def sources(self, raw: dict[str, Any]) -> tuple[SaeSource, ...]:
         self.check(raw, "suite.sites", _KEYS["suite.sites"], required=())
         if "res" not in raw:
-            raise self.error("suite.sites", "missing key 'suite.sites.res'; every suite needs its residual SAEs")
+            raise self.error(
+                "suite.sites", "missing key 'suite.sites.res'; every suite needs its residual SAEs"
+            )
         found = []
         for site in (site for site in SITES if site in raw):
             where = f"suite.sites.{site}"
@@ -224,4 +228,3 @@ class _Reader:
             elif header == table and re.match(rf"\s*[\"']?{re.escape(last)}[\"']?\s*=", line):
                 return number
         return inside
-

@@ -151,7 +151,7 @@ def finish_database(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Write `manifest.json`, with the format version on top; its presence is what makes a directory a graph."""
+    """Write `manifest.json`, format version on top; its presence is what makes a directory a graph."""
     content = {"format_version": FORMAT_VERSION, **manifest}
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     (path / _MANIFEST).write_text(text, encoding="utf-8")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featgraph.arrays import Matrix
 from featgraph.errors import SourceError
 from featgraph.model import Site, Slab
 from featgraph.recipe import Recipe, SaeSource
-from featgraph.arrays import Matrix
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -93,6 +93,12 @@ class LanguageModel:
         return found
 
     @property
+    def parallel_residual(self) -> dict[str, bool]:
+        """Whether attention and mlp read the same residual, for the families that can be set either way."""
+        known = getattr(self.model.config, "use_parallel_residual", None)
+        return {} if known is None else {"parallel_residual": bool(known)}
+
+    @property
     def model_type(self) -> str:
         """The architecture's name in transformers, such as llama."""
         return str(self.model.config.model_type)
@@ -109,7 +115,7 @@ def load_model(recipe: Recipe) -> LanguageModel:
     source = recipe.model
     if source.path is not None and not (source.path / "config.json").is_file():
         raise SourceError(f"{recipe.file}: no model at {source.path} (it has no config.json)")
-    name = source.path if source.path is not None else source.hf
+    name = str(source.path or source.hf)
     try:
         model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval()
         tokenizer = AutoTokenizer.from_pretrained(name)
@@ -208,8 +214,8 @@ def _has(model: Any, path: str) -> bool:
 
 def _read_sae(recipe: Recipe, source: SaeSource, layer: int) -> tuple["SAE[Any]", str, str, str]:
     """Return the SAE, its release, its id within it, and the sha256 of its weights."""
-    from safetensors import SafetensorError
     from sae_lens import SAE
+    from safetensors import SafetensorError
 
     if source.path is not None:
         folder = recipe.folder / source.path.format(layer=layer)
@@ -226,7 +232,9 @@ def _read_sae(recipe: Recipe, source: SaeSource, layer: int) -> tuple["SAE[Any]"
     try:
         sae = SAE.from_pretrained(str(source.release), sae_id)
     except (OSError, ValueError, KeyError) as error:
-        raise SourceError(f"cannot load SAE {source.release} {sae_id}: {str(error).splitlines()[0]}") from error
+        raise SourceError(
+            f"cannot load SAE {source.release} {sae_id}: {str(error).splitlines()[0]}"
+        ) from error
     return sae.eval(), str(source.release), sae_id, _state_digest(sae)
 
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from featgraph import evidence
 from featgraph.activations import Batch, Pieces
+from featgraph.arrays import Matrix
 from featgraph.matching import Candidates, best_cosine, ranks
 from featgraph.model import EdgeKind, Slab
 from featgraph.recipe import Recipe
 from featgraph.statistics import AFTER, BEFORE, CoActivation, Contexts, Moments, Reconstruction, TopTokens
 from featgraph.suite import LanguageModel, LoadedSae
-from featgraph.arrays import Matrix
 from featgraph.words import Vocabulary, label, promoted
 
 TOP_TOKENS = 10
@@ -77,9 +77,7 @@ def all_tables(
     yield "meta", _meta(recipe, model, pieces)
 
 
-def _saes(
-    saes: list[LoadedSae], pieces: Pieces, counted: Counted, thresholds: list[Thresholds]
-) -> pa.Table:
+def _saes(saes: list[LoadedSae], pieces: Pieces, counted: Counted, thresholds: list[Thresholds]) -> pa.Table:
     rows = []
     for loaded, moments, reconstruction, found in zip(
         saes, counted.moments, counted.reconstructions, thresholds, strict=True

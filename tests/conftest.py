@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from toy import build_toy
 
 _UNSET = ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "GITHUB_ACTIONS")
@@ -20,14 +21,14 @@ _SET = {
     "WANDB_MODE": "disabled",
 }
 
-# Before any test module is imported, because Hugging Face libraries read these once, at import; subprocesses inherit.
+# Before any test module is imported: Hugging Face libraries read these once. Subprocesses inherit them.
 for _name in _UNSET:
     os.environ.pop(_name, None)
 os.environ.update(_SET)
 
 
 def _refuse_network(event: str, arguments: tuple[object, ...]) -> None:
-    """Audit hook: a test that reaches for another host fails there and then, with a traceback to the culprit."""
+    """Audit hook: a test that reaches for another host fails there and then."""
     if event == "socket.getaddrinfo" and arguments[0] not in (None, "localhost", "127.0.0.1", "::1"):
         raise PermissionError(f"tests run offline, but something looked up {arguments[0]!r}")
     if event == "socket.connect":

@@ -30,7 +30,9 @@ def test_documents_are_split_at_the_separator_plain_or_gzipped(tmp_path: Path) -
 
 
 def test_every_piece_opens_with_bos_and_fits_the_context(model: LanguageModel, tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("the cat sat on the mat and the dog ran to the park " * 3, encoding="utf-8")
+    (tmp_path / "a.txt").write_text(
+        "the cat sat on the mat and the dog ran to the park " * 3, encoding="utf-8"
+    )
     pieces = read_pieces(TextSource(tmp_path / "a.txt", "", 1000, 8), model)
     assert all(row[0] == BOS and 2 <= len(row) <= 8 for row in pieces.rows)
     whole = model.tokenizer((tmp_path / "a.txt").read_text().strip())["input_ids"]
@@ -39,7 +41,9 @@ def test_every_piece_opens_with_bos_and_fits_the_context(model: LanguageModel, t
 
 @pytest.mark.parametrize("tokens", [1, 7, 8, 20])
 def test_the_token_limit_is_exact(model: LanguageModel, tmp_path: Path, tokens: int) -> None:
-    (tmp_path / "a.txt").write_text("the cat sat on the mat and the dog ran to the park " * 3, encoding="utf-8")
+    (tmp_path / "a.txt").write_text(
+        "the cat sat on the mat and the dog ran to the park " * 3, encoding="utf-8"
+    )
     assert read_pieces(TextSource(tmp_path / "a.txt", "", tokens, 8), model).n_tokens == tokens
 
 
@@ -47,7 +51,8 @@ def test_batches_cover_every_counted_token_once(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(activations, "BATCH_TOKENS", 20)
     rng = np.random.default_rng(0)
     rows = [
-        np.r_[BOS, rng.integers(1, 50, size=length)].astype(np.int32) for length in rng.integers(1, 15, size=30)
+        np.r_[BOS, rng.integers(1, 50, size=length)].astype(np.int32)
+        for length in rng.integers(1, 15, size=30)
     ]
     pieces = Pieces(rows, frozenset({BOS}))
     seen: dict[tuple[int, int], int] = {}

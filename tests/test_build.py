@@ -125,7 +125,9 @@ def test_top_tokens_are_those_with_the_largest_mean_activation(dense: Dense, gra
     codes = np.concatenate(dense.codes, axis=1)
     for feature in range(0, codes.shape[1], 11):
         mean = {int(value): codes[token == value, feature].mean() for value in often}
-        best = sorted((value for value in mean if mean[value] != 0), key=lambda value: (-mean[value], value))[:10]
+        best = sorted((value for value in mean if mean[value] != 0), key=lambda value: (-mean[value], value))[
+            :10
+        ]
         assert listed[feature] == [dense.model.tokenizer.decode([value]) for value in best]
 
 
@@ -214,7 +216,9 @@ def test_thresholds_lie_above_the_null_and_high_at_or_above_low(graph: Graph) ->
     assert all(0 < low <= high <= 1 and high >= 0.5 for low, high in rows)
 
 
-def test_the_same_recipe_twice_gives_identical_tables(small: Path, small_recipe: Path, tmp_path: Path) -> None:
+def test_the_same_recipe_twice_gives_identical_tables(
+    small: Path, small_recipe: Path, tmp_path: Path
+) -> None:
     again = tmp_path / "again.featgraph"
     ingest(read_recipe(small_recipe), again)
     with duckdb.connect() as both:

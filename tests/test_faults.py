@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_suite import END, save_model, save_sae
-from toy import build_toy
 
 from featgraph.build import ingest
 from featgraph.errors import SourceError, StoreError
 from featgraph.recipe import read_recipe
+from small_suite import END, save_model, save_sae
+from toy import build_toy
 
 
 @pytest.fixture
@@ -132,7 +132,9 @@ def test_a_target_that_is_something_else_is_left_alone(small_recipe: Path, tmp_p
 
 
 def snapshot(graph: Path) -> dict[str, bytes]:
-    return {str(found.relative_to(graph)): found.read_bytes() for found in graph.rglob("*") if found.is_file()}
+    return {
+        str(found.relative_to(graph)): found.read_bytes() for found in graph.rglob("*") if found.is_file()
+    }
 
 
 def test_when_the_disk_fills_up_the_old_graph_stays_whole(small_recipe: Path, tmp_path: Path) -> None:

@@ -21,7 +21,9 @@ def brute_force(upstream: Matrix, downstream: Matrix, k: int) -> dict[tuple[int,
     cosine = upstream @ downstream.T
     pairs = set()
     for src in range(len(upstream)):
-        pairs |= {(src, dst) for dst in sorted(range(len(downstream)), key=lambda d: (-cosine[src, d], d))[:k]}
+        pairs |= {
+            (src, dst) for dst in sorted(range(len(downstream)), key=lambda d: (-cosine[src, d], d))[:k]
+        }
     for dst in range(len(downstream)):
         pairs |= {(src, dst) for src in sorted(range(len(upstream)), key=lambda s: (-cosine[s, dst], s))[:k]}
     found = {}
@@ -39,7 +41,11 @@ def as_dict(found: matching.Candidates) -> dict[tuple[int, int], tuple[int, int]
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 30), st.integers(1, 6), st.sampled_from([3, 7, 4096])
+    st.integers(0, 10_000),
+    st.integers(1, 30),
+    st.integers(1, 30),
+    st.integers(1, 6),
+    st.sampled_from([3, 7, 4096]),
 )
 def test_candidates_equal_brute_force_for_any_sizes_and_tiles(
     seed: int, n: int, m: int, k: int, tile: int

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from small_suite import RECIPE
 
 from featgraph.errors import RecipeError, UsageError
 from featgraph.recipe import all_recipes, find_recipe, read_recipe
+from small_suite import RECIPE
 
 
 def complaint(folder: Path, text: str) -> str:
@@ -58,9 +58,21 @@ def test_a_recipe_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ("layers = 3", "layers = true", "8: 'suite.layers' must be a whole number, not True"),
         ("tokens = 250", "tokens = 0", "22: 'text.tokens' must be at least 1, not 0"),
         ("tokens = 250\n", "", "19: missing key 'text.tokens'"),
-        ('"mlp_res"', '"mpl_res"', "26: unknown edge kind 'mpl_res' in 'edges.kinds'; did you mean 'mlp_res'?"),
-        ('path = "small/model"', "", "4: give either 'path' (a folder) or 'hf' (a Hugging Face id) in [model]"),
-        ('path = "small/saes/{layer}.res"', 'release = "r"', "10: give either 'path' or both 'release' and 'id'"),
+        (
+            '"mlp_res"',
+            '"mpl_res"',
+            "26: unknown edge kind 'mpl_res' in 'edges.kinds'; did you mean 'mlp_res'?",
+        ),
+        (
+            'path = "small/model"',
+            "",
+            "4: give either 'path' (a folder) or 'hf' (a Hugging Face id) in [model]",
+        ),
+        (
+            'path = "small/saes/{layer}.res"',
+            'release = "r"',
+            "10: give either 'path' or both 'release' and 'id'",
+        ),
         ("[suite.sites.res]", "[suite.sites.mlp.x]", "missing key 'suite.sites.res'"),
         ('title = "a small random suite"', "", "1: missing key 'title'"),
     ],

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from toy import build_toy, directions, ids, slabs
 
 from featgraph import StoreError, store, vectors
+from toy import build_toy, directions, ids, slabs
 
 TESTS = Path(__file__).parent
 
@@ -39,7 +39,9 @@ def a_writer_of(path: Path) -> Iterator[None]:
         "    print('writing', flush=True)\n"
         "    sys.stdin.read()\n"
     )
-    with subprocess.Popen(python(code, path), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(
+        python(code, path), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "writing\n"
         yield
@@ -218,7 +220,7 @@ def test_closing_twice_does_no_harm(toy: Path) -> None:
 
 
 def test_a_path_with_quotes_and_blanks_works(tmp_path: Path) -> None:
-    path = build_toy(tmp_path / "it's a \"graph\"" / "to y.featgraph")
+    path = build_toy(tmp_path / 'it\'s a "graph"' / "to y.featgraph")
     assert n_edges(path) > 0
 
 
@@ -241,7 +243,9 @@ def test_an_interrupt_leaves_no_half_graph(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_finished_build_takes_the_place_of_the_old_graph_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_finished_build_takes_the_place_of_the_old_graph_and_leaves_nothing_beside_it(
+    tmp_path: Path,
+) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     (path / "stray.txt").write_text("of the old graph")
     build_toy(path)
@@ -260,7 +264,9 @@ def test_a_reader_of_the_old_graph_keeps_reading_it(tmp_path: Path) -> None:
     assert n_edges(path) == 0
 
 
-def test_the_swap_works_where_names_cannot_be_exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_swap_works_where_names_cannot_be_exchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     (path / "stray.txt").write_text("of the old graph")
     monkeypatch.setattr(store, "_exchange", lambda one, other: False)

@@ -19,7 +19,12 @@ from featgraph.errors import SourceError
 from featgraph.model import SITES, Slab
 from featgraph.suite import block_list, module_path
 
-SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 50}
+SIZES: dict[str, Any] = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "vocab_size": 50,
+}
 
 
 def llama() -> Any:

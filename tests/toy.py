@@ -116,7 +116,9 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
     for key, place in number.items():
         layer, site, idx = key.split("/")
         dead = key in DEAD
-        scores = [best.get((key, f"{writer}_res")) if site == "res" else None for writer in ("res", "mlp", "att")]
+        scores = [
+            best.get((key, f"{writer}_res")) if site == "res" else None for writer in ("res", "mlp", "att")
+        ]
         connection.execute(
             "insert into feature values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -139,18 +141,19 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
             "insert into edge values (?, ?, ?, ?, ?, ?, 10, 0.25, 0.5, 0.4, 0.6, 1.25, null, null, 'cosine')",
             [number[src], number[dst], kind, cosine, _rank(src, kind, 0, dst), _rank(dst, kind, 1, src)],
         )
-    for key, text in LABELS.items():
-        connection.execute("insert into label values (?, 'tokens', ?)", [number[key], text])
+    for named, text in LABELS.items():
+        connection.execute("insert into label values (?, 'tokens', ?)", [number[named], text])
         connection.execute(
-            "insert into example values (?, 1, 4.0, 1, ['a', ' b', ' c'], [0.0, 4.0, 1.0])", [number[key]]
+            "insert into example values (?, 1, 4.0, 1, ['a', ' b', ' c'], [0.0, 4.0, 1.0])", [number[named]]
         )
-    for key, value in {"n_tokens": str(N_TOKENS), "recipe": "toy", "model": "toy"}.items():
-        connection.execute("insert into meta values (?, ?)", [key, value])
+    for setting, value in {"n_tokens": str(N_TOKENS), "recipe": "toy", "model": "toy"}.items():
+        connection.execute("insert into meta values (?, ?)", [setting, value])
 
 
 def _rank(end: str, kind: str, side: int, other: str) -> int:
     """Place of an edge among those of one end: by cosine, ties by id of the other end."""
     number = ids()
     mine = [edge for edge in EDGES if edge[2] == kind and edge[side] == end]
-    mine.sort(key=lambda edge: (-edge[3], number[edge[1 - side]]))
-    return 1 + [edge[1 - side] for edge in mine].index(other)
+    mine.sort(key=lambda edge: (-edge[3], number[edge[1] if side == 0 else edge[0]]))
+    others = [edge[1] if side == 0 else edge[0] for edge in mine]
+    return 1 + others.index(other)

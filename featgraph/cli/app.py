@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
-from typer.core import TyperGroup
 
 import featgraph
+from featgraph.cli.quick import QuickCommand, QuickGroup
 from featgraph.errors import FeatgraphError
 from featgraph.output import note, write_text
 
@@ -17,7 +17,7 @@ INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
-class _Commands(TyperGroup):
+class _Commands(QuickGroup):
     """A group of commands whose errors are one line each."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -47,7 +47,7 @@ app = typer.Typer(
 
 def command(example: str, *, name: str | None = None) -> Callable[[Command], Command]:
     """Add a function to the application; its help ends with a line that can be typed as it is."""
-    return app.command(name, epilog=f"\b\nExample:\n  featgraph {example}")
+    return app.command(name, cls=QuickCommand, epilog=f"\b\nExample:\n  featgraph {example}")
 
 
 def _version(asked: bool) -> None:

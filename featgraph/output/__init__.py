@@ -200,11 +200,12 @@ def _write_parquet(result: Result, stream: TextIO) -> None:
 
 
 def _write_table(result: Result, stream: TextIO) -> None:
-    from featgraph.output.table import console, is_cut, table
+    from featgraph.output.table import console, table
 
-    screen, drawn = console(stream), table(result)
+    screen = console(stream)
+    drawn, cut = table(result, screen.width)
     screen.print(drawn)
-    if is_cut(screen, drawn):
+    if cut:
         note(f"columns are cut to fit {screen.width} characters; --format json shows them whole")
 
 

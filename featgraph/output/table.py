@@ -3,6 +3,7 @@
 from typing import TextIO
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +13,12 @@ from featgraph.query.result import Result
 
 _WIDE = 100_000
 """Columns where no terminal cuts a line."""
+
+_GAP = 3
+"""Blanks between two columns."""
+
+_NARROW = 12
+"""Text columns are not cut below this."""
 
 _NUMERIC = ("BIGINT", "DOUBLE", "FLOAT", "HUGEINT", "INTEGER", "SMALLINT")
 
@@ -31,19 +38,44 @@ def console(stream: TextIO, width: int | None = None) -> Console:
     return PlainConsole(file=stream, width=width, markup=False, highlight=False, emoji=False)
 
 
-def table(result: Result) -> Table:
-    """Return the rows as a table, one line each; numbers stand to the right and are never cut."""
+def table(result: Result, room: int) -> tuple[Table, bool]:
+    """Return the rows as a table at most `room` characters wide, and whether anything had to go for that.
+
+    The widest text columns are cut first, then whole columns are left out from the right; numbers stay whole.
+    """
+    rows = [[cell(value) for value in row] for row in result.rows]
+    natural = [max(map(cell_len, column)) for column in zip(result.columns, *rows, strict=True)]
+    numeric = [kind in _NUMERIC for kind in types(result)]
+    widths = _fitted(natural, numeric, room)
     drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name, kind in zip(result.columns, types(result), strict=True):
-        if kind in _NUMERIC:
-            drawn.add_column(name, justify="right", no_wrap=True)
-        else:  # may be cut to fit, the widest first
-            drawn.add_column(Text(name, no_wrap=True, overflow="ellipsis"))
-    for row in result.rows:
-        drawn.add_row(*(Text(cell(value), no_wrap=True, overflow="ellipsis") for value in row))
-    return drawn
+    for name, width, right in zip(result.columns, widths, numeric, strict=False):
+        drawn.add_column(_line(name), width=width, justify="right" if right else "left")
+    for row in rows:
+        drawn.add_row(*(_line(text) for text in row[: len(widths)]))
+    return drawn, widths != natural
 
 
-def is_cut(console: Console, drawn: Table) -> bool:
-    """Say whether the console is too narrow for the whole table."""
-    return console.measure(drawn, options=console.options.update(width=_WIDE)).maximum > console.width
+def _line(text: str) -> Text:
+    return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+def _fitted(natural: list[int], numeric: list[bool], room: int) -> list[int]:
+    """Return the widths of the columns that fit, from the left.
+
+    >>> _fitted([5, 30, 8, 20], [True, False, True, False], 50)
+    [5, 14, 8, 14]
+    >>> _fitted([5, 30, 8, 20], [True, False, True, False], 30)
+    [5, 22]
+    """
+    least = [width if right else min(width, _NARROW) for width, right in zip(natural, numeric, strict=True)]
+    n = len(least)
+    while n > 1 and sum(least[:n]) + _GAP * (n - 1) > room:
+        n -= 1
+    widths = natural[:n]
+    while sum(widths) + _GAP * (n - 1) > room:
+        slack = [width - smallest for width, smallest in zip(widths, least, strict=False)]
+        if not any(slack):
+            break
+        widest = max(range(n), key=lambda place: widths[place] if slack[place] else 0)
+        widths[widest] -= 1
+    return widths

@@ -1,6 +1,6 @@
 """Bits per character of a causal language model on a text file, every character counted once.
 
-    python tests/demo/bits_per_character.py --model ingest/demo/model --text valid.txt
+python tests/demo/bits_per_character.py --model ingest/demo/model --text valid.txt
 """
 
 import argparse

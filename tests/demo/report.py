@@ -93,7 +93,8 @@ def main() -> None:
         print(f"Bits per character on {arguments.valid.name}: {bits:.3f}\n")
     pieces = read_pieces(recipe.text, loaded)
     pieces = Pieces(pieces.rows[: TOKENS * len(pieces.rows) // pieces.n_tokens], pieces.special)
-    print(f"Loss on {pieces.n_tokens:,} tokens of the demo text, nothing spliced: {mean_loss(loaded.model, pieces):.3f}\n")
+    loss = mean_loss(loaded.model, pieces)
+    print(f"Loss on {pieces.n_tokens:,} tokens of the demo text, nothing spliced: {loss:.3f}\n")
     print("| SAE | explained variance | L0 | dead | loss spliced |\n|---|--:|--:|--:|--:|")
     for site in ("res", "mlp", "att"):
         source = next(source for source in recipe.sources if source.site == site)

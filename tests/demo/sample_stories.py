@@ -51,7 +51,7 @@ def main() -> None:
             )
             for row in drawn[:, 1:].tolist():
                 stop = next((place for place, token in enumerate(row) if token in ends), None)
-                story = tokenizer.decode(row[:stop], skip_special_tokens=True).strip()
+                story = str(tokenizer.decode(row[:stop], skip_special_tokens=True)).strip()
                 if stop is None:
                     story = story[: story.rfind(".") + 1] if arguments.keep_unfinished else ""
                 if not story:

@@ -1,6 +1,7 @@
 """Train the demo language model: an 8-layer Llama of width 128 over its own byte-level BPE vocabulary.
 
-    python tests/demo/train_model.py --real train.txt --sampled sampled.txt --valid valid.txt --out ingest/demo/model
+    python tests/demo/train_model.py --real train.txt --sampled sampled.txt --valid valid.txt \\
+        --out ingest/demo/model
 
 Prints the loss as it goes and, at the end, bits per character on the validation text. Writes the model in
 Hugging Face format with 16-bit weights, so that the printed figure is measured on what is shipped.
@@ -126,9 +127,7 @@ def mean_loss(model: LlamaForCausalLM, window: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), window[:, 1:].flatten())
 
 
-def train(
-    model: LlamaForCausalLM, source: Iterator[torch.Tensor], arguments: argparse.Namespace
-) -> None:
+def train(model: LlamaForCausalLM, source: Iterator[torch.Tensor], arguments: argparse.Namespace) -> None:
     chosen = optimizers(model, arguments)
     rates = [group["lr"] for optimizer in chosen for group in optimizer.param_groups]
     window_loss = torch.compile(mean_loss) if arguments.compile else mean_loss

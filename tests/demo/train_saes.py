@@ -1,6 +1,7 @@
 """Train one BatchTopK SAE per layer and site of the demo model, all from one forward pass of the model.
 
-    python tests/demo/train_saes.py --model ingest/demo/model --text train.txt sampled.txt --out ingest/demo/saes
+    python tests/demo/train_saes.py --model ingest/demo/model --text train.txt sampled.txt \\
+        --out ingest/demo/saes
 
 Uses sae_lens's MultiSAETrainingRunner; what it saves is a JumpReLU SAE per folder, in sae_lens's layout, with
 16-bit weights here. The one piece of our own is the selection inside BatchTopK: the k-th largest value comes
@@ -56,7 +57,7 @@ class PartitionBatchTopK(torch.nn.Module):
         return torch.where(x >= self.smallest, x, 0.0)
 
 
-class DemoSae(BatchTopKTrainingSAE):
+class DemoSae(BatchTopKTrainingSAE):  # type: ignore[misc]
     """sae_lens's SAE with that selection, and its threshold update without a search for the minimum."""
 
     def __init__(self, config: BatchTopKTrainingSAEConfig) -> None:
@@ -66,7 +67,8 @@ class DemoSae(BatchTopKTrainingSAE):
     @torch.no_grad()
     def update_topk_threshold(self, acts_topk: torch.Tensor) -> None:
         rate = self.cfg.topk_threshold_lr
-        self.topk_threshold = (1 - rate) * self.topk_threshold + rate * self.activation_fn.smallest
+        self.topk_threshold *= 1 - rate
+        self.topk_threshold += rate * self.activation_fn.smallest
 
 
 def build_sae(width: int, features: int, k: float) -> DemoSae:
@@ -86,7 +88,9 @@ def train(arguments: argparse.Namespace) -> None:
     model = AutoConfig.from_pretrained(arguments.model)
     places = [(layer, site) for layer in range(model.num_hidden_layers) for site in MODULES]
     k = dict(zip(MODULES, arguments.k, strict=True))
-    saes = {f"{layer}.{site}": build_sae(model.hidden_size, arguments.features, k[site]) for layer, site in places}
+    saes = {
+        f"{layer}.{site}": build_sae(model.hidden_size, arguments.features, k[site]) for layer, site in places
+    }
     hooks = {f"{layer}.{site}": MODULES[site].format(layer) for layer, site in places}
     steps = arguments.tokens // arguments.batch
     config = MultiSAETrainingRunnerConfig(
