@@ -169,7 +169,8 @@ def _count(
                 codes.append(code)
             flipped = list(pool.map(lambda code: code.T.tocsr(), codes))
             jobs = [
-                pool.submit(counted.update_features, place, code, batch) for place, code in enumerate(codes)
+                pool.submit(counted.update_features, place, code, flipped[place], batch)
+                for place, code in enumerate(codes)
             ]
             for coactivation, pair in zip(counted.coactivations, pairs, strict=True):
                 ends = flipped[pair.upstream.slab], codes[pair.downstream.slab]
@@ -205,7 +206,7 @@ def _summary(path: Path, seconds: float) -> Summary:
     with store.open_store(path) as opened:
 
         def count(source: str) -> int:
-            row = opened.connection.execute(f"select count(*) from {source}").fetchall()
+            row = opened.rows(f"select count(*) from {source}")
             return int(row[0][0])
 
         return Summary(

@@ -111,9 +111,9 @@ def lineage(
     """
     seed, _ = find(store, key)
     asked = {"key": str(seed), "min": min, "hops": hops, "writers": writers, "writer_min": writer_min}
-    members = tuple(Member(*row) for row in store.connection.execute(_MEMBERS, asked).fetchall())
+    members = tuple(Member(*row) for row in store.rows(_MEMBERS, asked))
     keys = {member.id: member.key for member in members}
-    links = store.connection.execute(_EDGES, asked).fetchall()
+    links = store.rows(_EDGES, asked)
     return Lineage(str(seed), members, tuple(Edge(keys[src], keys[dst], *rest) for src, dst, *rest in links))
 
 
@@ -156,7 +156,7 @@ def similar(store: Store, key: str, *, k: int) -> "Result":
         pairs = zip(ids[0].tolist(), cosines[0].tolist(), strict=True)
         others = [(slab.first_id + idx, cosine) for idx, cosine in pairs if slab.key(idx) != seed]
         found.update(others[:k])
-    named = store.connection.execute(_NAMES, {"ids": list(found)}).fetchall()
+    named = store.rows(_NAMES, {"ids": list(found)})
     named.sort(key=lambda row: (-found[row[0]], row[0]))
     rows: list[tuple[object, ...]] = [(*row[:4], found[row[0]], row[4]) for row in named]
     columns = ["id", "key", "layer", "site", "cosine", "label"]
@@ -186,8 +186,8 @@ def strongest_written(store: Store, feature: int) -> Step | None:
 
     feature: its id. Writing means a cosine of at least `MODULE_THRESHOLD`.
     """
-    row = store.connection.execute(_WRITTEN, {"feature": feature, "least": MODULE_THRESHOLD}).fetchone()
-    return None if row is None else Step(*row)
+    rows = store.rows(_WRITTEN, {"feature": feature, "least": MODULE_THRESHOLD})
+    return Step(*rows[0]) if rows else None
 
 
 _BEST_LABEL = """

@@ -122,14 +122,14 @@ class Contexts:
         self.window: Matrix = np.zeros((0, BEFORE + 1 + AFTER), dtype=np.float32)
         self.floor: Matrix = np.zeros(n_features, dtype=np.float32)
 
-    def update(self, codes: scipy.sparse.csr_matrix, batch: Batch) -> None:
-        """Add one batch; each piece of text lies whole within one batch."""
-        row, feature, value = _peaks(codes, batch)
+    def update(self, flipped: scipy.sparse.csr_matrix, batch: Batch) -> None:
+        """Add one batch, transposed to (n_features, n_tokens); each piece of text lies whole within one batch."""
+        row, feature, value = _peaks(flipped, batch)
         strong = value >= self.floor[feature]
         row, feature, value = row[strong], feature[strong], value[strong]
         strong = ranks(feature, value, batch.piece[row]) <= EXAMPLES
         row, feature, value = row[strong], feature[strong], value[strong]
-        self.window = np.concatenate([self.window, _windows(codes, batch, row, feature)])
+        self.window = np.concatenate([self.window, _windows(flipped, batch, row, feature)])
         self.feature = np.concatenate([self.feature, feature])
         self.piece = np.concatenate([self.piece, batch.piece[row]])
         self.position = np.concatenate([self.position, batch.position[row]])
@@ -174,24 +174,31 @@ def _ones(codes: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
     )
 
 
-def _peaks(codes: scipy.sparse.csr_matrix, batch: Batch) -> tuple[Indices, Indices, Matrix]:
-    """Return (row, feature, value) of the strongest token of every (feature, piece) that is active at all."""
-    row = np.repeat(np.arange(codes.shape[0]), np.diff(codes.indptr))
-    feature, value = codes.indices.astype(np.int64), codes.data
-    group = feature * (int(batch.piece.max()) + 1) + batch.piece[row]
-    order = np.lexsort((row, -value, group))
-    sorted_group = group[order]
-    first = order[np.r_[True, sorted_group[1:] != sorted_group[:-1]]] if len(order) else order
+def _peaks(flipped: scipy.sparse.csr_matrix, batch: Batch) -> tuple[Indices, Indices, Matrix]:
+    """Return (row, feature, value) of the strongest token of every (feature, piece) that is active at all.
+
+    The tokens of a piece follow each other in a batch, so the entries of a (feature, piece) do too.
+    """
+    feature = np.repeat(np.arange(flipped.shape[0]), np.diff(flipped.indptr))
+    row, value = flipped.indices.astype(np.int64), flipped.data
+    if not len(row):
+        return row, feature, value
+    piece = batch.piece[row]
+    opens = np.r_[True, (feature[1:] != feature[:-1]) | (piece[1:] != piece[:-1])]
+    group = np.cumsum(opens) - 1
+    largest = np.maximum.reduceat(value, np.flatnonzero(opens))
+    peaks = np.flatnonzero(value == largest[group])
+    first = peaks[np.r_[True, group[peaks][1:] != group[peaks][:-1]]]
     return row[first], feature[first], value[first]
 
 
-def _windows(codes: scipy.sparse.csr_matrix, batch: Batch, row: Indices, feature: Indices) -> Matrix:
+def _windows(flipped: scipy.sparse.csr_matrix, batch: Batch, row: Indices, feature: Indices) -> Matrix:
     """Return the feature's activation on the tokens around each row, 0 beyond the piece, (n, window)."""
     place = row[:, None] + np.arange(-BEFORE, AFTER + 1)
-    inside = (place >= 0) & (place < codes.shape[0])
+    inside = (place >= 0) & (place < flipped.shape[1])
     place = np.where(inside, place, 0)
     inside &= batch.piece[place] == batch.piece[row][:, None]
     found = np.zeros(place.shape, dtype=np.float32)
     column = np.broadcast_to(feature[:, None], place.shape)
-    found[inside] = np.asarray(codes[place[inside], column[inside]]).ravel()
+    found[inside] = np.asarray(flipped[column[inside], place[inside]]).ravel()
     return found

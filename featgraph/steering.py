@@ -7,7 +7,7 @@ Layer b always means out(b), the residual stream after block b, counted from 0.
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from featgraph.errors import SourceError, UsageError, nearest
@@ -79,6 +79,18 @@ class SteeringVector:
                 handle = blocks[layer].register_forward_hook(_adding(vector))
                 hooks.callback(handle.remove)
             yield
+
+    def between(self, first: int, last: int) -> "SteeringVector":
+        """Return the part that writes after blocks `first` to `last`, both included.
+
+        Raises UsageError: nothing is left.
+        """
+        layers = {layer: vector for layer, vector in self.layers.items() if first <= layer <= last}
+        if not layers:
+            there = ", ".join(map(str, self.layers))
+            raise UsageError(f"no vector in layers {first} to {last}; this one writes after block {there}")
+        members = tuple(member for member in self.members if member.write_layer in layers)
+        return replace(self, layers=layers, members=members)
 
     def _blocks(self, model: Any) -> Any:
         from featgraph.suite import block_list
@@ -188,7 +200,7 @@ def _steer(store: Store, step: Step, scale: float, unit: Unit) -> tuple[SteeredF
 
     key, slab = find(store, step.key)
     feature = slab.first_id + key.idx
-    [row] = store.connection.execute(_FEATURE, {"id": feature, "slab": slab.slab}).fetchall()
+    [row] = store.rows(_FEATURE, {"id": feature, "slab": slab.slab})
     hook_name, release, sae_id, norm, largest = row
     where = _where(store, step.key, feature, hook_name)
     weight = scale * _length(step.key, unit, norm, largest)

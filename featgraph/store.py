@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -67,13 +67,18 @@ class Store:
     @cached_property
     def slabs(self) -> list[Slab]:
         """The SAEs in topological order."""
+        columns = "slab, layer, site, first_id, n_features"
+        return [Slab(*row) for row in self.rows(f"select {columns} from sae order by slab")]
+
+    def rows(self, statement: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+        """Return what one of our own statements answers; a user's statement goes through `query.run`.
+
+        Raises StoreError: the database is damaged.
+        """
         try:
-            rows = self.connection.execute(
-                "select slab, layer, site, first_id, n_features from sae order by slab"
-            ).fetchall()
+            return self.connection.execute(statement, dict(parameters or {})).fetchall()
         except duckdb.Error as error:
             raise _unreadable(self.database, error) from error
-        return [Slab(*row) for row in rows]
 
     def close(self) -> None:
         """Close the connection, if one was opened."""

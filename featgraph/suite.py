@@ -111,7 +111,9 @@ def load_model(recipe: Recipe) -> LanguageModel:
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     source = recipe.model
     if source.path is not None and not (source.path / "config.json").is_file():
         raise SourceError(f"{recipe.file}: no model at {source.path} (it has no config.json)")

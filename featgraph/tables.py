@@ -42,11 +42,13 @@ class Counted:
     contexts: list[Contexts]
     coactivations: list[CoActivation]
 
-    def update_features(self, place: int, codes: scipy.sparse.csr_matrix, batch: Batch) -> None:
-        """Add one batch to everything that concerns a single SAE's features."""
+    def update_features(
+        self, place: int, codes: scipy.sparse.csr_matrix, flipped: scipy.sparse.csr_matrix, batch: Batch
+    ) -> None:
+        """Add one batch to everything that concerns a single SAE's features; `flipped` is transposed."""
         self.moments[place].update(codes)
         self.top_tokens[place].update(codes, batch)
-        self.contexts[place].update(codes, batch)
+        self.contexts[place].update(flipped, batch)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What every test can count on: a toy graph, plain text output, and no network."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -63,3 +64,19 @@ def small(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("graphs") / "small.featgraph"
     ingest(read_recipe(small_recipe), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder with `demo.featgraph`, made by the command as a user types it, and what the command printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "featgraph", "ingest", "demo"]
+    made = subprocess.run(
+        command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+    return folder, made.stderr + made.stdout
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}

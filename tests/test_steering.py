@@ -246,6 +246,16 @@ def test_a_lineage_writes_one_vector_per_layer_of_its_span(graph: Graph) -> None
     assert list(vector.layers) == [0, 1, 2]
 
 
+def test_a_part_of_the_layers_can_be_taken(graph: Graph) -> None:
+    whole = graph.steering_vector("1/res/0", lineage=True)
+    part = whole.between(1, 9)
+    assert list(part.layers) == [1, 2]
+    assert [member.key for member in part.members] == ["1/res/0", "2/res/0"]
+    assert list(whole.layers) == [0, 1, 2]
+    with pytest.raises(UsageError, match=r"no vector in layers 7 to 9; this one writes after block 0, 1, 2"):
+        whole.between(7, 9)
+
+
 def test_the_lineage_of_an_att_feature_is_steered_through_what_it_writes(graph: Graph) -> None:
     vector = graph.steering_vector("1/att/0", lineage=True)
     assert [member.key for member in vector.members] == ["0/res/1", "1/res/1", "2/res/1"]

@@ -75,6 +75,9 @@ def export(
     lineage: Annotated[
         bool, typer.Option("--lineage", help="Steer along the feature's span, not at its layer only.")
     ] = False,
+    layers: Annotated[
+        str | None, typer.Option(metavar="FIRST-LAST", help="Only vectors of these layers.  [default: all]")
+    ] = None,
     scale: Annotated[float, typer.Option(metavar="FACTOR", help="Multiplies every vector.")] = 1.0,
     unit: Annotated[
         Literal["raw", "unit", "max-act"],
@@ -88,5 +91,7 @@ def export(
 
     with featgraph.open(graph) as opened:
         vector = opened.steering_vector(features, lineage=lineage, scale=scale, unit=unit)
+    if layers is not None:
+        vector = vector.between(*options.layer_range(layers))
     formats.write(vector, out, format or out.suffix.removeprefix("."))
-    output.note(f"wrote {out}")
+    output.note(f"wrote {out}: layers {', '.join(map(str, vector.layers))} of {vector.model_name}")

@@ -1,5 +1,6 @@
 """The arguments and options that commands share, and what the shell completes for them."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -89,6 +90,17 @@ WritersOption = Annotated[
 WriterMinOption = Annotated[
     float, typer.Option(min=-1, max=1, metavar="COSINE", help="Smallest cosine of a writer.")
 ]
+
+
+def layer_range(text: str) -> tuple[int, int]:
+    """Return the first and last layer of `3-7` or `3`.
+
+    Raises UsageError: it is neither.
+    """
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if found is None:
+        raise UsageError(f"{text!r} is not a range of layers; write --layers 3-7 or --layers 3")
+    return int(found[1]), int(found[2] or found[1])
 
 
 def parameters(given: list[str] | None) -> dict[str, str]:

@@ -38,8 +38,8 @@ def save(vector: "SteeringVector", path: Path) -> None:
 
 def _no_layer_zero(vector: "SteeringVector") -> UsageError:
     first = [member.key for member in vector.members if member.write_layer == 0]
-    rest = [member.key for member in vector.members if member.write_layer != 0]
-    mend = f"export {' '.join(rest)} alone, or use" if rest else "use"
+    last = max(vector.layers)
+    mend = f"leave it out with --layers 1-{last}, or use" if last > 0 else "use"
     return UsageError(
         f"{', '.join(map(repr, first))} writes after block 0, and llama.cpp rejects a gguf control vector "
         f"with direction.0; {mend} --format safetensors"

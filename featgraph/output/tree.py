@@ -6,6 +6,9 @@ from rich.tree import Tree
 from featgraph.flow import Edge, Lineage, Member
 from featgraph.output.values import printable
 
+SHOWN_WRITERS = 3
+"""Writers drawn below a feature; the rest are counted. `--format table` lists all."""
+
 
 def tree(lineage: Lineage) -> Tree:
     """Return the tree; each line is cut at the console's width, none is wrapped."""
@@ -20,9 +23,13 @@ def tree(lineage: Lineage) -> Tree:
             if member.layer == layer:
                 described = f"{member.key:{width}}  {_link(lineage, member, seed)}{_label(member)}"
                 node = branch.add(_text(described.rstrip(), "bold" if member is seed else ""))
-                for edge in _writing(lineage, member):
+                writing = _writing(lineage, member)
+                for edge in writing[:SHOWN_WRITERS]:
                     writer = members[edge.src]
                     node.add(_text(f"{writer.key}  writes {edge.cosine:.2f}{_label(writer)}", "dim"))
+                if len(writing) > SHOWN_WRITERS:
+                    more = _counted(len(writing) - SHOWN_WRITERS, "weaker writer")
+                    node.add(_text(f"and {more}", "dim"))
     return drawn
 
 

@@ -23,10 +23,9 @@ from featgraph.store import Store
 
 ParameterType = Literal["float", "int", "text", "bool", "key"]
 
-_DECLARATION = re.compile(r"-- :(\w+) (\w+)(?: = ('[^']*'|\S+))?  +(\S.*)")
-_USE = re.compile(
-    r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/|\$\$.*?\$\$|\$(?P<name>[A-Za-z_]\w*)", re.DOTALL
-)
+_DECLARATION = r"-- :(\w+) (\w+)(?: = ('[^']*'|\S+))?  +(\S.*)"
+_QUOTED = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|\$\$.*?\$\$"""
+_USE = rf"(?s){_QUOTED}|\$(?P<name>[A-Za-z_]\w*)"
 _BOOLS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 
 
@@ -42,11 +41,11 @@ class Parameter:
     description: str
 
     def value(self, text: object) -> object:
-        """Return a value for this parameter, read from text if it is text.
+        """Return a value for this parameter, read from text if it is text; `null` is NULL, `'null'` the word.
 
         Raises UsageError: the text is not of the parameter's type.
         """
-        if text is None or (text == "null" and self.type != "text"):
+        if text is None or text == "null":
             return None
         if not isinstance(text, str):
             return text
@@ -127,8 +126,8 @@ def named(name: str) -> NamedQuery:
     known = {path.stem: path for path in shipped("queries").glob("*.sql")}
     if name not in known:
         raise UsageError(
-            f"no query named {name!r}{nearest(name, known) or ';'} `featgraph queries` lists all {len(known)}, "
-            "or give a path that ends in .sql"
+            f"no query named {name!r}{nearest(name, known) or ';'} "
+            f"`featgraph queries` lists all {len(known)}, or give a path that ends in .sql"
         )
     return read_query(known[name])
 
@@ -159,7 +158,7 @@ def read_query(path: Path) -> NamedQuery:
 
 
 def _declaration(line: str, where: str) -> Parameter:
-    found = _DECLARATION.fullmatch(line)
+    found = re.fullmatch(_DECLARATION, line)
     if found is None:
         raise QueryError(
             f"{where}: cannot read the declaration {line!r}; write `-- :name type = default  description`, "
@@ -174,7 +173,7 @@ def _declaration(line: str, where: str) -> Parameter:
     if default is None or default == "null":
         return parameter
     try:
-        value = parameter.value(default.strip("'"))
+        value = parameter.value(default)
     except UsageError as error:
         raise QueryError(f"{where}: {error}") from error
     return Parameter(name, parameter.type, False, value, description)
@@ -183,7 +182,7 @@ def _declaration(line: str, where: str) -> Parameter:
 def _check_use(path: Path, text: str, declared: Mapping[str, Parameter]) -> None:
     """Raise unless the parameters used are those declared."""
     used: dict[str, int] = {}
-    for found in _USE.finditer(text):
+    for found in re.finditer(_USE, text):
         if found["name"]:
             used.setdefault(found["name"], text.count("\n", 0, found.start()) + 1)
     for name, line in used.items():
@@ -191,7 +190,7 @@ def _check_use(path: Path, text: str, declared: Mapping[str, Parameter]) -> None
             hint = nearest(name, declared) or f"; add a line `-- :{name} type = default  description`"
             raise QueryError(f"{path}:{line}: parameter ${name} is not declared{hint}")
     for number, line_text in enumerate(text.splitlines(), 1):
-        declaration = _DECLARATION.fullmatch(line_text)
+        declaration = re.fullmatch(_DECLARATION, line_text)
         if declaration and declaration[1] not in used:
             raise QueryError(f"{path}:{number}: parameter {declaration[1]!r} is declared but not used")
 
@@ -212,4 +211,5 @@ def _read(text: str, kind: ParameterType) -> object:
         return int(text)
     if kind == "bool":
         return _BOOLS[text.lower()]
-    return text
+    quoted = len(text) > 1 and text[0] == text[-1] == "'"
+    return text[1:-1] if quoted else text

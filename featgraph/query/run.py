@@ -8,9 +8,9 @@ import json
 import math
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -18,15 +18,15 @@ from featgraph.errors import FeatgraphError, QueryError, StoreError, UsageError,
 from featgraph.query.result import Result
 from featgraph.store import Store
 
+Answer = TypeVar("Answer")
+
 TIMEOUT = 60.0
 """Seconds after which a statement is stopped, unless the caller says otherwise."""
 
 _READ_ONLY = "a query only reads: write one SELECT (or FROM, WITH, VALUES, DESCRIBE, EXPLAIN)"
 
-_EXPLAIN = re.compile(
-    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*explain\b(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:analyze\b|\([^)]*\))?",
-    re.IGNORECASE | re.DOTALL,
-)
+_BLANK = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
+_EXPLAIN = rf"(?is){_BLANK}explain\b{_BLANK}(?:analyze\b|\([^)]*\))?"
 
 
 def literal(text: str) -> object:
@@ -66,12 +66,15 @@ def run(
     connection = store.connection
     prepared = _gate(connection, statement)
     bound = _bind(prepared.named_parameters, parameters or {}, statement)
-    with _errors(statement, timeout), _deadline(connection, timeout):
+
+    def fetch() -> Result:
         connection.execute(prepared, bound)
         columns = connection.description or []
-        rows = connection.fetchall()
-    names = _distinct([str(column[0]) for column in columns])
-    return Result(names, rows, [str(column[1]) for column in columns])
+        names = _distinct([str(column[0]) for column in columns])
+        return Result(names, connection.fetchall(), [str(column[1]) for column in columns])
+
+    with _errors(statement):
+        return _in_time(connection, fetch, timeout)
 
 
 def _gate(connection: duckdb.DuckDBPyConnection, statement: str) -> duckdb.Statement:
@@ -94,14 +97,14 @@ def _gate(connection: duckdb.DuckDBPyConnection, statement: str) -> duckdb.State
 
 def _gate_explained(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
     """Refuse EXPLAIN ANALYZE of anything but a query, because it runs what it explains."""
-    opening = _EXPLAIN.match(statement)
+    opening = re.match(_EXPLAIN, statement)
     inner = statement[opening.end() :] if opening else ""
     if [_kind(found, statement) for found in _statements(connection, inner)] != ["SELECT"]:
         raise QueryError(f"only a query can be explained; {_READ_ONLY}", statement, _start(statement))
 
 
 def _statements(connection: duckdb.DuckDBPyConnection, text: str) -> list[duckdb.Statement]:
-    with _errors(text, None):
+    with _errors(text):
         return connection.extract_statements(text)
 
 
@@ -150,40 +153,53 @@ def _bindable(value: object) -> object:
     return value
 
 
-@contextmanager
-def _deadline(connection: duckdb.DuckDBPyConnection, seconds: float | None) -> Iterator[None]:
-    """Interrupt the connection after some seconds."""
-    if seconds is None:
-        yield
-        return
-    timer = threading.Timer(seconds, connection.interrupt)
-    timer.daemon = True
-    timer.start()
+def _in_time(
+    connection: duckdb.DuckDBPyConnection, work: Callable[[], Answer], seconds: float | None
+) -> Answer:
+    """Return what `work` returns; stop it after some seconds, or when the user interrupts.
+
+    The work runs in a thread of its own: DuckDB would look for Ctrl-C only between its tasks.
+    """
+    answers: list[Answer] = []
+    faults: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            answers.append(work())
+        except BaseException as error:
+            faults.append(error)
+        finally:
+            done.set()
+
+    done = threading.Event()
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
     try:
-        yield
+        in_time = done.wait(seconds)
     finally:
-        timer.cancel()
-        timer.join()
+        while not done.wait(0):
+            connection.interrupt()
+            done.wait(0.05)
+        thread.join()
+    if not in_time:
+        raise QueryError(
+            f"the statement ran longer than {seconds:g} s and was stopped; "
+            "narrow it (one layer, a higher threshold, a limit) or allow more with --timeout"
+        )
+    if faults:
+        raise faults[0]
+    return answers[0]
 
 
 @contextmanager
-def _errors(statement: str, timeout: float | None) -> Iterator[None]:
+def _errors(statement: str) -> Iterator[None]:
     """Turn DuckDB's errors into ours, with the place in the user's text."""
     try:
         yield
-    except duckdb.InterruptException as error:
-        raise QueryError(
-            f"the statement ran longer than {timeout:g} s and was stopped; "
-            "narrow it (one layer, a higher threshold, a limit) or allow more with --timeout"
-        ) from error
     except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException) as error:
         raise StoreError(f"cannot read the graph: {_sentence(_details(error)[0])}") from error
     except duckdb.Error as error:
         raise _query_error(error, statement) from error
-    except RuntimeError as error:  # how DuckDB's client reports Ctrl-C while a statement runs
-        if "interrupted" in str(error).lower():
-            raise KeyboardInterrupt from error
-        raise
 
 
 def _query_error(error: duckdb.Error, statement: str) -> FeatgraphError:

@@ -8,6 +8,7 @@ The SAE figures are measured on the demo text, with the SAEs as shipped, loaded 
 """
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,9 @@ import torch
 from bits_per_character import bits_per_character
 from sae_lens import SAE
 
-from featgraph.activations import Pieces, read_pieces
-from featgraph.recipe import find_recipe
+from featgraph.activations import Pieces, documents, read_pieces
+from featgraph.recipe import TextSource, find_recipe
 from featgraph.suite import load_model
-
-TOKENS = 50_000
-"""Tokens of the demo text that the SAE figures are measured on."""
 
 
 def mean_loss(model: Any, pieces: Pieces) -> float:
@@ -81,6 +79,13 @@ def spliced(model: Any, pieces: Pieces, folder: Path, module: str) -> tuple[floa
     return (*splice.figures, loss)
 
 
+def samples(text: TextSource) -> None:
+    """Print the first ten stories of the demo text, as they are."""
+    for number, story in enumerate(itertools.islice(documents(text.path, text.separator), 10), 1):
+        quoted = "\n".join(f"> {line}".rstrip() for line in story.splitlines())
+        print(f"{number}.\n\n{quoted}\n")
+
+
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -92,9 +97,9 @@ def main() -> None:
         bits = bits_per_character(loaded.model, loaded.tokenizer, arguments.valid.read_text(encoding="utf-8"))
         print(f"Bits per character on {arguments.valid.name}: {bits:.3f}\n")
     pieces = read_pieces(recipe.text, loaded)
-    pieces = Pieces(pieces.rows[: TOKENS * len(pieces.rows) // pieces.n_tokens], pieces.special)
     loss = mean_loss(loaded.model, pieces)
     print(f"Loss on {pieces.n_tokens:,} tokens of the demo text, nothing spliced: {loss:.3f}\n")
+    samples(recipe.text)
     print("| SAE | explained variance | L0 | dead | loss spliced |\n|---|--:|--:|--:|--:|")
     for site in ("res", "mlp", "att"):
         source = next(source for source in recipe.sources if source.site == site)

@@ -31,9 +31,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--text", type=Path, nargs="+", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tokens", type=int, default=2_000_000)
+    parser.add_argument("--tokens", type=int, default=800_000)
     parser.add_argument("--features", type=int, default=1024)
-    parser.add_argument("--k", type=float, nargs=3, default=[16, 20, 16], metavar=("RES", "MLP", "ATT"))
+    parser.add_argument("--k", type=float, nargs=3, default=[18, 20, 18], metavar=("RES", "MLP", "ATT"))
+    parser.add_argument("--only", nargs="*", default=[], metavar="LAYER.SITE", help="train these alone")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=1024, help="tokens per step")
     parser.add_argument("--seed", type=int, default=0)
@@ -78,15 +79,37 @@ def build_sae(width: int, features: int, k: float) -> DemoSae:
         k=k,
         decoder_init_norm=0.1,
         normalize_activations="expected_average_only_in",
-        aux_loss_coefficient=1 / 32,
+        aux_loss_coefficient=1 / 4,
         topk_threshold_lr=0.02,
     )
     return DemoSae(config)
 
 
+@torch.no_grad()
+def start_from_data(runner: Any, saes: dict[str, DemoSae], hooks: dict[str, str]) -> None:
+    """Set each decoder bias to the mean activation and each feature to the direction of one token from there.
+
+    From random directions, and a bias that has to find the mean first, up to half of the features of the
+    attention sites never fire. Activations are scaled as the trainer will scale them.
+    """
+    loader = runner.activations_store.get_multi_hook_data_loader()
+    batches = [next(loader) for _ in range(8)]
+    for name, sae in saes.items():
+        found = torch.cat([batch[hooks[name]] for batch in batches]).float()
+        scaled = found * sae.cfg.d_in**0.5 / found.norm(dim=-1).mean()
+        sae.b_dec.copy_(scaled.mean(0))
+        chosen = scaled[torch.randperm(len(scaled))[: sae.cfg.d_sae]] - sae.b_dec
+        chosen += 0.05 * chosen.norm(dim=-1, keepdim=True) * torch.randn_like(chosen)
+        unit = chosen / chosen.norm(dim=-1, keepdim=True)
+        sae.W_dec.copy_(unit * sae.cfg.decoder_init_norm)
+        sae.W_enc.copy_(unit.T * sae.cfg.decoder_init_norm)
+
+
 def train(arguments: argparse.Namespace) -> None:
     model = AutoConfig.from_pretrained(arguments.model)
     places = [(layer, site) for layer in range(model.num_hidden_layers) for site in MODULES]
+    if arguments.only:
+        places = [(layer, site) for layer, site in places if f"{layer}.{site}" in arguments.only]
     k = dict(zip(MODULES, arguments.k, strict=True))
     saes = {
         f"{layer}.{site}": build_sae(model.hidden_size, arguments.features, k[site]) for layer, site in places
@@ -104,10 +127,10 @@ def train(arguments: argparse.Namespace) -> None:
         training_tokens=arguments.tokens,
         train_batch_size_tokens=arguments.batch,
         lr=arguments.rate,
-        lr_warm_up_steps=50,
+        lr_warm_up_steps=20,
         lr_decay_steps=steps // 3,
         lr_end=arguments.rate / 50,
-        dead_feature_window=200,
+        dead_feature_window=100,
         n_batches_for_norm_estimate=16,
         exclude_special_tokens=True,
         seed=arguments.seed,
@@ -118,7 +141,9 @@ def train(arguments: argparse.Namespace) -> None:
     )
     texts = [story for path in arguments.text for story in stories(path)]
     dataset = Dataset.from_dict({"text": texts}).shuffle(seed=arguments.seed)
-    MultiSAETrainingRunner(config, override_dataset=dataset, override_saes=saes).run()
+    runner = MultiSAETrainingRunner(config, override_dataset=dataset, override_saes=saes)
+    start_from_data(runner, saes, hooks)
+    runner.run()
     for name in saes:
         shrink(arguments.out / name)
     (arguments.out / "runner_cfg.json").unlink()

@@ -1,0 +1,77 @@
+"""The README's session, run as it stands: every `console` block, command by command, output compared.
+
+A line `...` in an output stands for any number of lines. Of `featgraph ingest` only the lines shown must appear,
+because its bars carry times.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def session() -> list[tuple[str, list[str]]]:
+    """Return (command, expected lines) of every console block, in order."""
+    found: list[tuple[str, list[str]]] = []
+    for block in re.findall(r"^```console\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append((line.removeprefix("$ "), []))
+            else:
+                found[-1][1].append(line.rstrip())
+    return found
+
+
+def matches(expected: list[str], lines: list[str]) -> bool:
+    pattern = "".join(r"(?:.*\n)*?" if line == "..." else re.escape(line) + r"\n" for line in expected)
+    return re.fullmatch(pattern, "".join(f"{line.rstrip()}\n" for line in lines)) is not None
+
+
+@pytest.mark.slow
+def test_the_session_in_the_readme_prints_what_it_says(demo: tuple[Path, str]) -> None:
+    folder, made = demo
+    commands = session()
+    assert len(commands) >= 5
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    for command, expected in commands:
+        if command == "featgraph ingest demo":
+            assert [line for line in expected if line != "..." and line not in made] == []
+            continue
+        program, *words = shlex.split(command)
+        assert program == "featgraph", command
+        ran = subprocess.run(
+            [sys.executable, "-m", "featgraph", *words],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stdout
+        assert matches(expected, ran.stdout.splitlines()), f"$ {command}\n{ran.stdout}"
+
+
+@pytest.mark.slow
+def test_the_python_in_the_readme_runs(demo: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(demo[0])
+    blocks = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block.replace('"demo/model"', repr(str(ROOT / "ingest/demo/model"))), "README.md", "exec"), {})
+
+
+def test_try_it_and_test_it_are_one_command_line_each() -> None:
+    for heading in ("Try it", "Test it"):
+        section = README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+        [block] = re.findall(r"^```sh\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)[:1]
+        assert block.count("\n") == 1
+        assert "constraints.txt" in block
+        assert "venv" in block

@@ -1,0 +1,63 @@
+"""The shape of the repository: sizes, what may lie where, and the map of it in the README."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "featgraph"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+TEXT = {".py", ".sql", ".toml", ".sh", ".md"}
+TOP = {"featgraph", "ingest", "queries", "tests", "pyproject.toml", "README.md", "LICENSE", "constraints.txt"}
+MAX_LINES = 400
+MAX_FUNCTION = 60
+
+
+def written_by_hand() -> list[Path]:
+    folders = [ROOT / name for name in ("featgraph", "ingest", "queries", "tests")]
+    inside = [path for folder in folders for path in folder.rglob("*") if path.suffix in TEXT]
+    return sorted([*inside, *(path for path in ROOT.iterdir() if path.suffix in TEXT)])
+
+
+def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    assert node.end_lineno is not None
+    return node.end_lineno - node.lineno + 1
+
+
+def test_no_file_is_over_400_lines() -> None:
+    lengths = {path: path.read_text(encoding="utf-8").count("\n") for path in written_by_hand()}
+    assert {str(path.relative_to(ROOT)): lines for path, lines in lengths.items() if lines > MAX_LINES} == {}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_function_is_over_60_lines(module: Path) -> None:
+    nodes = ast.walk(ast.parse(module.read_text(encoding="utf-8")))
+    functions = [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert {node.name: length(node) for node in functions if length(node) > MAX_FUNCTION} == {}
+
+
+@pytest.mark.parametrize("folder", ["ingest", "queries"])
+def test_data_folders_hold_no_python(folder: str) -> None:
+    assert list((ROOT / folder).rglob("*.py")) == []
+
+
+def test_nothing_is_added_to_the_top_level() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout, so nothing says which files belong to it")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    top = {line.split("/", 1)[0] for line in listed.splitlines()}
+    assert {name for name in top if not name.startswith(".")} - TOP == set()
+
+
+def test_the_readme_says_where_every_module_is() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("\n## Where things are\n")[2].partition("\n## ")[0]
+    found = re.search(r"^```\w*\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL)
+    assert found is not None, "README.md has no fenced block under '## Where things are'"
+    named = set(re.findall(r"[\w.]+/?", found[1]))
+    modules = {path.name for path in PACKAGE.glob("*.py")}
+    packages = {f"{path.parent.name}/" for path in PACKAGE.glob("*/__init__.py")}
+    assert (modules | packages) - named == set()
