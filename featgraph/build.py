@@ -21,7 +21,7 @@ import duckdb
 import numpy as np
 
 from featgraph import store, suite, tables, vectors
-from featgraph.activations import Pieces, Sites, encode, read_pieces
+from featgraph.activations import Pieces, Sites, one_thread_per_task, read_pieces
 from featgraph.errors import StoreError
 from featgraph.matching import candidates, null_best_cosine
 from featgraph.model import SAME_FEATURE, edge_plan
@@ -158,24 +158,27 @@ def _count(
     sites = Sites(model, [loaded.module for loaded in saes])
     with (
         build.step("read activations", pieces.n_tokens, "tokens") as advance,
+        one_thread_per_task(),
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):
-        for batch in pieces.batches():
-            activations = sites(batch)
-            codes = []
-            for place, loaded in enumerate(saes):
-                code, reconstruction = encode(loaded, activations[loaded.module])
-                counted.reconstructions[place].update(activations[loaded.module], reconstruction)
-                codes.append(code)
-            flipped = list(pool.map(lambda code: code.T.tocsr(), codes))
-            jobs = [
-                pool.submit(counted.update_features, place, code, flipped[place], batch)
-                for place, code in enumerate(codes)
+        batches = list(pieces.batches())
+        ahead = pool.submit(sites, batches[0])
+        for batch, following in zip(batches, [*batches[1:], None], strict=True):
+            activations = ahead.result()
+            if following is not None:
+                ahead = pool.submit(sites, following)
+            encoding = [
+                pool.submit(counted.update_sae, place, loaded, activations[loaded.module], batch)
+                for place, loaded in enumerate(saes)
             ]
-            for coactivation, pair in zip(counted.coactivations, pairs, strict=True):
-                ends = flipped[pair.upstream.slab], codes[pair.downstream.slab]
-                jobs.append(pool.submit(coactivation.update, *ends))
-            for job in jobs:
+            codes = [job.result() for job in encoding]
+            counting = [
+                pool.submit(
+                    counted.update_pair, place, codes[pair.upstream.slab], codes[pair.downstream.slab]
+                )
+                for place, pair in enumerate(pairs)
+            ]
+            for job in counting:
                 job.result()
             advance(len(batch.token))
     return counted

@@ -1,4 +1,4 @@
-"""`Graph`: one graph directory and what can be asked of it; each method hands over to the module behind it."""
+"""`Graph`: one graph directory and what can be asked of it; each method hands over to one module."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

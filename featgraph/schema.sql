@@ -16,7 +16,7 @@ create table sae (                    -- one row per SAE, in the order the model
     neuronpedia_id     varchar,       -- model/source on Neuronpedia, NULL if there is none
     n_dead             integer,       -- features that never fired on the text
     l0                 float,         -- mean number of active features per token
-    explained_variance float,         -- 1 - residual / total variance over the text, all dimensions
+    explained_variance float,         -- 1 - squared error / variance, over a quarter of the text
     threshold_low      float,         -- cosine below which a match from the previous layer says nothing
     threshold_high     float          -- cosine from which a match is taken as the same feature
 );

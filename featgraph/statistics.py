@@ -123,7 +123,7 @@ class Contexts:
         self.floor: Matrix = np.zeros(n_features, dtype=np.float32)
 
     def update(self, flipped: scipy.sparse.csr_matrix, batch: Batch) -> None:
-        """Add one batch, transposed to (n_features, n_tokens); each piece of text lies whole within one batch."""
+        """Add one batch, transposed to (n_features, n_tokens); each piece is whole within one batch."""
         row, feature, value = _peaks(flipped, batch)
         strong = value >= self.floor[feature]
         row, feature, value = row[strong], feature[strong], value[strong]

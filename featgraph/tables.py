@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from featgraph import evidence
-from featgraph.activations import Batch, Pieces
+from featgraph.activations import Batch, Pieces, decoded, encode
 from featgraph.arrays import Matrix
 from featgraph.matching import Candidates, best_cosine, ranks
 from featgraph.model import EdgeKind, Slab
@@ -17,6 +18,12 @@ from featgraph.recipe import Recipe
 from featgraph.statistics import AFTER, BEFORE, CoActivation, Contexts, Moments, Reconstruction, TopTokens
 from featgraph.suite import LanguageModel, LoadedSae
 from featgraph.words import Vocabulary, label, promoted
+
+if TYPE_CHECKING:
+    import torch
+
+Codes = tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]
+"""One batch's codes, (n_tokens, n_features) and transposed."""
 
 TOP_TOKENS = 10
 """Tokens listed per feature, fired on and promoted."""
@@ -42,13 +49,19 @@ class Counted:
     contexts: list[Contexts]
     coactivations: list[CoActivation]
 
-    def update_features(
-        self, place: int, codes: scipy.sparse.csr_matrix, flipped: scipy.sparse.csr_matrix, batch: Batch
-    ) -> None:
-        """Add one batch to everything that concerns a single SAE's features; `flipped` is transposed."""
+    def update_sae(self, place: int, loaded: LoadedSae, activations: "torch.Tensor", batch: Batch) -> Codes:
+        """Encode one batch at one site and add it to everything that concerns that SAE alone."""
+        codes, reconstruction = encode(loaded, activations)
+        self.reconstructions[place].update(decoded(activations), reconstruction)
+        flipped = codes.T.tocsr()
         self.moments[place].update(codes)
         self.top_tokens[place].update(codes, batch)
         self.contexts[place].update(flipped, batch)
+        return codes, flipped
+
+    def update_pair(self, place: int, upstream: Codes, downstream: Codes) -> None:
+        """Add one batch to the co-activation of one pair of SAEs."""
+        self.coactivations[place].update(upstream[1], downstream[0])
 
 
 @dataclass(frozen=True)

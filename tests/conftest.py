@@ -68,7 +68,7 @@ def small(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder with `demo.featgraph`, made by the command as a user types it, and what the command printed."""
+    """The folder with `demo.featgraph`, made by the command as a user types it, and what that printed."""
     folder = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "featgraph", "ingest", "demo"]
     made = subprocess.run(

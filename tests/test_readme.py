@@ -1,7 +1,7 @@
 """The README's session, run as it stands: every `console` block, command by command, output compared.
 
-A line `...` in an output stands for any number of lines. Of `featgraph ingest` only the lines shown must appear,
-because its bars carry times.
+A line `...` in an output stands for any number of lines. Of `featgraph ingest` only the lines shown must
+appear, because its bars carry times.
 """
 
 import os
@@ -65,7 +65,12 @@ def test_the_python_in_the_readme_runs(demo: tuple[Path, str], monkeypatch: pyte
     blocks = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
     assert blocks
     for block in blocks:
-        exec(compile(block.replace('"demo/model"', repr(str(ROOT / "ingest/demo/model"))), "README.md", "exec"), {})
+        exec(
+            compile(
+                block.replace('"demo/model"', repr(str(ROOT / "ingest/demo/model"))), "README.md", "exec"
+            ),
+            {},
+        )
 
 
 def test_try_it_and_test_it_are_one_command_line_each() -> None:
