@@ -56,13 +56,24 @@ class Store:
         return self.path / _DATABASE
 
     def vectors(self, slab: Slab) -> Path:
-        """The FAISS index that holds one SAE's decoder directions."""
+        """The FAISS index that holds one SAE's decoder directions.
+
+        Raises StoreError: the graph was replaced since it was opened.
+        """
+        self._check_same()
         return vectors_file(self.path, slab)
 
     @cached_property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """A read-only connection without file, network, extension or configuration access."""
-        return connect(self.database)
+        opened = connect(self.database)
+        self._check_same()
+        return opened
+
+    def _check_same(self) -> None:
+        """Files are opened one by one, so make sure that all are of the graph whose manifest was read."""
+        if _read_manifest(self.path) != self.manifest:
+            raise StoreError(f"{self.path} was replaced by a newer build while it was open; open it again")
 
     @cached_property
     def slabs(self) -> list[Slab]:
@@ -100,14 +111,8 @@ def open_store(path: str | Path) -> Store:
     written by a newer featgraph.
     """
     path = Path(path)
-    manifest_file = path / _MANIFEST
-    if not manifest_file.is_file():
-        raise StoreError(_why_not_a_graph(path))
-    try:
-        manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
-        version = int(manifest["format_version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{manifest_file} is broken ({error}); {_again(path)}") from error
+    manifest = _read_manifest(path)
+    version = manifest["format_version"]
     if version > FORMAT_VERSION:
         raise StoreError(
             f"{path} was written in graph format {version}, this featgraph reads up to {FORMAT_VERSION}; "
@@ -192,6 +197,20 @@ def replacing(path: Path) -> Iterator[Path]:
         lock.release()
 
 
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / _MANIFEST
+    if not file.is_file():
+        raise StoreError(_why_not_a_graph(path))
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        manifest["format_version"] = int(manifest["format_version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{file} is broken ({error}); {_again(path)}") from error
+    except OSError as error:
+        raise StoreError(f"cannot read {file}: {error.strerror}") from error
+    return manifest
+
+
 def _package_sql(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
@@ -216,13 +235,27 @@ def _unreadable(database: Path, error: duckdb.Error) -> StoreError:
 
 
 def _why_not_a_graph(path: Path) -> str:
-    if _build_directory(path).is_dir():
+    if _is_locked(path):
         return f"{path} is still being written; wait for `featgraph ingest` to end"
+    if _build_directory(path).is_dir() and not path.exists():
+        return f"the ingest of {path} was cut off before it was complete; run it again"
     if not path.exists():
         beside = sorted(str(found) for found in Path().glob("*.featgraph"))
         hint = f"graphs here: {', '.join(beside)}" if beside else "make one with `featgraph ingest demo`"
         return f"there is no graph at {path}; {hint}"
     return f"{path} is not a feature graph (it has no {_MANIFEST}); make one with `featgraph ingest demo`"
+
+
+def _is_locked(path: Path) -> bool:
+    from filelock import FileLock, Timeout
+
+    if not _lock_file(path).is_file():
+        return False
+    try:
+        with FileLock(_lock_file(path), timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def _fsync_tree(path: Path) -> None:

@@ -39,7 +39,7 @@ def load(path: Path) -> faiss.Index:
 
 def directions(path: Path, ids: list[int] | None = None) -> Matrix:
     """Return the unit directions at `ids`, or all of them, as (n, d_model)."""
-    index = faiss.read_index(str(path)) if ids is None else load(path)
+    index = load(path)
     if ids is None:
         found: Matrix = index.reconstruct_n(0, index.ntotal)
         return found

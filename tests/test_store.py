@@ -351,3 +351,20 @@ def test_something_else_is_never_overwritten(tmp_path: Path, content: str) -> No
         build_toy(path)
     assert str(refusal.value) == f"{path} exists and is not a feature graph; choose another name with -o"
     assert kept.read_text() == "mine"
+
+
+def test_a_graph_replaced_while_open_is_not_mixed_with_the_new_one(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    opened = store.open_store(path)
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, "ended": "later"}))
+    with pytest.raises(StoreError, match=r"was replaced by a newer build while it was open; open it again"):
+        _ = opened.connection
+    with pytest.raises(StoreError, match=r"was replaced by a newer build"):
+        opened.vectors(slabs()[0])
+
+
+def test_an_ingest_that_was_killed_is_not_said_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / ".toy.featgraph.building").mkdir()
+    with pytest.raises(StoreError, match=r"was cut off before it was complete; run it again"):
+        store.open_store(tmp_path / "toy.featgraph")
