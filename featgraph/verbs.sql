@@ -65,20 +65,24 @@ create macro lineage(f, min := null, hops := null, writers := true, writer_min :
     select * from (from member union all by name from writer)
     order by id;
 
--- The edges of a lineage, for drawing it: residual edges that pass and the writers' edges.
-create macro subgraph(f, min := null, hops := null, writers := true, writer_min := 0.25) as table
-    with member as (
-        select id, site
-        from lineage(f, min := min, hops := hops, writers := writers, writer_min := writer_min)
-    )
+-- The edges among some features, given as a list of ids: residual edges that pass and the writers' edges.
+create macro edges_among(ids, min := null, writer_min := 0.25) as table
     select e.src, e.dst, e.kind, e.cosine
     from edge e
-    join member u on u.id = e.src
-    join member d on d.id = e.dst
     join sae s on e.dst between s.first_id and s.first_id + s.n_features - 1
-    where e.cosine >= case
-        when e.kind = 'res_res' then coalesce(min::float, s.threshold_high) else writer_min::float end
+    where e.src in (select unnest(ids))
+        and e.dst in (select unnest(ids))
+        and e.cosine >= case
+            when e.kind = 'res_res' then coalesce(min::float, s.threshold_high) else writer_min::float end
     order by e.src, e.dst;
+
+-- The edges of a lineage, for drawing it.
+create macro subgraph(f, min := null, hops := null, writers := true, writer_min := 0.25) as table
+    with member as materialized (
+        select list(id) as ids
+        from lineage(f, min := min, hops := hops, writers := writers, writer_min := writer_min)
+    )
+    from edges_among((select m.ids from member m), min := min, writer_min := writer_min);
 
 -- Features with two or more children that pass and whose best parent they are.
 create macro splits(min := null, layer := null) as table

@@ -271,7 +271,7 @@ def test_an_absent_query_file_is_named() -> None:
     [
         ("splits", {"mn": 1}, "query 'splits' has no parameter 'mn'; did you mean 'min'?"),
         ("splits", {"colour": 1}, "query 'splits' has no parameter 'colour'; it takes min, layer"),
-        ("lineage", {}, "query 'lineage' needs 'feature' (the feature to start from, such as 3/res/17)"),
+        ("lineage", {}, "query 'lineage' needs 'feature' (the feature to start from, such as 3/res/346)"),
         (
             "lineage",
             {"feature": "1/res/0", "writers": "maybe"},

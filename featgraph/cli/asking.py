@@ -33,7 +33,7 @@ def ask(
 ) -> None:
     """Run one read-only SQL statement.
 
-    A verb such as lineage('3/res/17', min := 0.6) may stand where a table may.
+    A verb such as lineage('3/res/346', min := 0.6) may stand where a table may.
     """
     values = {name: query.literal(text) for name, text in options.parameters(parameter).items()}
     text = _statement(statement, file)

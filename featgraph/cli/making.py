@@ -63,7 +63,7 @@ def ingest(
     output.write_text(str(made.path))
 
 
-@command("export demo.featgraph 3/res/17 --lineage --format gguf -o feature.gguf")
+@command("export demo.featgraph 3/res/346 --lineage --format gguf -o feature.gguf")
 def export(
     graph: options.GraphPath,
     features: options.Keys,

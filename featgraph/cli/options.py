@@ -27,7 +27,7 @@ def _query_names(incomplete: str) -> list[str]:
 
 
 GraphPath = Annotated[Path, typer.Argument(metavar="GRAPH", help="The graph directory, NAME.featgraph.")]
-Key = Annotated[str, typer.Argument(metavar="KEY", help="The feature: layer/site/index, such as 3/res/17.")]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The feature: layer/site/index, such as 3/res/346.")]
 Keys = Annotated[
     list[str], typer.Argument(metavar="FEATURE...", help="One or more features: layer/site/index.")
 ]

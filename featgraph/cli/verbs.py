@@ -13,7 +13,7 @@ from featgraph.cli.app import command
 from featgraph.model import MODULE_THRESHOLD
 
 
-@command("lineage demo.featgraph 3/res/17 --min 0.6")
+@command("lineage demo.featgraph 3/res/346 --min 0.6")
 def lineage(
     graph: options.GraphPath,
     key: options.Key,
@@ -29,12 +29,14 @@ def lineage(
     limit: options.LimitOption = None,
 ) -> None:
     """Show where a feature comes from and what becomes of it."""
+    if format in (None, "tree"):
+        output.prepare_tree()
     with featgraph.open(graph) as opened:
         found = opened.lineage(key, min=min, hops=hops, writers=writers, writer_min=writer_min)
     output.write_lineage(found, format, out=out, limit=limit)
 
 
-@command("similar demo.featgraph 3/res/17 -k 5")
+@command("similar demo.featgraph 3/res/346 -k 5")
 def similar(
     graph: options.GraphPath,
     key: options.Key,
@@ -49,7 +51,7 @@ def similar(
     output.write(result, format, out=out, limit=limit)
 
 
-@command("ancestors demo.featgraph 3/res/17 --hops 2")
+@command("ancestors demo.featgraph 3/res/346 --hops 2")
 def ancestors(
     graph: options.GraphPath,
     key: options.Key,
@@ -63,7 +65,7 @@ def ancestors(
     _print(graph, "ancestors", {"f": key, "min": min, "hops": hops}, format, out, limit)
 
 
-@command("descendants demo.featgraph 3/res/17 --hops 2")
+@command("descendants demo.featgraph 3/res/346 --hops 2")
 def descendants(
     graph: options.GraphPath,
     key: options.Key,
@@ -77,7 +79,7 @@ def descendants(
     _print(graph, "descendants", {"f": key, "min": min, "hops": hops}, format, out, limit)
 
 
-@command("subgraph demo.featgraph 3/res/17 --format json")
+@command("subgraph demo.featgraph 3/res/346 --format json")
 def subgraph(
     graph: options.GraphPath,
     key: options.Key,

@@ -8,8 +8,10 @@ import csv
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
 
@@ -99,6 +101,12 @@ def write_lineage(
     else:
         rows: list[tuple[object, ...]] = [tuple(vars(member).values()) for member in lineage.members]
         write(Result(list(_MEMBER_TYPES), rows, list(_MEMBER_TYPES.values())), format, out=out, limit=limit)
+
+
+def prepare_tree() -> None:
+    """Start loading what draws a tree: it takes about as long as the database takes to answer."""
+    names = ("featgraph.output.tree", "featgraph.output.table")
+    threading.Thread(target=lambda: [import_module(name) for name in names], daemon=True).start()
 
 
 def write_tree(lineage: "Lineage", *, out: Path | None = None, width: int | None = None) -> None:
