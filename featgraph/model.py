@@ -55,7 +55,9 @@ class FeatureKey(NamedTuple):
             if site == known:
                 return cls(int(layer), known, int(idx))
         hint = nearest(site, SITES)
-        raise UsageError(f"no site {site!r} in feature key {text!r}{hint} sites are {', '.join(SITES)}")
+        raise UsageError(
+            f"no site {site!r} in feature key {text!r}{hint or ';'} sites are {', '.join(SITES)}"
+        )
 
 
 @dataclass(frozen=True)

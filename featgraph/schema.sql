@@ -72,6 +72,6 @@ create table label (                  -- words for features, from any number of 
 );
 
 create table meta (                   -- what a reader must know before the rest
-    key   varchar,                    -- format_version, recipe, model, n_tokens, top_k, ...
+    key   varchar,                    -- recipe, model, n_tokens, top_k; the rest is in manifest.json
     value varchar
 );

@@ -360,3 +360,31 @@ def test_rows_in_json_need_no_rich(toy: Path) -> None:
     )
     command = [sys.executable, "-c", program, "splits", str(toy), "--format", "json"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == "False\n"
+
+
+def test_info_says_which_vectors_are_damaged(tmp_path: Path) -> None:
+    graph = build_toy(tmp_path / "toy.featgraph")
+    index = graph / "vectors" / "res.1.faiss"
+    index.write_bytes(index.read_bytes()[:20])
+    shown = CliRunner().invoke(app, ["info", str(graph)]).stdout
+    assert "absent or damaged: 1.res" in shown
+
+
+def test_a_full_disk_behind_stdout_is_one_line(toy: Path) -> None:
+    program = "from featgraph.cli import main; main()"
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-c", program, "splits", str(toy)],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ran.returncode == 1
+    assert ran.stderr.strip() == "featgraph: cannot write the answer: no space left on device"
+
+
+def test_a_range_of_layers_must_go_up(toy: Path, tmp_path: Path) -> None:
+    command = ["export", str(toy), "1/res/0", "--layers", "2-1", "-o", str(tmp_path / "v.json")]
+    ran = CliRunner().invoke(app, command)
+    assert ran.exit_code == 2
+    assert "'2-1' ends before it begins; write --layers 1-2" in ran.stderr

@@ -213,3 +213,14 @@ def test_an_unknown_format_is_told_the_nearest(vector: SteeringVector, tmp_path:
         UsageError, match=r"no export format 'safetensor'; did you mean 'safetensors'\? formats"
     ):
         formats.write(vector, tmp_path / "v", "safetensor")
+
+
+def test_a_link_stays_a_link_and_a_pipe_a_pipe(graph: Graph, tmp_path: Path) -> None:
+    vector = graph.steering_vector("1/res/0")
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    formats.write(vector, tmp_path / "link.json", "json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "real.json").read_text())["members"][0]["key"] == "1/res/0"
+    with pytest.raises(UsageError, match=r"cannot write /dev/full: no space left on device"):
+        formats.write(vector, Path("/dev/full"), "json")
+    assert Path("/dev/full").is_char_device()

@@ -208,7 +208,7 @@ def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"cannot write .*nowhere/x\.csv: No such file or directory"):
+    with pytest.raises(UsageError, match=r"cannot write .*nowhere/x\.csv: no such file or directory"):
         output.write(RESULT, out=tmp_path / "nowhere" / "x.csv")
 
 
@@ -319,7 +319,7 @@ def test_an_overview_tells_what_is_broken(tmp_path: Path) -> None:
     (path / "vectors" / "res.1.faiss").unlink()
     with featgraph.open(path) as graph:
         health = next(section.result for section in overview(graph.store) if section.title == "health")
-    assert [row for row in health.rows if not row[1]] == [("vectors", False, "none for 1.res")]
+    assert [row for row in health.rows if not row[1]] == [("vectors", False, "absent or damaged: 1.res")]
 
 
 def test_no_colour_codes_leave_for_a_file_or_a_pipe(toy: Path, tmp_path: Path) -> None:

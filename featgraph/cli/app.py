@@ -31,8 +31,17 @@ class _Commands(QuickGroup):
             note("interrupted")
             raise typer.Exit(INTERRUPTED) from error
         except BrokenPipeError as error:  # the reader of our output, such as `head`, has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_stdout()
             raise typer.Exit(0) from error
+        except OSError as error:
+            _drop_stdout()
+            note(f"cannot write the answer: {(error.strerror or str(error)).lower()}")
+            raise typer.Exit(FeatgraphError.exit_code) from error
+
+
+def _drop_stdout() -> None:
+    """Send what is still buffered nowhere, so that the interpreter does not fail on it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(

@@ -94,4 +94,5 @@ def export(
     if layers is not None:
         vector = vector.between(*options.layer_range(layers))
     formats.write(vector, out, format or out.suffix.removeprefix("."))
-    output.note(f"wrote {out}: layers {', '.join(map(str, vector.layers))} of {vector.model_name}")
+    layer = "layer" if len(vector.layers) == 1 else "layers"
+    output.note(f"wrote {out}: {layer} {', '.join(map(str, vector.layers))} of {vector.model_name}")

@@ -100,7 +100,10 @@ def layer_range(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
     if found is None:
         raise UsageError(f"{text!r} is not a range of layers; write --layers 3-7 or --layers 3")
-    return int(found[1]), int(found[2] or found[1])
+    first, last = int(found[1]), int(found[2] or found[1])
+    if first > last:
+        raise UsageError(f"{text!r} ends before it begins; write --layers {last}-{first}")
+    return first, last
 
 
 def parameters(given: list[str] | None) -> dict[str, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featgraph.errors import UsageError, nearest
+from featgraph.files import complete_file
 
 if TYPE_CHECKING:
     from featgraph.steering import SteeringVector
@@ -32,15 +33,8 @@ def write(vector: "SteeringVector", path: str | Path, format: str) -> None:
         )
     _check_finite(vector)
     save: Callable[[SteeringVector, Path], None] = import_module(_MODULES[format]).save
-    path = Path(path)
-    partial = path.parent / f".{path.name}.part"
-    try:
+    with complete_file(Path(path)) as partial:
         save(vector, partial)
-        partial.replace(path)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _check_finite(vector: "SteeringVector") -> None:

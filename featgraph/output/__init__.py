@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO, get_args
 
 from featgraph.errors import UsageError
+from featgraph.files import complete_file
 from featgraph.output.values import csv_cell, json_rows, types
 from featgraph.query import Result, Section, joined
 
@@ -146,23 +147,14 @@ def _screenful() -> int:
 @contextmanager
 def _opened(out: Path | None) -> Iterator[TextIO]:
     """Yield stdout, or a file that takes its name when all is written."""
+    if sys.stdout is None and out is None:
+        raise UsageError("stdout is closed; name a file with -o FILE")
     if out is None or str(out) == "-":
         yield sys.stdout
         sys.stdout.flush()
         return
-    target = out.resolve()
-    regular = target.is_file() or not target.exists()
-    path = target.with_name(f".{target.name}.{os.getpid()}.partial") if regular else target
-    try:
-        with path.open("w", encoding="utf-8", newline="") as stream:
-            yield stream
-        if regular:
-            path.replace(target)
-    except OSError as error:
-        raise UsageError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        if regular:
-            path.unlink(missing_ok=True)
+    with complete_file(out) as path, path.open("w", encoding="utf-8", newline="") as stream:
+        yield stream
 
 
 def _write_json(result: Result, stream: TextIO) -> None:

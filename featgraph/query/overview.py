@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from featgraph.errors import StoreError
+from featgraph.model import Slab
 from featgraph.query.result import Result
 from featgraph.query.run import run
 from featgraph.store import Store
@@ -110,6 +112,15 @@ def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[object
 
 def _health(store: Store) -> Result:
     checks = run(store, _CHECKS, timeout=None)
-    absent = [slab.name for slab in store.slabs if not store.vectors(slab).is_file()]
-    detail = f"none for {', '.join(absent)}" if absent else f"{len(store.slabs)} indexes"
-    return Result(checks.columns, [*checks.rows, ("vectors", not absent, detail)], checks.types)
+    broken = [slab.name for slab in store.slabs if not _holds_directions(store, slab)]
+    detail = f"absent or damaged: {', '.join(broken)}" if broken else f"{len(store.slabs)} indexes"
+    return Result(checks.columns, [*checks.rows, ("vectors", not broken, detail)], checks.types)
+
+
+def _holds_directions(store: Store, slab: Slab) -> bool:
+    from featgraph import vectors
+
+    try:
+        return bool(vectors.load(store.vectors(slab)).ntotal == slab.n_features)
+    except StoreError:
+        return False
