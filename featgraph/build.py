@@ -252,7 +252,7 @@ def _manifest(
             for loaded in saes
         ],
         "text": {
-            "path": suite.recipe_name(recipe, str(recipe.text.path)),
+            "path": recipe.as_written(recipe.text.path),
             "sha256": suite.file_digest(recipe.text.path),
             "n_tokens": pieces.n_tokens,
             "n_pieces": len(pieces.rows),

@@ -21,11 +21,6 @@ class ModelSource:
     path: Path | None
     hf: str | None
 
-    @property
-    def name(self) -> str:
-        """The Hugging Face id, or the folder as written in the recipe."""
-        return self.hf or str(self.path)
-
 
 @dataclass(frozen=True)
 class SaeSource:
@@ -73,6 +68,15 @@ class Recipe:
     def folder(self) -> Path:
         """The folder that relative paths start from."""
         return self.file.parent
+
+    @property
+    def model_name(self) -> str:
+        """The model's Hugging Face id, or its folder as the recipe writes it."""
+        return self.model.hf or self.as_written(self.model.path)
+
+    def as_written(self, path: Path | None) -> str:
+        """Return a path relative to the recipe, so that identities do not depend on where the recipe lies."""
+        return str(path).removeprefix(f"{self.folder}/")
 
     @property
     def sites(self) -> tuple[Site, ...]:

@@ -122,8 +122,8 @@ def load_model(recipe: Recipe) -> LanguageModel:
         model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval()
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise SourceError(f"cannot load model {source.name}: {str(error).splitlines()[0]}") from error
-    return LanguageModel(model, tokenizer, recipe_name(recipe, source.name), _state_digest(model))
+        raise SourceError(f"cannot load model {recipe.model_name}: {str(error).splitlines()[0]}") from error
+    return LanguageModel(model, tokenizer, recipe.model_name, _state_digest(model))
 
 
 def load_sae(
@@ -195,11 +195,6 @@ def block_list(model: Any) -> str:
     raise SourceError(
         f"cannot find the blocks of a {type(model).__name__}; known places: {', '.join(BLOCKS)}"
     )
-
-
-def recipe_name(recipe: Recipe, path: str) -> str:
-    """Return a path as the recipe writes it, so that identities do not depend on where the recipe lies."""
-    return path.removeprefix(f"{recipe.folder}/")
 
 
 def _added_modules(model: Any, blocks: str) -> dict[Site, tuple[str, ...]]:

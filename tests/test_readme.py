@@ -60,17 +60,17 @@ def test_the_session_in_the_readme_prints_what_it_says(demo: tuple[Path, str]) -
 
 
 @pytest.mark.slow
-def test_the_python_in_the_readme_runs(demo: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_in_the_readme_says_what_its_comments_say(
+    demo: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(demo[0])
-    blocks = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(
-            compile(
-                block.replace('"demo/model"', repr(str(ROOT / "ingest/demo/model"))), "README.md", "exec"
-            ),
-            {},
-        )
+    [block] = re.findall(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    model = repr(str(ROOT / "ingest" / "demo" / "model"))
+    exec(compile(block.replace('"demo/model"', model), "README.md", "exec"), {"__name__": "readme"})
+    printed = capsys.readouterr().out
+    promised = re.findall(r"# \.\.\. (.*) \.\.\.$", block, flags=re.MULTILINE)
+    assert len(promised) == 2
+    assert [text for text in promised if text not in printed] == []
 
 
 def test_try_it_and_test_it_are_one_command_line_each() -> None:

@@ -23,7 +23,7 @@ def recipes(
     from featgraph.recipe import all_recipes
 
     rows: list[tuple[object, ...]] = [
-        (recipe.name, recipe.title, recipe.model.name, list(recipe.sites), recipe.layers, str(recipe.file))
+        (recipe.name, recipe.title, recipe.model_name, list(recipe.sites), recipe.layers, str(recipe.file))
         for recipe in all_recipes()
     ]
     columns = ["name", "title", "model", "sites", "layers", "file"]
