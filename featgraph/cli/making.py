@@ -60,6 +60,10 @@ def ingest(
             f"{made.births:,} births, {made.deaths:,} deaths, {made.splits:,} splits, {made.merges:,} merges "
             f"at the default threshold; `featgraph run {made.path} persistence` shows them over a range"
         )
+        output.note(
+            f"next: `featgraph info {made.path}`, or `featgraph lineage {made.path} KEY` with a KEY from "
+            f"`featgraph run {made.path} stable-features`"
+        )
     output.write_text(str(made.path))
 
 

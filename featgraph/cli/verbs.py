@@ -28,7 +28,10 @@ def lineage(
     out: options.OutOption = None,
     limit: options.LimitOption = None,
 ) -> None:
-    """Show where a feature comes from and what becomes of it."""
+    """Show where a feature comes from and what becomes of it.
+
+    The tree is always whole; --limit is for rows.
+    """
     if format in (None, "tree"):
         output.prepare_tree()
     with featgraph.open(graph) as opened:
