@@ -4,13 +4,15 @@ Exit codes: 0 ok, 1 query or data, 2 usage, 3 store, 4 source, 130 interrupted.
 """
 
 import gc
+import os
 import sys
+from contextlib import suppress
 
 # A command lives for a moment: collecting garbage while modules load takes a twentieth of its time.
 gc.set_threshold(50_000, 20, 20)
 
 from featgraph.cli import asking, making, verbs  # noqa: E402
-from featgraph.cli.app import app  # noqa: E402
+from featgraph.cli.app import INTERRUPTED, app  # noqa: E402
 
 __all__ = ["app", "asking", "main", "making", "verbs"]
 
@@ -20,4 +22,14 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    app(prog_name="featgraph")
+    try:
+        app(prog_name="featgraph")
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+        # All is cleaned up. CPython would end by the signal, not with our code, if the interrupt passed through
+        # code that a library evaluates while it is imported.
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(INTERRUPTED)
