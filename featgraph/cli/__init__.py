@@ -27,8 +27,8 @@ def main() -> None:
     except SystemExit as end:
         if end.code != INTERRUPTED:
             raise
-        # All is cleaned up. CPython would end by the signal, not with our code, if the interrupt passed through
-        # code that a library evaluates while it is imported.
+        # All is cleaned up. CPython would end by the signal, not with our code, if the interrupt passed
+        # through code that a library evaluates while it is imported.
         with suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
