@@ -9,6 +9,7 @@ import gzip
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ class Pieces:
     rows: list[NDArray[np.int32]]
     special: frozenset[int]
 
-    @property
+    @cached_property
     def n_tokens(self) -> int:
         """Tokens that count in the statistics."""
         return sum(int(self.counted(row).sum()) for row in self.rows)

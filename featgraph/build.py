@@ -181,6 +181,8 @@ def _count(
             for job in counting:
                 job.result()
             advance(len(batch.token))
+        for done in [pool.submit(top_tokens.merge) for top_tokens in counted.top_tokens]:
+            done.result()
     return counted
 
 

@@ -86,11 +86,11 @@ class TopTokens:
         token = np.repeat(batch.token, np.diff(codes.indptr))
         self._waiting.append((token, codes.indices, codes.data))
         if sum(len(found[0]) for found in self._waiting) > 2_000_000:
-            self._merge()
+            self.merge()
 
     def best(self, k: int) -> list[list[int]]:
         """Return each feature's k tokens with the largest mean activation over all their occurrences."""
-        self._merge()
+        self.merge()
         columns = self.sums.tocsc()
         often = self.occurrences >= MIN_OCCURRENCES
         found = []
@@ -102,7 +102,8 @@ class TopTokens:
             found.append(token[np.lexsort((token, -mean))[:k]].tolist())
         return found
 
-    def _merge(self) -> None:
+    def merge(self) -> None:
+        """Add up what the last batches left waiting."""
         if self._waiting:
             token, feature, value = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
             self.sums = self.sums + scipy.sparse.csr_matrix(
