@@ -29,11 +29,10 @@ BATCH_TOKENS = 8192
 
 
 ENCODE_TOKENS = 256
-"""Tokens encoded at once: dense codes of so many stay in the cache, and `encode` takes half the time."""
+"""Tokens encoded at once: few enough that their dense codes stay in the processor's cache."""
 
 RECONSTRUCT_EVERY = 4
-"""One group of tokens in so many is also decoded, for the explained variance; all would cost half as much
-again as encoding."""
+"""One group of tokens in so many is also decoded, for the explained variance."""
 
 
 @dataclass(frozen=True)

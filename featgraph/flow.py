@@ -210,7 +210,7 @@ _DETAILS = """
     where f.id in (select unnest($ids))
     group by f.id
 """
-"""Read by id once the members are known: joined to the macro, the planner takes twice as long."""
+"""Read by id once the members are known: joined to the macro, the planner takes longer."""
 
 _EDGES = "from edges_among($ids, min := $min, writer_min := $writer_min)"
 

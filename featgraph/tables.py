@@ -208,9 +208,9 @@ def _virtual_weight(ends: tuple[LoadedSae, LoadedSae], nearest: Candidates) -> M
 def _examples(saes: list[LoadedSae], pieces: Pieces, counted: Counted, words: Vocabulary) -> pa.Table:
     spelling = pa.array(words.words(range(words.size)))
     parts = []
+    opens = np.array([1 if len(row) and row[0] in pieces.special else 0 for row in pieces.rows])
+    length = np.array([len(row) for row in pieces.rows])
     for loaded, contexts in zip(saes, counted.contexts, strict=True):
-        opens = np.array([1 if len(row) and row[0] in pieces.special else 0 for row in pieces.rows])
-        length = np.array([len(row) for row in pieces.rows])
         first = np.maximum(contexts.position - BEFORE, opens[contexts.piece])
         last = np.minimum(contexts.position + AFTER + 1, length[contexts.piece])
         tokens = [pieces.rows[p][a:b] for p, a, b in zip(contexts.piece, first, last, strict=True)]

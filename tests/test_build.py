@@ -211,9 +211,25 @@ def test_ids_are_dense_and_every_edge_goes_forward(graph: Graph) -> None:
     assert column(graph, "select count(*) from edge where cosine is null") == [0]
 
 
-def test_thresholds_lie_above_the_null_and_high_at_or_above_low(graph: Graph) -> None:
-    rows = graph.store.connection.execute("select threshold_low, threshold_high from sae").fetchall()
-    assert all(0 < low <= high <= 1 and high >= 0.5 for low, high in rows)
+def test_thresholds_lie_above_the_null_and_high_at_or_above_low(dense: Dense, graph: Graph) -> None:
+    rng = np.random.default_rng(99)
+    alive = [(codes != 0).any(axis=0) for codes in dense.codes]
+    rows = graph.store.connection.execute(
+        "select threshold_low, threshold_high from sae order by slab"
+    ).fetchall()
+    for loaded, (low, high) in zip(dense.saes, rows, strict=True):
+        place = loaded.slab.slab
+        before = [sae.slab.slab for sae in dense.saes[:place] if sae.slab.site == "res"]
+        up = before[-1] if loaded.slab.site == "res" and before else place
+        upstream, own = dense.saes[up].directions[alive[up]], loaded.directions[alive[place]]
+        best = []
+        for _ in range(40):
+            rotation, _ = np.linalg.qr(rng.standard_normal((16, 16)))
+            best.append((upstream @ rotation @ own.T).max(axis=0))
+        chance = np.concatenate(best)
+        assert (chance > low).mean() < 0.02
+        assert low < chance.max() + 0.1
+        assert high == pytest.approx(max(low, 0.5))
 
 
 def test_the_same_recipe_twice_gives_identical_tables(

@@ -60,37 +60,38 @@ def test_every_event_occurs_and_the_summary_tells_them(graph: Graph, demo: tuple
 
 
 @pytest.mark.slow
-def test_applying_an_exported_lineage_moves_the_residual_by_the_vector(graph: Graph, tmp_path: Path) -> None:
+def test_an_exported_lineage_holds_its_vectors_and_each_moves_its_layer_alone(
+    graph: Graph, tmp_path: Path
+) -> None:
     import gguf
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from featgraph import formats
 
-    [(key,)] = graph.sql(
-        "select f.key from feature f where f.site = 'res' and f.layer = 1 "
-        "and f.density between 0.001 and 0.05 order by f.id limit 1"
-    ).rows
-    vector = graph.steering_vector(str(key), scale=3.0, unit="unit")
+    vector = graph.steering_vector("4/res/700", lineage=True, scale=3.0, unit="unit").between(1, 7)
+    assert list(vector.layers) == [1, 2, 3, 4, 5, 6, 7]
     formats.write(vector, tmp_path / "v.gguf", "gguf")
     tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(tmp_path / "v.gguf").tensors}
-    assert tensors["direction.1"].tolist() == vector.layers[1].tolist()
+    assert {name: values.tolist() for name, values in tensors.items()} == {
+        f"direction.{layer}": values.tolist() for layer, values in vector.layers.items()
+    }
     folder = find_recipe("demo").folder / "demo" / "model"
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     ids = AutoTokenizer.from_pretrained(folder)("Once upon a time there was a cat", return_tensors="pt")
     seen: list[torch.Tensor] = []
-    for layer in (1, 2):  # what enters block 1 is out(0), what enters block 2 is out(1)
-        model.model.layers[layer].register_forward_pre_hook(
-            lambda _block, inputs: seen.append(inputs[0].clone())
-        )
+    for reader in [*model.model.layers[1:], model.model.norm]:  # what each reads is out(0), out(1), ...
+        reader.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].clone()))
     with torch.inference_mode():
         model(**ids)
-        with vector.apply(model):
-            model(**ids)
-    torch.testing.assert_close(seen[2], seen[0])
-    moved = seen[3] - seen[1]
-    torch.testing.assert_close(
-        moved, torch.from_numpy(vector.layers[1]).expand_as(moved), atol=1e-4, rtol=1e-4
-    )
+        before = [seen.pop(0) for _ in range(8)]
+        for layer, values in vector.layers.items():
+            with vector.between(layer, layer).apply(model):
+                model(**ids)
+            after = [seen.pop(0) for _ in range(8)]
+            for lower in range(layer):
+                torch.testing.assert_close(after[lower], before[lower])
+            moved = after[layer] - before[layer]
+            torch.testing.assert_close(moved, torch.from_numpy(values).expand_as(moved), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import os
 import sys
 from contextlib import suppress
 
-# A command lives for a moment: collecting garbage while modules load takes a twentieth of its time.
+# A command lives for a moment: collecting garbage while modules load only delays it.
 gc.set_threshold(50_000, 20, 20)
 
 from featgraph.cli import asking, making, verbs  # noqa: E402

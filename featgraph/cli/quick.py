@@ -1,4 +1,4 @@
-"""Reads plain option values without pydantic: Typer imports it for them, at two thirds of `import duckdb`.
+"""Reads plain option values without pydantic: Typer imports it for them, which a cold start feels.
 
 Only what is plainly right is read here. Everything else, errors above all, goes to Typer itself, so what a
 user sees is Typer's; where a Typer has no such seam, it does all the reading.

@@ -5,7 +5,7 @@
 
 Uses sae_lens's MultiSAETrainingRunner; what it saves is a JumpReLU SAE per folder, in sae_lens's layout, with
 16-bit weights here. The one piece of our own is the selection inside BatchTopK: the k-th largest value comes
-from numpy's partition instead of a full `torch.topk`, which is the same selection in a tenth of the time.
+from numpy's partition instead of a `torch.topk` of the whole batch, which is the same selection.
 """
 
 import argparse
@@ -89,8 +89,8 @@ def build_sae(width: int, features: int, k: float) -> DemoSae:
 def start_from_data(runner: Any, saes: dict[str, DemoSae], hooks: dict[str, str]) -> None:
     """Set each decoder bias to the mean activation and each feature to the direction of one token from there.
 
-    From random directions, and a bias that has to find the mean first, up to half of the features of the
-    attention sites never fire. Activations are scaled as the trainer will scale them.
+    From random directions, and a bias that has to find the mean first, many features of the attention sites
+    never fire. Activations are scaled as the trainer will scale them.
     """
     loader = runner.activations_store.get_multi_hook_data_loader()
     batches = [next(loader) for _ in range(8)]
