@@ -4,6 +4,7 @@
       UsageError          2   a flag, parameter, name or feature key
         RecipeError       2   a recipe file: names the file and the key or line
       QueryError          1   a statement: carries its text and the offset of the fault
+        ParameterError    2   a parameter in it has no value
       StoreError          3   the graph directory: absent, broken, newer, or being written
       SourceError         4   a model, an SAE or a text that cannot be used
     (interrupt)         130
@@ -13,6 +14,9 @@ A Python caller's own slip (wrong shape, wrong type) stays ValueError or TypeErr
 
 import difflib
 from collections.abc import Iterable
+
+_AROUND = 120
+"""Characters of a long line that are shown on each side of a fault."""
 
 
 class FeatgraphError(Exception):
@@ -34,21 +38,36 @@ class RecipeError(UsageError):
 class QueryError(FeatgraphError):
     """A statement cannot be run; `position` is the offset of the fault in `text`, if known."""
 
-    def __init__(self, message: str, text: str = "", position: int | None = None) -> None:
+    def __init__(
+        self, message: str, text: str = "", position: int | None = None, length: int = 1, *, draw: bool = True
+    ) -> None:
+        """length: characters at fault. draw: show the line; not where only the statement is known."""
         super().__init__(message)
         self.message = message
         self.text = text
         self.position = position
+        self.length = length
+        self.draw = draw
 
     def __str__(self) -> str:
-        if self.position is None:
+        if self.position is None or not self.draw:
             return self.message
         before = self.text[: self.position]
-        number = before.count("\n") + 1
-        column = self.position - (before.rfind("\n") + 1)
-        line = self.text.splitlines()[number - 1] if self.text else ""
-        label = f"  LINE {number}: "
-        return f"{self.message}\n{label}{line}\n{' ' * (len(label) + column)}^"
+        start = before.rfind("\n") + 1
+        line = self.text[start:].split("\n", 1)[0]
+        column = self.position - start
+        label = f"  LINE {before.count(chr(10)) + 1}, COLUMN {column + 1}: "
+        # Where a line is long, the part around the fault is enough; tabs and controls would shift the caret.
+        cut = max(0, column - _AROUND)
+        shown = "".join(char if char.isprintable() else " " for char in line[cut : column + _AROUND])
+        carets = "^" * max(1, min(self.length, len(shown) - (column - cut)))
+        return f"{self.message}\n{label}{shown}\n{' ' * (len(label) + column - cut)}{carets}"
+
+
+class ParameterError(QueryError):
+    """A statement names a parameter that was given no value."""
+
+    exit_code = 2
 
 
 class StoreError(FeatgraphError):
@@ -69,5 +88,5 @@ def nearest(word: str, known: Iterable[str]) -> str:
     >>> nearest("neigbours", ["neighbours", "births"])
     "; did you mean 'neighbours'?"
     """
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""

@@ -1,4 +1,4 @@
-"""Where a feature comes from and what becomes of it, as Python objects: lineage, span, nearest features.
+"""Where a feature comes from and what becomes of it, as Python objects: lineage and span.
 
 The table macros of `verbs.sql` decide what belongs to a lineage; this file gives their rows names and a
 graph. Nothing heavier than DuckDB is imported until a method needs it.
@@ -7,14 +7,12 @@ graph. Nothing heavier than DuckDB is imported until a method needs it.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from featgraph.errors import UsageError
+from featgraph.lookup import find_feature
 from featgraph.model import MODULE_THRESHOLD, EdgeKind, FeatureKey, Slab
 from featgraph.store import Store
 
 if TYPE_CHECKING:
     import networkx
-
-    from featgraph.query.result import Result
 
 
 @dataclass(frozen=True)
@@ -141,49 +139,12 @@ def span(store: Store, key: str, *, min: float | None) -> tuple[Step, ...]:
     return tuple(written if step.cosine is None else step for step in span(store, written.key, min=min))
 
 
-def similar(store: Store, key: str, *, k: int) -> "Result":
-    """Return the k features of every SAE nearest to one feature's direction, best first, without itself.
-
-    Columns: id, key, layer, site, cosine, label.
-
-    Raises UsageError: the graph has no such feature, or k is below 1.
-    """
-    from featgraph import vectors
-    from featgraph.query.result import Result
-
-    if k < 1:
-        raise UsageError(f"k = {k} asks for no features; give 1 or more")
-    seed, home = find(store, key)
-    query = vectors.directions(store.vectors(home), [seed.idx])
-    found: dict[int, float] = {}
-    for slab in store.slabs:
-        cosines, ids = vectors.search(store.vectors(slab), query, k + (slab == home))
-        pairs = zip(ids[0].tolist(), cosines[0].tolist(), strict=True)
-        others = [(slab.first_id + idx, cosine) for idx, cosine in pairs if slab.key(idx) != seed]
-        found.update(others[:k])
-    named = store.rows(_NAMES, {"ids": list(found)})
-    named.sort(key=lambda row: (-found[row[0]], row[0]))
-    rows: list[tuple[object, ...]] = [(*row[:4], found[row[0]], row[4]) for row in named]
-    columns = ["id", "key", "layer", "site", "cosine", "label"]
-    return Result(columns, rows, ["INTEGER", "VARCHAR", "INTEGER", "VARCHAR", "FLOAT", "VARCHAR"])
-
-
 def find(store: Store, key: str) -> tuple[FeatureKey, Slab]:
     """Return a feature's key, parsed, and the SAE that it belongs to.
 
     Raises UsageError: the key is malformed, or the graph has no such feature.
     """
-    wanted = FeatureKey.parse(key)
-    for slab in store.slabs:
-        if (slab.layer, slab.site) != (wanted.layer, wanted.site):
-            continue
-        if wanted.idx < slab.n_features:
-            return wanted, slab
-        raise UsageError(
-            f"no feature {key!r}: {slab.layer}/{slab.site} has {slab.n_features} features; "
-            f"the last is '{slab.key(slab.n_features - 1)}'"
-        )
-    raise UsageError(f"no feature {key!r}: {_why_no_sae(wanted, store.slabs)}")
+    return find_feature(store.slabs, key)
 
 
 def strongest_written(store: Store, feature: int) -> Step | None:
@@ -194,12 +155,6 @@ def strongest_written(store: Store, feature: int) -> Step | None:
     rows = store.rows(_WRITTEN, {"feature": feature, "least": MODULE_THRESHOLD})
     return Step(*rows[0]) if rows else None
 
-
-_BEST_LABEL = """
-    select feature, arg_min(text, (source = 'tokens', source)) as label
-    from label where feature in (select id from chosen) group by feature
-"""
-"""One label per feature: what somebody wrote comes before what was made from its tokens."""
 
 _MEMBERS = "from lineage($key, min := $min, hops := $hops, writers := $writers, writer_min := $writer_min)"
 
@@ -213,13 +168,6 @@ _DETAILS = """
 """Read by id once the members are known: joined to the macro, the planner takes longer."""
 
 _EDGES = "from edges_among($ids, min := $min, writer_min := $writer_min)"
-
-_NAMES = f"""
-    with chosen as (select unnest($ids) as id), named as ({_BEST_LABEL})
-    select f.id, f.key, f.layer, f.site, n.label
-    from feature f join chosen c on c.id = f.id
-    left join named n on n.feature = f.id
-"""
 
 _WRITTEN = """
     select n.key, n.layer, e.cosine
@@ -236,16 +184,3 @@ def _follow(key: str, best: dict[str, tuple[str, float]]) -> list[tuple[str, flo
         line.append(best[key])
         key = best[key][0]
     return line
-
-
-def _why_no_sae(wanted: FeatureKey, slabs: list[Slab]) -> str:
-    """Say which layers or sites there are instead, and the nearest key that exists."""
-    same_site = [slab for slab in slabs if slab.site == wanted.site]
-    if same_site:
-        layers = ", ".join(str(slab.layer) for slab in same_site)
-        there = f"{wanted.site} SAEs are at layer {layers}"
-    else:
-        there = f"there are no {wanted.site} SAEs, only {', '.join(sorted({slab.site for slab in slabs}))}"
-    # At equal distance the later one of the model, so the residual one of a layer.
-    close = min(same_site or slabs, key=lambda slab: (abs(slab.layer - wanted.layer), -slab.slab))
-    return f"{there}; did you mean '{close.key(min(wanted.idx, close.n_features - 1))}'?"

@@ -1,21 +1,29 @@
 """`Graph`: one graph directory and what can be asked of it; each method hands over to one module."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from featgraph import store
 from featgraph.model import MODULE_THRESHOLD, FeatureKey
+from featgraph.verbs import Verbs
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from featgraph.flow import Lineage
-    from featgraph.query.result import Result
+    from featgraph.paths import Adjacency
+    from featgraph.result import Result
     from featgraph.steering import SteeringVector
 
 
-class Graph:
-    """A feature graph, open for reading; use it in a `with` block or call `close`."""
+class Graph(Verbs):
+    """A feature graph, open for reading; use it in a `with` block or call `close`.
+
+    Each verb of the language is a method; `lineage` answers an object, the others rows.
+    """
 
     def __init__(self, opened: store.Store) -> None:
         self.store = opened
@@ -59,14 +67,35 @@ class Graph:
 
         return lineage(self.store, str(key), min=min, hops=hops, writers=writers, writer_min=writer_min)
 
-    def similar(self, key: str | FeatureKey, *, k: int = 10) -> "Result":
-        """Return the k features of every SAE nearest to one feature's direction, best first.
+    @cached_property
+    def adjacency(self) -> "Adjacency":
+        """All edges in memory, read at the first use: lineages and best paths in a fraction of the time.
 
-        Raises UsageError: there is no such feature.
+        It takes a second and 16 bytes of memory for an edge; worth it for many questions to one graph.
         """
-        from featgraph.flow import similar
+        from featgraph.paths import Adjacency
 
-        return similar(self.store, str(key), k=k)
+        return Adjacency.read(self.store)
+
+    def similar(
+        self,
+        key: str | FeatureKey | None = None,
+        *,
+        k: int = 10,
+        vector: "Sequence[float] | NDArray[Any] | None" = None,
+        text: str | None = None,
+    ) -> "Result":
+        """Return the k features of every SAE nearest to a direction, best first.
+
+        The direction is that of a feature, a vector of d_model numbers in the residual stream, or what a text
+        adds at each SAE's site; give one of the three. A text runs the language model.
+
+        Raises UsageError: there is no such feature, or the vector has no direction. SourceError: the language
+        model or an SAE cannot be found.
+        """
+        from featgraph.similar import similar
+
+        return similar(self.store, None if key is None else str(key), k=k, vector=vector, text=text)
 
     def steering_vector(
         self,

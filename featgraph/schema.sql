@@ -56,6 +56,13 @@ create table edge (                   -- one row per candidate link, ordered by 
     found_by        varchar           -- cosine | coactivation | both
 );
 
+create table pair (                   -- one row per pair of SAEs that edges join, ordered by src_slab, dst_slab
+    src_slab        integer,          -- sae.slab of the upstream ends
+    dst_slab        integer,          -- sae.slab of the downstream ends
+    kind            varchar,          -- of these edges: res_res | mlp_res | att_res
+    n_edges         integer           -- how many there are
+);
+
 create table example (                -- the strongest contexts of each feature
     feature     integer,              -- feature id
     rank        smallint,             -- 1 = strongest

@@ -21,8 +21,8 @@ import duckdb
 from featgraph.errors import StoreError
 from featgraph.model import Slab
 
-FORMAT_VERSION = 1
-"""Written into every manifest; a reader refuses a larger one."""
+FORMAT_VERSION = 2
+"""Written into every manifest; a reader refuses any other."""
 
 STORAGE_VERSION = "v1.5.0"
 """DuckDB storage of `graph.duckdb`, so that clients older than ours can read it too."""
@@ -108,7 +108,7 @@ def open_store(path: str | Path) -> Store:
     """Open a graph directory for reading.
 
     Raises StoreError: there is no graph at `path`, it is still being written, it is broken, or it was
-    written by a newer featgraph.
+    written by a newer or an older featgraph.
     """
     path = Path(path)
     manifest = _read_manifest(path)
@@ -117,6 +117,11 @@ def open_store(path: str | Path) -> Store:
         raise StoreError(
             f"{path} was written in graph format {version}, this featgraph reads up to {FORMAT_VERSION}; "
             "upgrade with `pip install -U featgraph`"
+        )
+    if version < FORMAT_VERSION:
+        raise StoreError(
+            f"{path} was written by an older featgraph, in graph format {version}; this one reads format "
+            f"{FORMAT_VERSION}; {_again(path)}"
         )
     if not (path / _DATABASE).is_file():
         raise StoreError(f"{path} has no {_DATABASE}; {_again(path)}")
@@ -153,9 +158,22 @@ def create_database(path: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
+def fill_pairs(connection: duckdb.DuckDBPyConnection) -> None:
+    """Fill `pair` from the edges, once the verbs are installed."""
+    connection.execute("""
+        insert into pair
+        select p.sae[e.src // p.size + 1].slab as src_slab, p.sae[e.dst // p.size + 1].slab as dst_slab,
+            e.kind, count(*) as n_edges
+        from edge e, places() p
+        group by all
+        order by src_slab, dst_slab, e.kind
+    """)
+
+
 def finish_database(connection: duckdb.DuckDBPyConnection) -> None:
-    """Install the verbs as table macros, write everything to the file, and close the connection."""
+    """Install the verbs as table macros, list the pairs of SAEs, write all to the file, and close it."""
     connection.execute(_package_sql("verbs.sql"))
+    fill_pairs(connection)
     connection.execute("checkpoint graph")
     connection.close()
 

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import featgraph
 from featgraph import Graph, UsageError
 from featgraph.flow import Edge, Lineage, Member, find, span
-from toy import DEAD, build_toy, directions, ids, slabs
+from toy import build_toy, ids
 
 HEAVY = ["torch", "transformers", "sae_lens", "networkx", "faiss", "numpy", "pandas", "scipy"]
 
@@ -168,43 +167,6 @@ def _first_ranks(graph: Graph, key: str, threshold: float | None) -> list[str]:
     while found[-1] in down:
         found.append(down[found[-1]])
     return found
-
-
-def _nearest(key: str, k: int) -> list[tuple[str, float]]:
-    """The k nearest of every SAE by brute force."""
-    seed = next(directions(slab)[idx] for slab in slabs() for idx in range(4) if str(slab.key(idx)) == key)
-    found: list[tuple[str, float]] = []
-    for slab in slabs():
-        scored = [(str(slab.key(idx)), float(row @ seed)) for idx, row in enumerate(directions(slab))]
-        found += sorted((pair for pair in scored if pair[0] != key), key=lambda pair: -pair[1])[:k]
-    return sorted(found, key=lambda pair: -pair[1])
-
-
-@pytest.mark.parametrize(("key", "k"), [("1/res/0", 1), ("1/res/3", 2), ("0/att/2", 3), ("2/mlp/1", 10)])
-def test_similar_finds_what_brute_force_finds(graph: Graph, key: str, k: int) -> None:
-    rows = graph.similar(key, k=k).dicts()
-    expected = _nearest(key, k)
-    assert [row["key"] for row in rows] == [name for name, _ in expected]
-    cosines = np.array([row["cosine"] for row in rows], dtype=np.float64)
-    np.testing.assert_allclose(cosines, [cosine for _, cosine in expected], atol=1e-6)
-
-
-def test_similar_names_its_columns(graph: Graph) -> None:
-    result = graph.similar("1/mlp/1")
-    assert result.columns == ["id", "key", "layer", "site", "cosine", "label"]
-    assert {row["key"]: row["label"] for row in result.dicts()}["1/res/3"] == "sun"
-    assert all(row["id"] == ids()[str(row["key"])] for row in result.dicts())
-
-
-def test_similar_leaves_the_seed_out_and_keeps_dead_features(graph: Graph) -> None:
-    found = {row["key"] for row in graph.similar("1/res/0", k=4).dicts()}
-    assert found == set(ids()) - {"1/res/0"}
-    assert found >= DEAD
-
-
-def test_similar_refuses_to_find_nothing(graph: Graph) -> None:
-    with pytest.raises(UsageError, match="k = 0 asks for no features; give 1 or more"):
-        graph.similar("1/res/0", k=0)
 
 
 def test_an_index_beyond_the_sae_is_told_its_size(graph: Graph) -> None:

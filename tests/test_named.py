@@ -32,13 +32,19 @@ def only(result: Result, *columns: str) -> list[tuple[object, ...]]:
 
 
 def needed(name: str) -> dict[str, object]:
-    """A value for each parameter that has no default."""
-    return {parameter.name: "1/res/0" for parameter in named(name).parameters if parameter.required}
+    """A value for each parameter without a default, and for those whose default finds nothing here."""
+    fitting: dict[str, dict[str, object]] = {
+        "best-path": {"from": "0/res/1", "to": "2/res/1"},
+        "doubtful-links": {"pearson": 0.9},
+    }
+    required = {parameter.name: "1/res/0" for parameter in named(name).parameters if parameter.required}
+    return {**required, **fitting.get(name, {})}
 
 
 def test_the_shipped_queries_are_those_promised() -> None:
     wanted = {"lineage", "splits", "merges", "births", "deaths", "persistence", "origins", "hubs"}
-    assert wanted | {"dead-features", "stable-features", "layer-profile"} <= set(SHIPPED)
+    wanted |= {"dead-features", "stable-features", "layer-profile", "best-path", "writers", "doubtful-links"}
+    assert wanted == set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -66,7 +72,7 @@ def test_every_default_of_a_shipped_query_can_be_given_as_text(store: Store, nam
     given = {
         p.name: "null" if p.default is None else str(p.default) for p in query.parameters if not p.required
     }
-    assert run_named(store, name, {**needed(name), **given}) == run_named(store, name, needed(name))
+    assert run_named(store, name, {**given, **needed(name)}) == run_named(store, name, needed(name))
 
 
 def test_the_readme_lists_every_query_with_its_purpose() -> None:
@@ -76,7 +82,7 @@ def test_the_readme_lists_every_query_with_its_purpose() -> None:
 
 
 def test_the_example_of_the_readme_runs(store: Store, tmp_path: Path) -> None:
-    text = (shipped("queries") / "README.md").read_text()
+    text = (shipped("queries") / "README.md").read_text().split("## Adding one")[1]
     example = "\n".join(re.findall(r"^    (.*)$", text, re.MULTILINE))
     assert len(run_named(store, write(tmp_path, example), {"layer": "1", "top": "3"})) == 3
 
@@ -197,6 +203,24 @@ def test_stable_features_are_the_longest_chains(store: Store) -> None:
     assert only(run_named(store, "stable-features", {"min": "0.9"}), "key") == [("0/res/0",)]
 
 
+def test_best_paths_come_strongest_first_with_their_weakest_link(store: Store) -> None:
+    result = run_named(store, "best-path", {"from": "0/res/0", "to": "2/res/1", "top": 1})
+    assert only(result, "keys") == [(["0/res/0", "1/res/0", "2/res/1"],)]
+    assert only(result, "weight", "bottleneck") == [pytest.approx((0.6, 0.6))]
+
+
+def test_writers_are_the_mlp_and_att_features_of_the_layer(store: Store) -> None:
+    assert only(run_named(store, "writers", {"feature": "1/res/0"}), "key") == [("1/mlp/1",)]
+    found = only(run_named(store, "writers", {"feature": "1/res/0", "min": "0.1"}), "key")
+    assert found == [("1/mlp/1",), ("1/mlp/2",)]
+
+
+def test_doubtful_links_have_a_high_cosine_and_a_low_correlation(store: Store) -> None:
+    assert only(run_named(store, "doubtful-links"), "src") == []
+    found = only(run_named(store, "doubtful-links", {"pearson": "0.6", "min": "0.9"}), "src", "dst")
+    assert found == [("0/res/0", "1/res/0"), ("1/res/0", "2/res/0")]
+
+
 def test_a_query_of_ones_own_runs_by_its_path(store: Store, tmp_path: Path) -> None:
     path = write(tmp_path, "-- One key.\n-- :feature key  which\nselect $feature as key")
     assert run_named(store, path, {"feature": " 1/res/0 "}).rows == [("1/res/0",)]
@@ -209,7 +233,7 @@ def test_dollars_in_text_and_comments_are_no_parameters(tmp_path: Path) -> None:
 
 def test_a_fault_in_a_query_file_is_shown_at_its_line_there(store: Store, tmp_path: Path) -> None:
     path = write(tmp_path, "-- One.\n\nselect nothing\nfrom feature")
-    with pytest.raises(QueryError, match="LINE 3: select nothing"):
+    with pytest.raises(QueryError, match="LINE 3, COLUMN 8: select nothing"):
         run_named(store, path)
 
 

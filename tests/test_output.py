@@ -9,7 +9,6 @@ import sys
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import get_args
 
 import pyarrow.parquet
 import pytest
@@ -28,6 +27,7 @@ RESULT = Result(
     ],
     ["VARCHAR", "INTEGER", "FLOAT", "VARCHAR[]", "BOOLEAN"],
 )
+ROW_FORMATS: tuple[output.Format, ...] = ("table", "json", "jsonl", "csv", "parquet")
 MANY = Result(["n"], [(n,) for n in range(100)], ["INTEGER"])
 
 
@@ -61,6 +61,15 @@ def test_json_is_a_list_of_objects(capsys: pytest.CaptureFixture[str]) -> None:
         '  {"key": "1/res/3", "n": null, "cosine": null, "members": null, "ok": false}\n'
         "]\n"
     )
+
+
+def test_a_struct_is_an_object_in_json_and_short_in_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    step = {"src": 8, "dst": 20, "cosine": 0.800000011920929}
+    found = Result(["edges"], [([step],)], ["STRUCT(src INTEGER, dst INTEGER, cosine FLOAT)[]"])
+    output.write(found, "jsonl")
+    assert capsys.readouterr().out == '{"edges": [{"src": 8, "dst": 20, "cosine": 0.8}]}\n'
+    output.write(found, "table")
+    assert capsys.readouterr().out.splitlines()[2] == "{src: 8, dst: 20, cosine: 0.8}"
 
 
 def test_json_without_rows_is_an_empty_list(capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,6 +183,17 @@ def test_a_narrow_terminal_cuts_text_first_and_says_so(capsys: pytest.CaptureFix
     assert "columns are cut to fit 60 characters; --format json" in capsys.readouterr().err
 
 
+def test_the_flags_that_a_note_names_show_all(capsys: pytest.CaptureFixture[str]) -> None:
+    wide = Result(["text", "more"], [("word " * 30, "x" * 90)] * 60, ["VARCHAR", "VARCHAR"])
+    on_terminal(wide)
+    assert [line.rpartition("; ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "--format json shows them whole",
+        "--limit 0 shows all",
+    ]
+    assert json.loads("".join(on_terminal(wide, "json"))) == wide.dicts()
+    assert len(on_terminal(wide, limit=0)) == 62
+
+
 def test_columns_that_do_not_fit_at_all_are_left_out_from_the_right() -> None:
     columns = [f"a_long_column_{n}" for n in range(9)]
     lines = on_terminal(Result(columns, [tuple(range(9))], ["INTEGER"] * 9))
@@ -189,13 +209,47 @@ def test_tokens_cannot_break_lines_or_control_the_terminal(capsys: pytest.Captur
 
 
 def test_the_name_of_the_file_chooses_the_format(tmp_path: Path) -> None:
-    for name in get_args(output.Format):
+    for name in ROW_FORMATS:
         output.write(RESULT, out=tmp_path / f"rows.{name}")
     assert json.loads((tmp_path / "rows.json").read_text())[0]["n"] == 2
     assert (tmp_path / "rows.csv").read_text().startswith("key,n")
     assert (tmp_path / "rows.parquet").read_bytes().startswith(b"PAR1")
     output.write(RESULT, "csv", out=tmp_path / "rows.json")
     assert (tmp_path / "rows.json").read_text().startswith("key,n")
+
+
+@pytest.mark.parametrize(
+    ("ending", "start"),
+    [
+        ("", "src   dst"),
+        (".txt", "src   dst"),
+        (".JSON", "["),
+        (".graphml", "<?xml version='1.0' encoding='utf-8'?>\n<graphml"),
+        (".gexf", "<?xml version='1.0' encoding='utf-8'?>\n<gexf"),
+        (".dot", "digraph"),
+        (".gv", "digraph"),
+        (".mmd", "flowchart LR"),
+        (".mermaid", "flowchart LR"),
+    ],
+)
+def test_every_ending_has_its_format(tmp_path: Path, ending: str, start: str) -> None:
+    path = tmp_path / f"rows{ending}"
+    output.write(Result(["src", "dst"], [(1, 2)], ["INTEGER", "INTEGER"]), out=path)
+    assert path.read_text().startswith(start)
+
+
+def test_an_ending_of_no_format_is_refused_unless_the_format_is_given(toy: Path, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsn"
+    refused = (
+        r"no format has the ending '\.jsn'; did you mean '\.json'\? endings are \.txt .* --format FORMAT"
+    )
+    with pytest.raises(UsageError, match=refused):
+        output.write(RESULT, out=path)
+    with pytest.raises(UsageError, match=refused):
+        output.write_lineage(lineage(toy, "1/res/0"), out=path)
+    assert list(tmp_path.iterdir()) == []
+    output.write(RESULT, "csv", out=path)
+    assert path.read_text().startswith("key,n")
 
 
 def test_a_file_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_what_does_more_than_read_is_refused(store: Store, tmp_path: Path, state
 def test_variables_of_the_python_program_are_no_tables(store: Store) -> None:
     secrets = [(1,), (2,)]
     assert secrets
-    assert "secrets does not exist" in refusal(store, "from secrets")
+    assert "no table 'secrets'" in refusal(store, "from secrets")
 
 
 def test_no_setting_can_be_changed_from_outside_the_gate_either(store: Store) -> None:
@@ -150,9 +150,9 @@ def test_sorts_that_do_not_fit_spill_outside_the_graph(store: Store) -> None:
 def test_a_refusal_names_the_statement_and_points_at_it(store: Store) -> None:
     assert refusal(store, "\n drop table label").splitlines() == [
         "a DROP statement is refused; a query only reads: "
-        "write one SELECT (or FROM, WITH, VALUES, DESCRIBE, EXPLAIN)",
-        "  LINE 2:  drop table label",
-        "           ^",
+        "write one SELECT (or MATCH, FROM, WITH, VALUES, DESCRIBE, EXPLAIN)",
+        "  LINE 2, COLUMN 2:  drop table label",
+        "                     ^^^^",
     ]
 
 
@@ -164,10 +164,8 @@ def test_a_second_statement_is_pointed_at(store: Store) -> None:
 
 def test_a_misspelt_column_is_pointed_at_with_candidates(store: Store) -> None:
     message, line, caret = refusal(store, "select key,\n  densty from feature").splitlines()
-    assert message.startswith(
-        'referenced column "densty" not found in FROM clause; candidate bindings: "density"'
-    )
-    assert line == "  LINE 2:   densty from feature"
+    assert message == "no column 'densty' here; did you mean 'density'?"
+    assert line == "  LINE 2, COLUMN 3:   densty from feature"
     assert line[caret.index("^") :].startswith("densty")
 
 
@@ -177,15 +175,15 @@ def test_the_caret_counts_characters_not_bytes(store: Store) -> None:
 
 
 def test_a_misspelt_verb_gets_the_nearest_one(store: Store) -> None:
-    assert 'did you mean "lineage"?' in refusal(store, "from linage('1/res/0')")
+    assert "no verb 'linage'; did you mean 'lineage'?" in refusal(store, "from linage('1/res/0')")
 
 
-def test_an_unknown_argument_of_a_verb_shows_those_it_takes(store: Store) -> None:
-    assert "splits(min := NULL, layer := NULL)" in refusal(store, "from splits(mn := 0.5)")
+def test_an_unknown_argument_of_a_verb_gets_the_nearest_one(store: Store) -> None:
+    assert "splits takes no 'mn'; did you mean 'min'?" in refusal(store, "from splits(mn := 0.5)")
 
 
 def test_a_fault_inside_a_verb_is_not_pointed_at_in_the_users_text(store: Store) -> None:
-    assert "^" not in refusal(store, "from ancestors(1)")
+    assert "^" not in refusal(store, "from ancestors((select id from feature limit 1))")
 
 
 def test_a_float_parameter_holds_at_equality_as_the_literal_does(store: Store) -> None:
@@ -214,12 +212,14 @@ def test_an_unknown_parameter_gets_the_nearest_one(store: Store) -> None:
 
 
 def test_a_missing_parameter_is_named_with_the_way_to_give_it(store: Store) -> None:
-    assert refusal(store, "select $min, $max", max=1) == "no value for $min; give one with -p min=VALUE"
+    message, line, caret = refusal(store, "select $min, $max", max=1).splitlines()
+    assert message == "no value for $min; give one with -p min=VALUE"
+    assert line[caret.index("^") : caret.rindex("^") + 1] == "$min"
 
 
 @pytest.mark.parametrize("statement", ["select ?", "select $1"])
 def test_a_parameter_without_a_name_is_refused(store: Store, statement: str) -> None:
-    assert refusal(store, statement) == "a parameter needs a name; write $name, not ? or $1"
+    assert refusal(store, statement).startswith("a parameter needs a name; write $name, not ? or $1\n")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The README's session, run as it stands: every `console` block, command by command, output compared.
+"""The README's session and the language page's questions, run as they stand, output compared.
+
+In the README that is every `console` block, in the language page every `sql` block with the block after it.
 
 A line `...` in an output stands for any number of lines. Of `featgraph ingest` only the lines shown must
 appear, because its bars carry times.
@@ -15,6 +17,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+QUESTIONS = (ROOT / "queries" / "README.md").read_text(encoding="utf-8")
+ASKED = re.findall(
+    r"^### \d+\. .*?^```sql\n(.*?)^```\n\n^```\n(.*?)^```", QUESTIONS, flags=re.MULTILINE | re.DOTALL
+)
 
 
 def session() -> list[tuple[str, list[str]]]:
@@ -57,6 +63,30 @@ def test_the_session_in_the_readme_prints_what_it_says(demo: tuple[Path, str]) -
         )
         assert ran.returncode == 0, ran.stdout
         assert matches(expected, ran.stdout.splitlines()), f"$ {command}\n{ran.stdout}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("statement", "answer"), ASKED, ids=range(1, len(ASKED) + 1))
+def test_a_question_of_the_language_page_has_the_answer_it_shows(
+    demo: tuple[Path, str], statement: str, answer: str
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "featgraph", "query", "demo.featgraph", "-f", "-"],
+        cwd=demo[0],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        input=statement,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert [line.rstrip() for line in ran.stdout.splitlines()] == answer.splitlines()
+
+
+def test_the_language_page_asks_twelve_questions() -> None:
+    headings = re.findall(r"^### (\d+)\. .*\?$", QUESTIONS, flags=re.MULTILINE)
+    assert [int(number) for number in headings] == list(range(1, 13))
+    assert len(ASKED) == 12
 
 
 @pytest.mark.slow

@@ -97,6 +97,16 @@ def test_a_newer_format_names_both_versions_and_the_upgrade(tmp_path: Path) -> N
     )
 
 
+def test_an_older_format_says_to_build_the_graph_again(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    manifest = path / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format_version": 1}))
+    assert message(path) == (
+        f"{path} was written by an older featgraph, in graph format 1; this one reads format 2; "
+        f"build it again with `featgraph ingest RECIPE -o {path}`"
+    )
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"format_version": "new"}', b"\xff\xfe\x00"])
 def test_a_broken_manifest_is_named_with_the_way_out(tmp_path: Path, content: bytes) -> None:
     path = build_toy(tmp_path / "toy.featgraph")

@@ -14,32 +14,41 @@ from featgraph.errors import UsageError
 
 
 @command(
-    'query demo.featgraph "select key, density from feature order by density desc limit 5"', name="query"
+    "query demo.featgraph \"MATCH p = (a '3/res/346')->{1,2}(b) RETURN keys(p), weight(p)\"", name="query"
 )
 def ask(
     graph: options.GraphPath,
     statement: Annotated[
-        str | None, typer.Argument(metavar="STATEMENT", help="One read-only SQL statement.")
+        str | None,
+        typer.Argument(metavar="STATEMENT", help="One statement: a SELECT, or MATCH ... RETURN ...."),
     ] = None,
     file: Annotated[
         str | None,
         typer.Option("--file", "-f", metavar="FILE", help="Read the statement from a file, - for stdin."),
     ] = None,
     parameter: options.ParameterOption = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the SQL that would run, and stop.")
+    ] = False,
     timeout: options.TimeoutOption = query.TIMEOUT,
+    max_rows: options.MaxRowsOption = query.MAX_ROWS,
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
 ) -> None:
-    """Run one read-only SQL statement.
+    """Run one read-only statement: SQL, path patterns, or both.
 
-    A verb such as lineage('3/res/346', min := 0.6) may stand where a table may.
+    Where SQL has a table, GRAPH_TABLE (MATCH ... COLUMNS (...)) or a verb such as
+    lineage('3/res/346', min => 0.6) may stand.
     """
     values = {name: query.literal(text) for name, text in options.parameters(parameter).items()}
     text = _statement(statement, file)
     with featgraph.open(graph) as opened:
-        result = query.run(opened.store, text, values, timeout=timeout or None)
-    output.write(result, format, out=out, limit=limit)
+        if explain:
+            output.write_text(query.explain(opened.store, text, values), out=out)
+            return
+        result = query.run(opened.store, text, values, timeout=timeout or None, max_rows=max_rows or None)
+        output.write(result, format, out=out, limit=limit, store=opened.store)
 
 
 @command("queries splits")
@@ -63,6 +72,7 @@ def run_query(
     name: options.QueryName,
     parameter: options.ParameterOption = None,
     timeout: options.TimeoutOption = query.TIMEOUT,
+    max_rows: options.MaxRowsOption = query.MAX_ROWS,
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
@@ -73,8 +83,10 @@ def run_query(
     """
     values = options.parameters(parameter)
     with featgraph.open(graph) as opened:
-        result = query.run_named(opened.store, name, values, timeout=timeout or None)
-    output.write(result, format, out=out, limit=limit)
+        result = query.run_named(
+            opened.store, name, values, timeout=timeout or None, max_rows=max_rows or None
+        )
+        output.write(result, format, out=out, limit=limit, store=opened.store)
 
 
 @command("info demo.featgraph")

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,6 +28,11 @@ def _query_names(incomplete: str) -> list[str]:
 
 GraphPath = Annotated[Path, typer.Argument(metavar="GRAPH", help="The graph directory, NAME.featgraph.")]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The feature: layer/site/index, such as 3/res/346.")]
+UpstreamKey = Annotated[str, typer.Argument(metavar="A", help="The feature where paths begin.")]
+DownstreamKey = Annotated[str, typer.Argument(metavar="B", help="The feature where they end.")]
+OptionalKey = Annotated[
+    str | None, typer.Argument(metavar="KEY", help="The feature: layer/site/index, such as 3/res/346.")
+]
 Keys = Annotated[
     list[str], typer.Argument(metavar="FEATURE...", help="One or more features: layer/site/index.")
 ]
@@ -70,6 +75,14 @@ ParameterOption = Annotated[
 TimeoutOption = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="Stop the statement after so long, 0 for no limit.")
 ]
+MaxRowsOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Most rows of the answer, and most paths a pattern may follow, 0 for no limit.",
+    ),
+]
 MinOption = Annotated[
     float | None,
     typer.Option(
@@ -84,6 +97,12 @@ HopsOption = Annotated[
     int | None, typer.Option(min=0, metavar="N", help="How many layers to go each way.  [default: all]")
 ]
 LayerOption = Annotated[int | None, typer.Option(metavar="LAYER", help="Only this layer.  [default: all]")]
+FromLayer = Annotated[int | None, typer.Argument(metavar="LAYER_A", help="First layer.  [default: all]")]
+ToLayer = Annotated[int | None, typer.Argument(metavar="LAYER_B", help="Last layer.  [default: all]")]
+ScoreOption = Annotated[
+    Literal["product", "sum", "min"],
+    typer.Option("--by", help="What a path scores: product, sum or least of its cosines."),
+]
 WritersOption = Annotated[
     bool, typer.Option("--writers/--no-writers", help="Add the mlp and att features that write each member.")
 ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -22,7 +22,7 @@ def lineage(
     writers: options.WritersOption = True,
     writer_min: options.WriterMinOption = MODULE_THRESHOLD,
     format: Annotated[
-        Literal["tree", "table", "json", "jsonl", "csv", "parquet"] | None,
+        output.LineageFormat | None,
         typer.Option("--format", help="How it is written.  [default: by the name of -o, or tree]"),
     ] = None,
     out: options.OutOption = None,
@@ -42,16 +42,33 @@ def lineage(
 @command("similar demo.featgraph 3/res/346 -k 5")
 def similar(
     graph: options.GraphPath,
-    key: options.Key,
+    key: options.OptionalKey = None,
     k: Annotated[int, typer.Option("-k", metavar="K", help="How many features of each SAE.")] = 10,
+    vector: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Instead of KEY, a direction in the residual stream: .npy, ..."),
+    ] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Instead of KEY, what this text adds; runs the model.")
+    ] = None,
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
 ) -> None:
-    """List the features with the nearest directions in every SAE."""
-    with featgraph.open(graph) as opened:
-        result = opened.similar(key, k=k)
-    output.write(result, format, out=out, limit=limit)
+    """List the features with the nearest directions in every SAE.
+
+    Nearest to a feature's own, to one in a file (.npy, .json or .safetensors), or to that of a text.
+    """
+    arguments: dict[str, object] = {"k": k}
+    if key is not None:
+        arguments["f"] = key
+    if vector is not None:
+        from featgraph.similar import read_vector
+
+        arguments["vector"] = read_vector(vector)
+    if text is not None:
+        arguments["text"] = text
+    _print(graph, "similar", arguments, format, out, limit)
 
 
 @command("ancestors demo.featgraph 3/res/346 --hops 2")
@@ -97,6 +114,41 @@ def subgraph(
     """List the edges of a feature's lineage."""
     arguments = {"f": key, "min": min, "hops": hops, "writers": writers, "writer_min": writer_min}
     _print(graph, "subgraph", arguments, format, out, limit)
+
+
+@command("paths demo.featgraph 1/res/575 3/res/346 -k 3 --by min")
+def paths(
+    graph: options.GraphPath,
+    a: options.UpstreamKey,
+    b: options.DownstreamKey,
+    k: Annotated[int, typer.Option("-k", metavar="K", help="How many paths.")] = 1,
+    min: options.MinOption = None,
+    by: options.ScoreOption = "product",
+    writer_min: options.WriterMinOption = MODULE_THRESHOLD,
+    format: options.FormatOption = None,
+    out: options.OutOption = None,
+    limit: options.LimitOption = None,
+) -> None:
+    """List the best paths from one feature down to another.
+
+    Out of an mlp or att feature, a path begins with an edge by which it writes.
+    """
+    arguments = {"a": a, "b": b, "k": k, "min": min, "by": by, "writer_min": writer_min}
+    _print(graph, "paths", arguments, format, out, limit)
+
+
+@command("neighbors demo.featgraph 3/res/346 --min 0.3")
+def neighbors(
+    graph: options.GraphPath,
+    key: options.Key,
+    min: options.MinOption = None,
+    writer_min: options.WriterMinOption = MODULE_THRESHOLD,
+    format: options.FormatOption = None,
+    out: options.OutOption = None,
+    limit: options.LimitOption = None,
+) -> None:
+    """List every edge at a feature, with its evidence."""
+    _print(graph, "neighbors", {"f": key, "min": min, "writer_min": writer_min}, format, out, limit)
 
 
 @command("splits demo.featgraph --min 0.7")
@@ -157,6 +209,47 @@ def deaths(
     _print(graph, "deaths", {"min": min, "layer": layer}, format, out, limit)
 
 
+@command("chains demo.featgraph --min 0.8")
+def chains(
+    graph: options.GraphPath,
+    min: options.MinOption = None,
+    format: options.FormatOption = None,
+    out: options.OutOption = None,
+    limit: options.LimitOption = None,
+) -> None:
+    """List runs of features that persist layer by layer.
+
+    Each is the next one's best parent and has it as best child.
+    """
+    _print(graph, "chains", {"min": min}, format, out, limit)
+
+
+@command("components demo.featgraph --min 0.8")
+def components(
+    graph: options.GraphPath,
+    min: options.MinOption = None,
+    format: options.FormatOption = None,
+    out: options.OutOption = None,
+    limit: options.LimitOption = None,
+) -> None:
+    """List the features that edges join, and which with which."""
+    _print(graph, "components", {"min": min}, format, out, limit)
+
+
+@command("flow demo.featgraph 2 5")
+def flow(
+    graph: options.GraphPath,
+    layer_a: options.FromLayer = None,
+    layer_b: options.ToLayer = None,
+    min: options.MinOption = None,
+    format: options.FormatOption = None,
+    out: options.OutOption = None,
+    limit: options.LimitOption = None,
+) -> None:
+    """Count what happens from each residual layer to the next."""
+    _print(graph, "flow", {"layer_a": layer_a, "layer_b": layer_b, "min": min}, format, out, limit)
+
+
 def _print(
     graph: Path,
     verb: str,
@@ -167,4 +260,4 @@ def _print(
 ) -> None:
     with featgraph.open(graph) as opened:
         result = query.run_verb(opened.store, verb, arguments)
-    output.write(result, format, out=out, limit=limit)
+        output.write(result, format, out=out, limit=limit, store=opened.store)

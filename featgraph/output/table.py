@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from featgraph.output.streams import note
 from featgraph.output.values import cell, types
-from featgraph.query.result import Result
+from featgraph.result import Result
 
 _WIDE = 100_000
 """Columns where no terminal cuts a line."""
@@ -36,6 +37,15 @@ def console(stream: TextIO, width: int | None = None) -> Console:
     if width is None and not stream.isatty():
         width = _WIDE
     return PlainConsole(file=stream, width=width, markup=False, highlight=False, emoji=False)
+
+
+def write_table(result: Result, stream: TextIO) -> None:
+    """Print rows as a table as wide as the terminal, or as needed elsewhere; say if that cut something."""
+    screen = console(stream)
+    drawn, cut = table(result, screen.width)
+    screen.print(drawn)
+    if cut:
+        note(f"columns are cut to fit {screen.width} characters; --format json shows them whole")
 
 
 def table(result: Result, room: int) -> tuple[Table, bool]:

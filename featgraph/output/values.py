@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from decimal import Decimal
 
-from featgraph.query.result import Result
+from featgraph.result import Result
 
 _LARGEST_SINGLE = 3.4e38
 
@@ -18,7 +18,7 @@ def types(result: Result) -> list[str]:
 
 def json_rows(result: Result) -> Iterator[dict[str, object]]:
     """Yield each row as an object of JSON values."""
-    singles = [kind.startswith("FLOAT") for kind in types(result)]
+    singles = ["FLOAT" in kind and "DOUBLE" not in kind for kind in types(result)]
     for row in result.rows:
         values = (_json_value(value, single) for value, single in zip(row, singles, strict=True))
         yield dict(zip(result.columns, values, strict=True))
@@ -67,6 +67,8 @@ def cell(value: object) -> str:
         return f"{value:.4g}"
     if isinstance(value, list):
         return ", ".join(cell(item) for item in value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{printable(str(name))}: {cell(item)}" for name, item in value.items()) + "}"
     return printable(str(value))
 
 

@@ -1,12 +1,27 @@
-"""Asking a graph: one read-only statement, a named query, a verb, or an overview of the whole."""
+"""Asking a graph: one read-only statement, a named query, a verb, or an overview of the whole.
+
+A statement becomes SQL on this way, one file a step:
+
+    tokens         text -> words, strings, numbers, symbols
+    parse          MATCH -> what it says, as written (`syntax`)
+    bind           names looked up, conditions handed to their variables (`conditions`), SAEs narrowed
+                   (`reach`)
+    compile        one SELECT: a table per path (`rows`), repeated edges (`walks`), the strongest (`best`,
+                   `selecting`), scans of the two tables (`scan`), keys from ids (`arithmetic`)
+    expressions    DuckDB's own expressions, with `variable.property` and path functions filled in
+    calls          verbs where a table may stand, checked (`verbs`)
+    translate      all of it for one statement, each part marked with where it comes from (`origins`)
+    run            the gate, parameters, limits; DuckDB's errors in our words (`faults`)
+"""
 
 from featgraph.query.named import NamedQuery, Parameter, all_named, listing, named, run_named
 from featgraph.query.overview import Section, joined, overview
-from featgraph.query.result import Result
-from featgraph.query.run import TIMEOUT, literal, run
-from featgraph.query.verbs import VERBS, run_verb
+from featgraph.query.run import MAX_ROWS, TIMEOUT, explain, literal, run, run_verb
+from featgraph.query.verbs import VERBS
+from featgraph.result import Result
 
 __all__ = [
+    "MAX_ROWS",
     "TIMEOUT",
     "VERBS",
     "NamedQuery",
@@ -14,6 +29,7 @@ __all__ = [
     "Result",
     "Section",
     "all_named",
+    "explain",
     "joined",
     "listing",
     "literal",

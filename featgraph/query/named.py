@@ -16,16 +16,15 @@ from typing import Literal, cast, get_args
 
 from featgraph.errors import QueryError, UsageError, nearest
 from featgraph.flow import find
-from featgraph.query.result import Result
-from featgraph.query.run import TIMEOUT, run
+from featgraph.query.run import MAX_ROWS, TIMEOUT, run
+from featgraph.query.tokens import tokenize
+from featgraph.result import Result
 from featgraph.shipped import shipped
 from featgraph.store import Store
 
 ParameterType = Literal["float", "int", "text", "bool", "key"]
 
 _DECLARATION = r"-- :(\w+) (\w+)(?: = ('[^']*'|\S+))?  +(\S.*)"
-_QUOTED = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|\$\$.*?\$\$"""
-_USE = rf"(?s){_QUOTED}|\$(?P<name>[A-Za-z_]\w*)"
 _BOOLS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 
 
@@ -89,7 +88,12 @@ class NamedQuery:
 
 
 def run_named(
-    store: Store, name: str, values: Mapping[str, object] | None = None, *, timeout: float | None = TIMEOUT
+    store: Store,
+    name: str,
+    values: Mapping[str, object] | None = None,
+    *,
+    timeout: float | None = TIMEOUT,
+    max_rows: int | None = MAX_ROWS,
 ) -> Result:
     """Run a shipped query by name, or the one in a `.sql` file, with parameters by name.
 
@@ -100,7 +104,7 @@ def run_named(
     for parameter in query.parameters:
         if parameter.type == "key" and bound[parameter.name] is not None:
             bound[parameter.name] = str(find(store, str(bound[parameter.name]))[0])
-    return run(store, query.statement, bound, timeout=timeout)
+    return run(store, query.statement, bound, timeout=timeout, max_rows=max_rows)
 
 
 def all_named() -> list[NamedQuery]:
@@ -182,9 +186,9 @@ def _declaration(line: str, where: str) -> Parameter:
 def _check_use(path: Path, text: str, declared: Mapping[str, Parameter]) -> None:
     """Raise unless the parameters used are those declared."""
     used: dict[str, int] = {}
-    for found in re.finditer(_USE, text):
-        if found["name"]:
-            used.setdefault(found["name"], text.count("\n", 0, found.start()) + 1)
+    for token in tokenize(text):
+        if token.kind == "parameter":
+            used.setdefault(token.text[1:], text.count("\n", 0, token.start) + 1)
     for name, line in used.items():
         if name not in declared:
             hint = nearest(name, declared) or f"; add a line `-- :{name} type = default  description`"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from featgraph.errors import StoreError
 from featgraph.model import Slab
-from featgraph.query.result import Result
 from featgraph.query.run import run
+from featgraph.result import Result
 from featgraph.store import Store
 
 

@@ -4,18 +4,22 @@ The connection is locked down by `store.connect`; the gate here refuses early, a
 would refuse late, and the few statements it would let pass. Values are bound, never pasted.
 """
 
-import json
 import math
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import TypeVar
 
 import duckdb
 
-from featgraph.errors import FeatgraphError, QueryError, StoreError, UsageError, nearest
-from featgraph.query.result import Result
+from featgraph.errors import QueryError, UsageError, nearest
+from featgraph.query.expressions import NAMELESS
+from featgraph.query.faults import Asked, TooManyRows, duckdb_errors
+from featgraph.query.tokens import tokenize
+from featgraph.query.translate import translate
+from featgraph.query.verbs import VERBS, check, compute
+from featgraph.result import Result
 from featgraph.store import Store
 
 Answer = TypeVar("Answer")
@@ -23,7 +27,10 @@ Answer = TypeVar("Answer")
 TIMEOUT = 60.0
 """Seconds after which a statement is stopped, unless the caller says otherwise."""
 
-_READ_ONLY = "a query only reads: write one SELECT (or FROM, WITH, VALUES, DESCRIBE, EXPLAIN)"
+MAX_ROWS = 1_000_000
+"""Most rows of an answer, and most paths that a pattern may follow, unless the caller says otherwise."""
+
+_READ_ONLY = "a query only reads: write one SELECT (or MATCH, FROM, WITH, VALUES, DESCRIBE, EXPLAIN)"
 
 _BLANK = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
 _EXPLAIN = rf"(?is){_BLANK}explain\b{_BLANK}(?:analyze\b|\([^)]*\))?"
@@ -54,92 +61,129 @@ def run(
     parameters: Mapping[str, object] | None = None,
     *,
     timeout: float | None = TIMEOUT,
+    max_rows: int | None = MAX_ROWS,
 ) -> Result:
     """Run one read-only statement; `$name` in it is bound to `parameters[name]`.
 
     A number is bound as the literal would be read, so that `cosine >= $min` holds at equality.
-    timeout: seconds, None for no limit.
+    timeout: seconds, None for no limit. max_rows: most rows of the answer, and most paths that a pattern may
+    follow, None for no limit.
 
-    Raises QueryError: not exactly one query, refused by DuckDB, or stopped. UsageError: a parameter is
-    missing or unknown. StoreError: the database cannot be read. KeyboardInterrupt: the user stopped it.
+    Raises QueryError: not exactly one query, malformed, refused by DuckDB, too large, or stopped. UsageError:
+    a parameter that the statement does not have. StoreError: the database cannot be read. KeyboardInterrupt:
+    the user stopped it.
     """
-    connection = store.connection
-    prepared = _gate(connection, statement)
-    bound = _bind(prepared.named_parameters, parameters or {}, statement)
+    values = dict(parameters or {})
+    translation = translate(store, statement, values, max_rows)
+    if translation.shows_sql:
+        return Result(["sql"], [(translation.sql,)], ["VARCHAR"])
+    with duckdb_errors(Asked(statement, translation.sql, translation.origins, max_rows)):
+        prepared = _gate(store.connection, translation.sql, statement)
+        for call in translation.calls:
+            values |= call.parameters()
+        unread = sorted(set(prepared.named_parameters) - set(values))
+        if unread:  # written so oddly that DuckDB reads another name than we do
+            raise QueryError(f"no value for {unread[0]!r}; {NAMELESS}", statement, 0, draw=False)
+        bound = {name: _bindable(values[name]) for name in prepared.named_parameters}
+        return _in_time(store.connection, lambda: _fetch(store, prepared, bound, max_rows), timeout)
 
-    def fetch() -> Result:
-        connection.execute(prepared, bound)
-        columns = connection.description or []
-        names = _distinct([str(column[0]) for column in columns])
-        return Result(names, connection.fetchall(), [str(column[1]) for column in columns])
 
-    with _errors(statement):
-        return _in_time(connection, fetch, timeout)
+def run_verb(
+    store: Store, verb: str, arguments: Mapping[str, object], *, timeout: float | None = TIMEOUT
+) -> Result:
+    """Run one verb with arguments by name; those left out take the macro's default.
+
+    Raises UsageError: no such verb, argument or feature, or a value that an argument cannot have.
+    """
+    if verb not in VERBS:
+        raise UsageError(f"no verb {verb!r}{nearest(verb, VERBS)}; verbs are {', '.join(VERBS)}")
+    chosen = VERBS[verb]
+    for name in arguments:
+        if name not in chosen.arguments:
+            raise UsageError(f"{verb} takes no {name!r}{nearest(name, chosen.arguments)}")
+    missing = [name for name in chosen.required if name not in arguments]
+    if missing:
+        raise UsageError(f"{verb} needs {missing[0]}: '' is not a feature key; write layer/site/index")
+    given = [name for name in chosen.arguments if name in arguments]
+    values = {name: check(chosen, name, arguments[name], store) for name in given}
+    if chosen.computed:
+        return compute(store, verb, values)
+    passed = [f"${name}" if name in chosen.required else f"{name} := ${name}" for name in values]
+    return run(store, f"from {verb}({', '.join(passed)})", values, timeout=timeout, max_rows=None)
 
 
-def _gate(connection: duckdb.DuckDBPyConnection, statement: str) -> duckdb.Statement:
-    """Return the one statement in the text if it can only read."""
-    found = _statements(connection, statement)
-    if not found:
-        raise QueryError("the statement is empty; write a SELECT, such as `select key from feature limit 5`")
-    if len(found) > 1:
-        second = len(found[0].query)
-        raise QueryError(
-            f"{len(found)} statements where one is expected; run them one by one", statement, second
-        )
+def explain(
+    store: Store,
+    statement: str,
+    parameters: Mapping[str, object] | None = None,
+    *,
+    max_rows: int | None = MAX_ROWS,
+) -> str:
+    """Return the SQL that `run` would run.
+
+    Raises QueryError: the statement is malformed. UsageError: a parameter that the statement does not have.
+    """
+    values = dict(parameters or {})
+    translation = translate(store, statement, values, max_rows)
+    return translation.sql
+
+
+def _fetch(
+    store: Store, prepared: duckdb.Statement, bound: Mapping[str, object], max_rows: int | None
+) -> Result:
+    """Run a statement and return its rows.
+
+    Raises QueryError: there are more than may be.
+    """
+    cursor = store.connection.execute(prepared, dict(bound))
+    columns = cursor.description or []
+    names = _distinct([str(column[0]) for column in columns])
+    rows = cursor.fetchall() if max_rows is None else cursor.fetchmany(max_rows + 1)
+    if max_rows is not None and len(rows) > max_rows:
+        with suppress(duckdb.Error):
+            store.connection.interrupt()
+            while cursor.fetchmany(max_rows):
+                pass
+        raise TooManyRows
+    return Result(names, rows, [str(column[1]) for column in columns])
+
+
+def _gate(connection: duckdb.DuckDBPyConnection, sql: str, statement: str) -> duckdb.Statement:
+    """Return the one statement in the SQL if it can only read."""
+    found = connection.extract_statements(sql)
+    if len(found) != 1:
+        raise QueryError(f"{len(found)} statements where one is expected", statement, 0, draw=False)
     kind = _kind(found[0], statement)
     if kind == "EXPLAIN":
-        _gate_explained(connection, statement)
+        _gate_explained(connection, sql, statement)
     elif kind != "SELECT":
-        raise QueryError(f"{_article(kind)} statement is refused; {_READ_ONLY}", statement, _start(statement))
+        raise _refusal(kind, statement)
     return found[0]
 
 
-def _gate_explained(connection: duckdb.DuckDBPyConnection, statement: str) -> None:
+def _gate_explained(connection: duckdb.DuckDBPyConnection, sql: str, statement: str) -> None:
     """Refuse EXPLAIN ANALYZE of anything but a query, because it runs what it explains."""
-    opening = re.match(_EXPLAIN, statement)
-    inner = statement[opening.end() :] if opening else ""
-    if [_kind(found, statement) for found in _statements(connection, inner)] != ["SELECT"]:
-        raise QueryError(f"only a query can be explained; {_READ_ONLY}", statement, _start(statement))
+    opening = re.match(_EXPLAIN, sql)
+    inner = sql[opening.end() :] if opening else ""
+    kinds = [_kind(found, statement) for found in connection.extract_statements(inner)]
+    if kinds != ["SELECT"]:
+        raise _refusal(kinds[0] if kinds else "EXPLAIN", statement)
 
 
-def _statements(connection: duckdb.DuckDBPyConnection, text: str) -> list[duckdb.Statement]:
-    with _errors(text):
-        return connection.extract_statements(text)
+def _refusal(kind: str, statement: str) -> QueryError:
+    """Return the error for a statement that does more than read, named by its own first word."""
+    first = tokenize(statement)[0]
+    word = kind if first.is_word("with", "explain", "from") else first.text.upper()
+    article = "an" if word[0] in "AEIOU" else "a"
+    message = f"{article} {word} statement is refused; {_READ_ONLY}"
+    return QueryError(message, statement, first.start, len(first.text))
 
 
-def _kind(statement: duckdb.Statement, text: str) -> str:
+def _kind(found: duckdb.Statement, statement: str) -> str:
     try:
-        return str(statement.type.name)
+        return str(found.type.name)
     except ValueError as error:  # a kind that the Python client has no name for
-        raise QueryError(f"not a query; {_READ_ONLY}", text, _start(text)) from error
-
-
-def _article(kind: str) -> str:
-    return f"{'an' if kind[0] in 'AEIOU' else 'a'} {kind}"
-
-
-def _start(statement: str) -> int:
-    return len(statement) - len(statement.lstrip())
-
-
-def _bind(wanted: set[str], given: Mapping[str, object], statement: str) -> dict[str, object]:
-    """Return the values to bind; every name must be both wanted and given."""
-    for name in sorted(wanted):
-        if name.isdigit():
-            raise QueryError("a parameter needs a name; write $name, not ? or $1", statement)
-    for name in given:
-        if name not in wanted:
-            known = f"; it has {_listed(wanted)}" if wanted else "; it has none"
-            raise UsageError(f"the statement has no parameter ${name}{nearest(name, wanted) or known}")
-    missing = [name for name in sorted(wanted) if name not in given]
-    if missing:
-        raise UsageError(f"no value for {_listed(missing)}; give one with -p {missing[0]}=VALUE")
-    return {name: _bindable(value) for name, value in given.items()}
-
-
-def _listed(names: Sequence[str] | set[str]) -> str:
-    return ", ".join(f"${name}" for name in sorted(names))
+        raise _refusal("UNKNOWN", statement) from error
 
 
 def _bindable(value: object) -> object:
@@ -156,7 +200,7 @@ def _bindable(value: object) -> object:
 def _in_time(
     connection: duckdb.DuckDBPyConnection, work: Callable[[], Answer], seconds: float | None
 ) -> Answer:
-    """Return what `work` returns; stop it after some seconds, or when the user interrupts.
+    """Return what `work` returns; stop it after some seconds (TimeoutError), or when the user interrupts.
 
     The work runs in a thread of its own: DuckDB would look for Ctrl-C only between its tasks.
     """
@@ -182,67 +226,10 @@ def _in_time(
             done.wait(0.05)
         thread.join()
     if not in_time:
-        raise QueryError(
-            f"the statement ran longer than {seconds:g} s and was stopped; "
-            "narrow it (one layer, a higher threshold, a limit) or allow more with --timeout"
-        )
+        raise TimeoutError(f"{seconds:g} s")
     if faults:
         raise faults[0]
     return answers[0]
-
-
-@contextmanager
-def _errors(statement: str) -> Iterator[None]:
-    """Turn DuckDB's errors into ours, with the place in the user's text."""
-    try:
-        yield
-    except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException) as error:
-        raise StoreError(f"cannot read the graph: {_sentence(_details(error)[0])}") from error
-    except duckdb.Error as error:
-        raise _query_error(error, statement) from error
-
-
-def _query_error(error: duckdb.Error, statement: str) -> FeatgraphError:
-    message, details = _details(error)
-    sentence = _sentence(message)
-    if isinstance(error, duckdb.PermissionException) or "read-only mode" in sentence:
-        sentence += "; a query only reads the graph, and -o FILE puts its answer in a file"
-    return QueryError(sentence, statement, _position(details, statement))
-
-
-def _details(error: duckdb.Error) -> tuple[str, dict[str, Any]]:
-    """Return the message and the fields of an error that DuckDB wrote as JSON after its kind."""
-    text = str(error)
-    try:
-        details: dict[str, Any] = json.loads(text[text.index("{") :])
-        return str(details["exception_message"]), details
-    except (ValueError, KeyError):
-        return text, {}
-
-
-def _sentence(message: str) -> str:
-    """Return DuckDB's lines as one clause in our style."""
-    lines = [line.strip().rstrip("!.") for line in message.splitlines() if line.strip()]
-    joined = (
-        "; ".join(lines).replace(":; ", ": ").replace("Did you", "did you").replace("Candidate", "candidate")
-    )
-    return joined[:1].lower() + joined[1:]
-
-
-def _position(details: Mapping[str, Any], statement: str) -> int | None:
-    """Return the offset in characters of the fault; DuckDB counts bytes, or points into a verb's own text."""
-    try:
-        start, length = json.loads(details["location"])
-    except (KeyError, ValueError):
-        return None
-    encoded = statement.encode()
-    if start + length > len(encoded):
-        return None
-    named = str(details.get("name", "")).split(".")[-1]
-    at = encoded[start : start + length].decode(errors="replace")
-    if named and named.lower() not in at.lower():
-        return None
-    return len(encoded[:start].decode(errors="replace"))
 
 
 def _distinct(names: list[str]) -> list[str]:

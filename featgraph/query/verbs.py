@@ -1,43 +1,161 @@
-"""The verbs of `verbs.sql` as calls: which arguments each takes, and running one by name.
+"""The verbs: which arguments each takes, and what values these may have.
 
-What a verb means is written once, as a table macro in the graph; nothing is computed here.
+What a verb means is written once, as a table macro in the graph. Only two are computed outside SQL.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import Any, Literal
 
 from featgraph.errors import UsageError, nearest
 from featgraph.flow import find
-from featgraph.query.result import Result
-from featgraph.query.run import TIMEOUT, run
+from featgraph.result import Result
 from featgraph.store import Store
 
-VERBS: dict[str, tuple[str, ...]] = {
-    "lineage": ("f", "min", "hops", "writers", "writer_min"),
-    "ancestors": ("f", "min", "hops"),
-    "descendants": ("f", "min", "hops"),
-    "subgraph": ("f", "min", "hops", "writers", "writer_min"),
-    "splits": ("min", "layer"),
-    "merges": ("min", "layer"),
-    "births": ("min", "layer"),
-    "deaths": ("min", "layer"),
+ArgumentType = Literal["key", "float", "int", "bool", "text", "vector"]
+
+SCORES = ("product", "sum", "min")
+"""What `paths` may go by, each over the cosines of a path."""
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb and how it is called."""
+
+    name: str
+    arguments: dict[str, ArgumentType]
+    """In the order of the macro's parameters."""
+    required: tuple[str, ...] = ()
+    computed: bool = False
+    """Whether `compute` answers it, not a macro."""
+
+
+_REACH: dict[str, ArgumentType] = {"f": "key", "min": "float", "hops": "int"}
+_LINEAGE: dict[str, ArgumentType] = {**_REACH, "writers": "bool", "writer_min": "float"}
+_PATHS: dict[str, ArgumentType] = {
+    "a": "key",
+    "b": "key",
+    "k": "int",
+    "min": "float",
+    "by": "text",
+    "writer_min": "float",
 }
-"""Each verb's arguments, in the macro's order; `f` is a feature key."""
+_EVENT: dict[str, ArgumentType] = {"min": "float", "layer": "int"}
+
+VERBS: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb("lineage", _LINEAGE, ("f",)),
+        Verb("ancestors", _REACH, ("f",)),
+        Verb("descendants", _REACH, ("f",)),
+        Verb("subgraph", _LINEAGE, ("f",)),
+        Verb("paths", _PATHS, ("a", "b")),
+        Verb("neighbors", {"f": "key", "min": "float", "writer_min": "float"}, ("f",)),
+        Verb("splits", _EVENT),
+        Verb("merges", _EVENT),
+        Verb("births", _EVENT),
+        Verb("deaths", _EVENT),
+        Verb("chains", {"min": "float"}),
+        Verb("components", {"min": "float"}, computed=True),
+        Verb("flow", {"layer_a": "int", "layer_b": "int", "min": "float"}),
+        Verb("similar", {"f": "key", "k": "int", "vector": "vector", "text": "text"}, computed=True),
+    )
+}
 
 
-def run_verb(
-    store: Store, verb: str, arguments: Mapping[str, object], *, timeout: float | None = TIMEOUT
-) -> Result:
-    """Run one verb with arguments by name; those left out take the macro's default.
+def check(verb: Verb, name: str, value: object, store: Store) -> object:
+    """Return the value of one argument as it is bound.
 
-    Raises UsageError: no such verb, argument or feature.
+    Raises UsageError: the argument cannot have it, or the graph has no such feature.
     """
-    if verb not in VERBS:
-        raise UsageError(f"no verb {verb!r}{nearest(verb, VERBS)}; verbs are {', '.join(VERBS)}")
-    values = dict(arguments)
-    for name in values:
-        if name not in VERBS[verb]:
-            raise UsageError(f"{verb} takes no {name!r}{nearest(name, VERBS[verb])}")
-    if "f" in VERBS[verb]:
-        values["f"] = str(find(store, str(values.get("f", "")))[0])
-    passed = [f"${name}" if name == "f" else f"{name} := ${name}" for name in VERBS[verb] if name in values]
-    return run(store, f"from {verb}({', '.join(passed)})", values, timeout=timeout)
+    if value is None and name in _OPTIONAL:
+        return None
+    return _CHECKS[verb.arguments[name]](name, value, store)
+
+
+def compute(store: Store, verb: str, values: Mapping[str, Any]) -> Result:
+    """Answer a verb that is no macro, from checked values.
+
+    Raises UsageError: the values do not go together. SourceError: a text's language model cannot be found.
+    """
+    if verb == "components":
+        from featgraph.paths import components
+
+        return components(store, min=values.get("min"))
+    from featgraph.similar import similar
+
+    given = {name: value for name, value in values.items() if name != "f"}
+    return similar(store, values.get("f"), **given)
+
+
+_OPTIONAL = {"min", "hops", "layer", "layer_a", "layer_b"}
+"""Arguments that may be NULL, which is as if they were left out."""
+
+_LEAST = {"k": 1}
+"""Smallest value of an int; 0 for the others, which count hops and layers."""
+
+
+def _key(name: str, value: object, store: Store) -> str:
+    if value is None:
+        raise UsageError(f"{name} is null; write a feature as layer/site/index, such as '12/res/3456'")
+    return str(find(store, str(value))[0])
+
+
+def _cosine(name: str, value: object, store: Store) -> object:
+    number = _number(name, value, float)
+    if not -1 <= number <= 1:
+        raise UsageError(f"{name} = {value} is no cosine; give a number from -1 to 1")
+    return number
+
+
+def _count(name: str, value: object, store: Store) -> object:
+    number, least = _number(name, value, int), _LEAST.get(name, 0)
+    if number < least:
+        raise UsageError(f"{name} = {value} is too small; give a whole number from {least} up")
+    return number
+
+
+def _number(name: str, value: object, kind: type[int] | type[float]) -> int | float:
+    """Return a number, given as one or as text."""
+    allowed = (str, Integral) if kind is int else (str, Real, Decimal)
+    try:
+        if isinstance(value, allowed) and not isinstance(value, bool):
+            return kind(value)  # type: ignore[arg-type]
+    except ValueError:
+        pass
+    raise UsageError(f"{name} = {_shown(value)} is not a {'whole ' * (kind is int)}number")
+
+
+def _truth(name: str, value: object, store: Store) -> object:
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} = {_shown(value)} is neither true nor false")
+    return value
+
+
+def _word(name: str, value: object, store: Store) -> object:
+    if not isinstance(value, str):
+        raise UsageError(f"{name} = {_shown(value)} is not text; write it in quotes")
+    if name == "by" and value not in SCORES:
+        hint = nearest(value, SCORES) or ";"
+        raise UsageError(f"{name} = {value!r} is no score of a path{hint} scores are {', '.join(SCORES)}")
+    return value
+
+
+def _as_it_is(name: str, value: object, store: Store) -> object:
+    return value
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else repr(value)
+
+
+_CHECKS: dict[ArgumentType, Callable[[str, object, Store], object]] = {
+    "key": _key,
+    "float": _cosine,
+    "int": _count,
+    "bool": _truth,
+    "text": _word,
+    "vector": _as_it_is,
+}

@@ -11,7 +11,7 @@ class Result:
     columns: list[str]
     rows: list[tuple[object, ...]]
     types: list[str] = field(default_factory=list)
-    """DuckDB's type names, one per column, where the rows came from DuckDB."""
+    """DuckDB's type names, one per column."""
 
     def __iter__(self) -> Iterator[tuple[object, ...]]:
         return iter(self.rows)

@@ -1,0 +1,140 @@
+"""Which SAEs a pattern can be at: sets of slabs, narrowed along the arrows before any row is read.
+
+A set of slabs is an int, bit s for slab s. What this finds is exact with respect to which pairs of SAEs have
+edges at all; it bounds every scan to a few runs of ids and every quantifier to the lengths that can occur.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import get_args
+
+from featgraph.model import EdgeKind, Slab
+from featgraph.store import Store
+
+Slabs = int
+Kinds = frozenset[str]
+
+ALL_KINDS: Kinds = frozenset(get_args(EdgeKind))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two SAEs that edges of one kind join."""
+
+    src: int
+    dst: int
+    kind: str
+    n_edges: int
+
+
+class SlabGraph:
+    """The SAEs of a graph, and which of them edges join."""
+
+    def __init__(self, slabs: list[Slab], pairs: list[Pair]) -> None:
+        self.slabs = slabs
+        self.pairs = pairs
+        self._steps: dict[tuple[Kinds, bool], list[Slabs]] = {}
+
+    @classmethod
+    def of(cls, store: Store) -> "SlabGraph":
+        """Return the one of a store, read once."""
+        kept = store.__dict__.get("slab_graph")
+        if not isinstance(kept, cls):
+            rows = store.rows("select src_slab, dst_slab, kind, n_edges from pair order by all")
+            kept = cls(store.slabs, [Pair(*row) for row in rows])
+            store.__dict__["slab_graph"] = kept
+        return kept
+
+    @cached_property
+    def everything(self) -> Slabs:
+        """All SAEs."""
+        return (1 << len(self.slabs)) - 1
+
+    @cached_property
+    def kinds(self) -> Kinds:
+        """The kinds of edges that a pattern may name."""
+        return ALL_KINDS | {pair.kind for pair in self.pairs}
+
+    def members(self, chosen: Slabs) -> Iterator[Slab]:
+        """Yield the SAEs of a set in order."""
+        return (slab for slab in self.slabs if chosen >> slab.slab & 1)
+
+    def step(self, start: Slabs, kinds: Kinds, *, down: bool) -> Slabs:
+        """Return the SAEs that one edge of some kinds leads to, downstream or upstream."""
+        table = self._table(kinds, down)
+        found, place = 0, 0
+        while start:
+            if start & 1:
+                found |= table[place]
+            start >>= 1
+            place += 1
+        return found
+
+    def other_kinds(self, start: Slabs, kinds: Kinds, *, down: bool) -> bool:
+        """Say whether edges of other kinds leave some SAEs too, so that rows must be tested for theirs."""
+        return any(
+            pair.kind not in kinds and start >> (pair.src if down else pair.dst) & 1 for pair in self.pairs
+        )
+
+    def n_features(self, chosen: Slabs) -> int:
+        """Return the number of features in a set of SAEs."""
+        return sum(slab.n_features for slab in self.members(chosen))
+
+    def runs(self, chosen: Slabs, among: Slabs) -> list[tuple[int, int]]:
+        """Return runs of ids (first, last) that hold the features of `chosen` and no others of `among`."""
+        runs: list[tuple[int, int]] = []
+        joined = False
+        for slab in self.slabs:
+            if chosen >> slab.slab & 1 and slab.n_features:
+                first, last = slab.first_id, slab.first_id + slab.n_features - 1
+                if joined:
+                    runs[-1] = (runs[-1][0], last)
+                else:
+                    runs.append((first, last))
+                joined = True
+            elif among >> slab.slab & 1:
+                joined = False
+        return runs
+
+    def _table(self, kinds: Kinds, down: bool) -> list[Slabs]:
+        table = self._steps.get((kinds, down))
+        if table is None:
+            table = [0] * len(self.slabs)
+            for pair in self.pairs:
+                if pair.kind in kinds:
+                    here, there = (pair.src, pair.dst) if down else (pair.dst, pair.src)
+                    table[here] |= 1 << there
+            self._steps[kinds, down] = table
+        return table
+
+
+@dataclass(frozen=True)
+class Hops:
+    """Where a repeated edge can be after each step, for the lengths that can occur between its two ends."""
+
+    lengths: tuple[int, ...]
+    at: tuple[Slabs, ...]
+    """`at[i]` after i steps from the left end, up to the largest length."""
+
+
+def hops(
+    graph: SlabGraph, left: Slabs, right: Slabs, kinds: Kinds, low: int, high: int | None, *, down: bool
+) -> Hops:
+    """Return the lengths of walks from `left` to `right` that can occur, and the SAEs they pass."""
+    most = len(graph.slabs) if high is None else min(high, len(graph.slabs))
+    forward = [left]
+    while len(forward) <= most and forward[-1]:
+        forward.append(graph.step(forward[-1], kinds, down=down))
+    lengths = tuple(n for n in range(low, len(forward)) if forward[n] & right)
+    if not lengths:
+        return Hops((), (left,))
+    wanted = 0
+    at = [0] * (lengths[-1] + 1)
+    for place in range(lengths[-1], -1, -1):
+        wanted = graph.step(wanted, kinds, down=not down)
+        if place in lengths:
+            wanted |= right
+        wanted &= forward[place]
+        at[place] = wanted
+    return Hops(lengths, tuple(at))

@@ -1,0 +1,290 @@
+"""One path of a pattern as tables: single edges become joins, repeated ones the tables of `walks`.
+
+A path is written from the end that fewer features can be at. Its last table has one column per node (an id),
+`edge.property` for what is asked of its edges (a list where the edge repeats), and `path#measure` for what is
+asked of the path as a whole.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from featgraph.query.best import BestWalks
+from featgraph.query.bind import Bindings, Edge, Node, Path
+from featgraph.query.expressions import Use
+from featgraph.query.scan import Scans, conjunction, ends, quoted
+from featgraph.query.selecting import order_columns, selected
+from featgraph.query.walks import Tables, Walks, Wanted
+
+_BY_CONDITION = 20
+"""A condition on a node is taken to let one feature in so many pass when the end to begin at is chosen."""
+
+_BY_ORDER = ("any", "shortest", "best")
+"""Selectors that order paths, and so need their nodes and the property that scores them."""
+
+
+@dataclass
+class Asked:
+    """What of one path the rest of the statement mentions."""
+
+    functions: set[str] = field(default_factory=set)
+    props: dict[str, set[str]] = field(default_factory=dict)
+    """Properties of its edges, by the name of the edge."""
+
+    def of(self, edge: Edge) -> set[str]:
+        """Return the properties asked of one edge."""
+        return self.props.setdefault(edge.name, set())
+
+
+class Rows:
+    """Writes the paths of one MATCH."""
+
+    def __init__(self, bound: Bindings, uses: Iterable[Use], scans: Scans, tables: Tables) -> None:
+        self.bound = bound
+        self.uses = list(uses)
+        self.graph = scans.graph
+        self.scans = scans
+        self.tables = tables
+        self.walks = Walks(scans, tables, scans.around.max_rows)
+        self.best = BestWalks(scans, tables, scans.around.max_rows)
+
+    def path(self, path: Path) -> str:
+        """Add the tables of one path and return the name of the last one."""
+        asked = self._asked(path)
+        if self.bound.is_empty:
+            return self._empty(path, asked)
+        if (
+            path.selector.choice in ("any", "shortest", "best")
+            and len(path.edges) == 1
+            and path.edges[0].is_group
+        ):
+            rows = self._chosen_walks(path, asked)
+        else:
+            rows = self._all_rows(path, asked)
+        return rows
+
+    def _asked(self, path: Path) -> Asked:
+        asked = Asked()
+        for use in self.uses:
+            if use.variable is path:
+                asked.functions.add(use.function or "")
+            elif isinstance(use.variable, Edge) and use.variable in path.edges and use.prop is not None:
+                asked.of(use.variable).add(use.prop)
+        for edge in path.edges:
+            if asked.functions & {"weight", "bottleneck"} and not edge.is_group:
+                asked.of(edge).add("cosine")
+            if "edges" in asked.functions:
+                asked.of(edge).add("cosine")
+            if path.selector.choice not in ("all", "all shortest"):
+                asked.of(edge).add(path.selector.prop)
+        return asked
+
+    def _wanted(self, path: Path, edge: Edge, asked: Asked) -> Wanted:
+        """Return what is wanted of the walks of a repeated edge."""
+        needs_nodes = bool(asked.functions & {"nodes", "keys", "edges"})
+        if path.selector.choice not in ("all", "all shortest"):
+            needs_nodes = True
+        return Wanted(
+            nodes=needs_nodes,
+            weight="weight" in asked.functions,
+            bottleneck="bottleneck" in asked.functions,
+            props=tuple(sorted(asked.of(edge))),
+        )
+
+    def _forward(self, path: Path) -> bool:
+        """Say whether to begin at the left end: where fewer features can be."""
+        first, last = (self._estimate(node) for node in (path.nodes[0], path.nodes[-1]))
+        return first <= last
+
+    def _estimate(self, node: Node) -> float:
+        if node.id is not None:
+            return 1
+        return self.graph.n_features(node.slabs) / (_BY_CONDITION if node.conditions else 1)
+
+    def _all_rows(self, path: Path, asked: Asked) -> str:
+        """Add the tables of all matches of a path, then those that its selector keeps."""
+        forward = self._forward(path)
+        edges = path.edges if forward else path.edges[::-1]
+        rows, known = "", set[str]()
+        if not edges:
+            node = path.nodes[0]
+            rows = self.tables.add(
+                "nodes", f"select id as {quoted(node.name)} from ({self.scans.features(node)})"
+            )
+        for place, edge in enumerate(edges):
+            near, far = (edge.left, edge.right) if forward else (edge.right, edge.left)
+            if edge.is_group:
+                rows = self._repeated(rows, edge, near, far, known, self._wanted(path, edge, asked), forward)
+            else:
+                before_group = place + 1 < len(edges) and edges[place + 1].is_group
+                rows = self._single(rows, edge, near, far, known, asked, forward, before_group)
+            known |= {near.name, far.name}
+        return self._finished(path, rows, asked)
+
+    def _single(
+        self,
+        rows: str,
+        edge: Edge,
+        near: Node,
+        far: Node,
+        known: set[str],
+        asked: Asked,
+        forward: bool,
+        materialized: bool,
+    ) -> str:
+        """Add one edge to rows, or begin with it."""
+        name = quoted(edge.name)
+        near_end, far_end = ends(edge, forward)
+        tests = self.scans.step(edge, near.slabs, far.slabs, forward=forward, begins=not rows)
+        columns = [
+            f"{name}.{quoted(prop)} as {quoted(f'{edge.name}.{prop}')}" for prop in sorted(asked.of(edge))
+        ]
+        if near.name == far.name:
+            tests.append(f"{near_end} = {far_end}")
+        elif far.name in known:
+            tests.append(f"{far_end} = {rows}.{quoted(far.name)}")
+            tests += self.scans.is_node(far_end, far, far.slabs)
+        else:
+            tests += self.scans.is_node(far_end, far, far.slabs)
+            columns.insert(0, f"{far_end} as {quoted(far.name)}")
+        source = f"edge {name}"
+        if rows:
+            columns.insert(0, f"{rows}.*")
+            source = f"{rows} join {source} on {near_end} = {rows}.{quoted(near.name)}"
+        else:
+            tests += self.scans.is_node(near_end, near, near.slabs)
+            columns.insert(0, f"{near_end} as {quoted(near.name)}")
+        query = f"select {', '.join(columns)}\n    from {source}\n    where {conjunction(tests)}"
+        return self.tables.add("rows", query, materialized=materialized)
+
+    def _repeated(
+        self, rows: str, edge: Edge, near: Node, far: Node, known: set[str], wanted: Wanted, forward: bool
+    ) -> str:
+        """Add a repeated edge to rows, or begin with it."""
+        starts = (
+            f"select distinct {quoted(near.name)} as id from {rows}" if rows else self.scans.features(near)
+        )
+        walk = self.walks.add(
+            edge, self.tables.add("start", starts, materialized=True), wanted, forward=forward
+        )
+        columns = [f"{walk}.length as {quoted(edge.name + '#length')}"]
+        for column in wanted.columns:
+            named = edge.name + (column if column.startswith(".") else f"#{column}")
+            columns.append(f"{walk}.{quoted(column)} as {quoted(named)}")
+        tests = []
+        if near.name == far.name:
+            tests.append(f"{walk}.node = {walk}.root")
+        elif far.name in known:
+            tests.append(f"{walk}.node = {rows}.{quoted(far.name)}")
+        else:
+            columns.insert(0, f"{walk}.node as {quoted(far.name)}")
+        if rows:
+            columns.insert(0, f"{rows}.*")
+            source = f"{rows} join {walk} on {walk}.root = {rows}.{quoted(near.name)}"
+        else:
+            columns.insert(0, f"{walk}.root as {quoted(near.name)}")
+            source = walk
+        where = f" where {conjunction(tests)}" if tests else ""
+        return self.tables.add("rows", f"select {', '.join(columns)} from {source}{where}")
+
+    def _finished(self, path: Path, rows: str, asked: Asked) -> str:
+        """Add what is asked of the path as a whole, and keep what its selector keeps."""
+        columns = self._path_columns(path, asked)
+        if path.selector.choice == "all":
+            if not columns:
+                return rows
+            added = "".join(f", {sql} as {quoted(name)}" for name, sql in columns)
+            return self.tables.add("path", f"select *{added} from {rows}")
+        columns += order_columns(path, self)
+        added = "".join(f", {sql} as {quoted(name)}" for name, sql in columns)
+        whole = self.tables.add("path", f"select *{added} from {rows}")
+        return self.tables.add("chosen", f"select * from {whole} {selected(path)}")
+
+    def _path_columns(self, path: Path, asked: Asked) -> list[tuple[str, str]]:
+        made = {"path_length": "length", "weight": "weight", "bottleneck": "bottleneck"}
+        names = {made.get(function) or "nodes" for function in asked.functions}
+        if "edges" in asked.functions:
+            names.add("cosine")
+        return [(f"{path.name}#{name}", self.of_path(path, name)) for name in sorted(names)]
+
+    def of_path(self, path: Path, name: str) -> str:
+        """Return the SQL of one measure of a whole path over its rows: of its edges taken together."""
+        parts = [self.of_edge(edge, name) for edge in path.edges]
+        if name == "length":
+            return " + ".join(parts) or "0"
+        if name == "weight":
+            return " * ".join(parts) or "1::double"
+        if name == "bottleneck":
+            return f"least({', '.join(parts)})" if parts else "null::float"
+        if name == "nodes":
+            return " || ".join([f"[{quoted(path.nodes[0].name)}]", *parts])
+        kind = self.scans.around.columns["edge"][name]
+        return " || ".join(parts) or f"[]::{kind}[]"
+
+    def of_edge(self, edge: Edge, name: str) -> str:
+        """Return the SQL of one measure of one edge: a list where the measure of the path is one."""
+        if edge.is_group:
+            if name == "nodes":
+                return f"{quoted(edge.name + '#nodes')}[2:]"
+            return quoted(
+                edge.name + (f"#{name}" if name in ("length", "weight", "bottleneck") else f".{name}")
+            )
+        if name == "length":
+            return "1"
+        if name == "nodes":
+            return f"[{quoted(edge.right.name)}]"
+        column = quoted(f"{edge.name}.{'cosine' if name in ('weight', 'bottleneck') else name}")
+        if name == "weight":
+            return f"{column}::double"
+        return column if name == "bottleneck" else f"[{column}]"
+
+    def _chosen_walks(self, path: Path, asked: Asked) -> str:
+        """Add the tables of a path of one repeated edge and a selector that can drop walks on the way."""
+        (edge,) = path.edges
+        needs = asked.functions | ({"nodes"} if asked.functions & {"keys", "edges"} else set())
+        start = self.tables.add("start", self.scans.features(edge.left), materialized=True)
+        wanted = Wanted(
+            nodes="nodes" in needs,
+            weight="weight" in needs,
+            bottleneck="bottleneck" in needs,
+            props=tuple(sorted(self._named_props(path, asked))),
+        )
+        walk = self.best.choose(path, start, wanted)
+        columns = [f"root as {quoted(edge.left.name)}"]
+        test = ""
+        if edge.left.name == edge.right.name:
+            test = " where root = node"
+        else:
+            columns.append(f"node as {quoted(edge.right.name)}")
+        columns.append(f"length as {quoted(edge.name + '#length')}")
+        columns += [f"{quoted('.' + prop)} as {quoted(f'{edge.name}.{prop}')}" for prop in wanted.props]
+        if path.name is not None:
+            made = {"length": "length", "nodes": "nodes", "weight": "weight", "bottleneck": "bottleneck"}
+            there = {"length", *wanted.columns}
+            columns += [f"{made[name]} as {quoted(f'{path.name}#{name}')}" for name in made if name in there]
+            if ".cosine" in there:
+                columns.append(f"{quoted('.cosine')} as {quoted(f'{path.name}#cosine')}")
+        return self.tables.add("chosen", f"select {', '.join(columns)} from {walk}{test}")
+
+    def _named_props(self, path: Path, asked: Asked) -> set[str]:
+        """Return the properties that the statement itself asks for along the edge of a chosen walk."""
+        named = {use.prop for use in self.uses if use.variable is path.edges[0] and use.prop}
+        return named | ({"cosine"} if "edges" in asked.functions else set())
+
+    def _empty(self, path: Path, asked: Asked) -> str:
+        """Add a table without rows that has the columns of the path."""
+        types = self.scans.around.columns["edge"]
+        columns = {quoted(node.name): "integer" for node in path.nodes}
+        for edge in path.edges:
+            many = "[]" if edge.is_group else ""
+            columns |= {quoted(f"{edge.name}.{prop}"): types[prop] + many for prop in asked.of(edge)}
+            columns[quoted(edge.name + "#length")] = "integer"
+        kinds = {
+            "nodes": "integer[]",
+            "length": "integer",
+            "weight": "double",
+            "bottleneck": "float",
+            "cosine": "float[]",
+        }
+        columns |= {quoted(f"{path.name}#{name}"): kind for name, kind in kinds.items()}
+        nulls = ", ".join(f"null::{kind} as {name}" for name, kind in columns.items())
+        return self.tables.add("nothing", f"select {nulls} where false")

@@ -1,0 +1,30 @@
+"""Asking statement after statement: at a prompt where there is a terminal, else line by line from stdin."""
+
+import sys
+from io import TextIOWrapper
+
+from featgraph.errors import UsageError
+from featgraph.shell.commands import run_all
+from featgraph.shell.session import Session
+
+__all__ = ["Session", "run"]
+
+
+def run(session: Session) -> bool:
+    """Run what the user types or pipes in, to its end; return whether all of it went well.
+
+    At a prompt faults are part of the work, so that it always ends well.
+
+    Raises UsageError: stdin is closed.
+    """
+    if sys.stdin is None:
+        raise UsageError("stdin is closed, so there is nothing to run")
+    talks_to = [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
+    if sys.stdin.isatty() and any(stream.isatty() for stream in talks_to):
+        from featgraph.shell.prompt import at_terminal
+
+        at_terminal(session)
+        return True
+    if isinstance(sys.stdin, TextIOWrapper):  # bytes that are no text are told of with their statement
+        sys.stdin.reconfigure(errors="surrogateescape")
+    return run_all(session, sys.stdin, "stdin")[1] == 0

@@ -1,0 +1,50 @@
+"""What `.schema` shows: the tables of a graph, and what each of their columns holds."""
+
+import re
+from pathlib import Path
+
+from featgraph.errors import UsageError, nearest
+from featgraph.result import Result
+from featgraph.store import Store
+
+_TABLES = """
+    select t.table_name, t.estimated_size, list(c.column_name order by c.column_index)
+    from duckdb_tables() t
+    join duckdb_columns() c using (table_oid)
+    where t.schema_name = 'main' and not t.internal
+    group by all
+    order by 1
+"""
+
+_COLUMNS = """
+    select column_name, data_type
+    from duckdb_columns()
+    where schema_name = 'main' and not internal and table_name = $table
+    order by column_index
+"""
+
+
+def tables(store: Store) -> Result:
+    """Return one row per table."""
+    return Result(["table", "n_rows", "columns"], store.rows(_TABLES), ["VARCHAR", "BIGINT", "VARCHAR[]"])
+
+
+def columns(store: Store, table: str) -> Result:
+    """Return one row per column of a table, with what `schema.sql` says of it.
+
+    Raises UsageError: there is no such table.
+    """
+    found = store.rows(_COLUMNS, {"table": table.lower()})
+    if not found:
+        known = [str(row[0]) for row in store.rows(_TABLES)]
+        raise UsageError(f"no table {table!r}{nearest(table, known) or ';'} `.schema` lists all")
+    about = _comments(table.lower())
+    rows: list[tuple[object, ...]] = [(name, kind, about.get(name, "")) for name, kind in found]
+    return Result(["column", "type", "description"], rows, ["VARCHAR", "VARCHAR", "VARCHAR"])
+
+
+def _comments(table: str) -> dict[str, str]:
+    """Return the comment behind each column of a table in `schema.sql`."""
+    text = (Path(__file__).parents[1] / "schema.sql").read_text(encoding="utf-8")
+    body = re.search(rf"(?ms)^create table {re.escape(table)} \((.*?)^\);", text)
+    return dict(re.findall(r"(?m)^ +(\w+) [^-\n]*-- (.*)$", body[1])) if body else {}

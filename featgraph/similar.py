@@ -1,0 +1,267 @@
+"""The features nearest to a direction: a feature's own, a vector's, or the one that a text takes.
+
+The search is FAISS over each SAE's unit directions. Only a text needs the language model and the SAEs, which
+are found again by the recipe that the manifest holds.
+"""
+
+import json
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featgraph import vectors
+from featgraph.arrays import Matrix
+from featgraph.errors import SourceError, UsageError
+from featgraph.lookup import find_feature
+from featgraph.result import Result
+from featgraph.store import Store
+
+if TYPE_CHECKING:
+    from featgraph.activations import Pieces
+    from featgraph.recipe import Recipe
+    from featgraph.suite import LanguageModel, LoadedSae
+
+_COLUMNS = {
+    "id": "INTEGER",
+    "key": "VARCHAR",
+    "layer": "INTEGER",
+    "site": "VARCHAR",
+    "cosine": "FLOAT",
+    "label": "VARCHAR",
+}
+
+
+def similar(
+    store: Store,
+    key: str | None = None,
+    *,
+    k: int = 10,
+    vector: Sequence[float] | NDArray[Any] | None = None,
+    text: str | None = None,
+) -> Result:
+    """Return the k features of every SAE nearest to one direction, best first.
+
+    key: a feature, which is left out itself. vector: d_model numbers in the basis of the residual stream, of
+    any length but 0. text: see `text_directions`; each SAE is searched with the direction at its own site.
+    Columns: id, key, layer, site, cosine, label (what somebody wrote before what was made from tokens).
+
+    Raises UsageError: not one of the three is given, there is no such feature, the vector has no direction or
+    another width, or k is below 1. SourceError: the text's language model or an SAE cannot be found again.
+    """
+    given = (key is not None) + (vector is not None) + (text is not None)
+    if given != 1:
+        raise UsageError(f"{given} things to be similar to; give one feature key, one vector or one text")
+    if k < 1:
+        raise UsageError(f"k = {k} asks for no features; give 1 or more")
+    seed = None
+    if key is not None:
+        idx, home = find_feature(store.slabs, key)
+        seed = home.first_id + idx.idx
+        queries = [vectors.directions(store.vectors(home), [idx.idx])] * len(store.slabs)
+    elif vector is not None:
+        queries = [_direction(vector, int(store.manifest["model"]["d_model"]))[None]] * len(store.slabs)
+    else:
+        queries = [direction[None] for direction in text_directions(store, str(text))]
+    return _nearest(store, queries, k, seed)
+
+
+def _nearest(store: Store, queries: list[Matrix], k: int, seed: int | None) -> Result:
+    """Search each SAE with its own query, (1, d_model); the feature `seed` is left out."""
+    found: dict[int, float] = {}
+    for slab, query in zip(store.slabs, queries, strict=True):
+        cosines, idxs = vectors.search(store.vectors(slab), query, k + (seed is not None))
+        ids = (slab.first_id + idxs[0]).tolist()
+        pairs = [pair for pair in zip(ids, cosines[0].tolist(), strict=True) if pair[0] != seed]
+        found.update(pairs[:k])
+    named = store.rows(_NAMED, {"ids": list(found)})
+    named.sort(key=lambda row: (-found[row[0]], row[0]))
+    rows: list[tuple[object, ...]] = [(*row[:4], found[row[0]], row[4]) for row in named]
+    return Result(list(_COLUMNS), rows, list(_COLUMNS.values()))
+
+
+def _direction(vector: Sequence[float] | NDArray[Any], d_model: int) -> Matrix:
+    """Return a vector at length 1."""
+    needed = f"a vector of {d_model} numbers is needed (the width of this graph's residual stream)"
+    try:
+        values = np.asarray(vector, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"the vector is not a list of numbers; {needed}") from error
+    if values.shape != (d_model,):
+        shape = f"{values.size} numbers" if values.ndim == 1 else f"the shape {values.shape}"
+        raise UsageError(f"the vector has {shape}; {needed}")
+    odd = np.flatnonzero(~np.isfinite(values))
+    if len(odd):
+        raise UsageError(f"number {odd[0]} of the {d_model} of the vector is {values[odd[0]]}; {needed}")
+    largest = np.abs(values).max(initial=0.0)
+    if largest == 0:
+        raise UsageError(f"all {d_model} numbers of the vector are 0, so it has no direction; {needed}")
+    values = values / largest
+    unit: Matrix = (values / np.linalg.norm(values)).astype(np.float32)
+    return unit
+
+
+def text_directions(store: Store, text: str) -> list[Matrix]:
+    """Return the unit direction, (d_model,), that a text takes at the site of each SAE.
+
+    It is the mean over the text's tokens, BOS left out, of the activation less what the SAE decodes when no
+    feature is active. An SAE writes an activation as that centre (its decoder bias) plus a sum of decoder
+    directions, so it is only what is left without the centre that the directions can be compared with;
+    the mean activation itself would mostly point where all texts do.
+
+    Raises UsageError: the text has no tokens. SourceError: the language model or an SAE is not there, or
+    is not the one that the graph was made of.
+    """
+    import torch
+
+    from featgraph import suite
+    from featgraph.activations import Sites
+
+    recipe = recipe_again(store)
+    model = suite.load_model(recipe)
+    _check_same(store, f"the model {model.name}", model.digest, store.manifest["model"])
+    pieces = _pieces(text, model, recipe.text.context)
+    modules = [
+        suite.module_path(model.model, known["hook_name"], slab, f"SAE {known['sae_id']}")
+        for slab, known in zip(store.slabs, store.manifest["saes"], strict=True)
+    ]
+    sites = Sites(model, modules)
+    read = [sites(batch) for batch in pieces.batches()]
+    found = []
+    for number, module in enumerate(modules):
+        sae = _load_sae(store, recipe, model, number).sae
+        activations = torch.cat([batch[module] for batch in read])
+        with torch.inference_mode():
+            # Encoded first: some SAEs decode at the scale of what they encoded last.
+            codes = sae.encode(activations)
+            centre = sae.decode(torch.zeros_like(codes))
+            mean = (activations - centre).mean(dim=0)
+        found.append(_direction(mean.cpu().numpy(), model.d_model))
+    return found
+
+
+def recipe_again(store: Store) -> "Recipe":
+    """Return the recipe that a graph was made of: a shipped one, or beside the graph, or in this folder.
+
+    Raises SourceError: there is none, or what is there has changed since.
+    """
+    from featgraph.recipe import read_recipe
+    from featgraph.shipped import shipped
+
+    as_read = dict(store.manifest["recipe"])
+    name = f"{as_read.pop('name')}.toml"
+    folders = [shipped("ingest"), store.path.parent, Path()]
+    for folder in folders:
+        try:
+            same = tomllib.loads((folder / name).read_text(encoding="utf-8")) == as_read
+        except (OSError, ValueError):
+            continue
+        if same:
+            return read_recipe(folder / name)
+    raise SourceError(
+        f"cannot find the language model of {store.path} again: its recipe {name} is not among the shipped "
+        f"ones, and not, as it was read, in {store.path.parent} or this folder; run this where the recipe is"
+    )
+
+
+def _check_same(store: Store, what: str, digest: str, known: dict[str, Any]) -> None:
+    if digest != known["sha256"]:
+        raise SourceError(
+            f"{what} is not the one that {store.path} was made of: its sha256 is {digest[:12]}..., the "
+            f"manifest says {known['sha256'][:12]}...; build the graph again"
+        )
+
+
+def _load_sae(store: Store, recipe: "Recipe", model: "LanguageModel", number: int) -> "LoadedSae":
+    from featgraph import suite
+
+    slab, known = store.slabs[number], store.manifest["saes"][number]
+    [source] = [source for source in recipe.sources if source.site == slab.site]
+    loaded = suite.load_sae(recipe, source, slab.layer, slab.slab, slab.first_id, model)
+    _check_same(store, f"the SAE {loaded.sae_id}", loaded.digest, known)
+    return loaded
+
+
+def _pieces(text: str, model: "LanguageModel", context: int) -> "Pieces":
+    """Cut a text into pieces as an ingest does."""
+    from featgraph.activations import Pieces
+
+    tokenizer = model.tokenizer
+    bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    width = context - len(bos)
+    rows = [np.array(bos + ids[start : start + width], dtype=np.int32) for start in range(0, len(ids), width)]
+    pieces = Pieces(rows, frozenset(int(token) for token in tokenizer.all_special_ids))
+    if pieces.n_tokens == 0:
+        raise UsageError(f"the text {text!r} has no tokens, so it takes no direction")
+    return pieces
+
+
+def read_vector(path: Path) -> list[float]:
+    """Read a vector from a .safetensors file (its only tensor, or the one named `vector`), .npy or .json.
+
+    Raises UsageError: the file cannot be read, is of another kind, or holds something else.
+    """
+    readers: dict[str, Callable[[Path], Any]] = {
+        ".safetensors": _read_safetensors,
+        ".npy": _read_npy,
+        ".json": _read_json,
+    }
+    if path.suffix not in readers:
+        raise UsageError(f"cannot tell what kind of file {path} is; give one of {', '.join(readers)}")
+    if not path.is_file():
+        raise UsageError(f"there is no file {path} to read a vector from")
+    try:
+        values = np.asarray(readers[path.suffix](path))
+    except OSError as error:
+        raise UsageError(f"cannot read the vector {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UsageError(f"cannot read the vector {path}: {str(error).splitlines()[0]}") from error
+    if values.dtype.kind not in "fiu" or max(values.shape, default=0) != values.size:
+        raise UsageError(
+            f"{path} holds {values.dtype} of shape {values.shape}; a vector is a list of real numbers"
+        )
+    flat: list[float] = values.astype(np.float64).ravel().tolist()
+    return flat
+
+
+def _read_npy(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise ValueError("not an array of numbers as numpy.save writes it") from error
+    return array
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read_safetensors(path: Path) -> NDArray[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = list(file.keys())
+            if "vector" not in names and len(names) != 1:
+                raise ValueError(f"it has {len(names)} tensors and none is named 'vector'")
+            tensor: NDArray[Any] = file.get_tensor("vector" if "vector" in names else names[0])
+            return tensor
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    except TypeError as error:  # bfloat16 and the like
+        raise ValueError(f"{error}; save it as float32") from error
+
+
+_NAMED = """
+    with chosen as (select unnest($ids) as id), named as (
+        select feature, arg_min(text, (source = 'tokens', source)) as label
+        from label where feature in (select id from chosen) group by feature
+    )
+    select f.id, f.key, f.layer, f.site, n.label
+    from feature f join chosen c on c.id = f.id
+    left join named n on n.feature = f.id
+"""

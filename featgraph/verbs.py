@@ -1,0 +1,105 @@
+"""The verbs of the language as methods of a graph that is open.
+
+Each answers what its table macro of `verbs.sql` answers; what belongs to all of them is said there.
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+from featgraph.model import MODULE_THRESHOLD, FeatureKey
+
+if TYPE_CHECKING:
+    from featgraph.result import Result
+    from featgraph.store import Store
+
+
+class Verbs:
+    """What can be asked of a graph in one word.
+
+    min: cosine threshold of residual edges; left out, each edge is held against its downstream SAE's
+    `threshold_high`. writer_min: that of the edges by which mlp and att features write. hops: how many edges
+    to go each way. layer: only events of this layer. All raise UsageError for a feature that does not exist
+    or a value out of range.
+    """
+
+    store: "Store"
+
+    def ancestors(
+        self, key: str | FeatureKey, *, min: float | None = None, hops: int | None = None
+    ) -> "Result":
+        """Return everything upstream of a feature over residual edges that pass, in order of id."""
+        return self._ask("ancestors", f=key, min=min, hops=hops)
+
+    def descendants(
+        self, key: str | FeatureKey, *, min: float | None = None, hops: int | None = None
+    ) -> "Result":
+        """Return everything downstream of a feature over residual edges that pass, in order of id."""
+        return self._ask("descendants", f=key, min=min, hops=hops)
+
+    def subgraph(
+        self,
+        key: str | FeatureKey,
+        *,
+        min: float | None = None,
+        hops: int | None = None,
+        writers: bool = True,
+        writer_min: float = MODULE_THRESHOLD,
+    ) -> "Result":
+        """Return the edges of a feature's lineage."""
+        return self._ask("subgraph", f=key, min=min, hops=hops, writers=writers, writer_min=writer_min)
+
+    def paths(
+        self,
+        a: str | FeatureKey,
+        b: str | FeatureKey,
+        *,
+        k: int = 1,
+        min: float | None = None,
+        by: Literal["product", "sum", "min"] = "product",
+        writer_min: float = MODULE_THRESHOLD,
+    ) -> "Result":
+        """Return the k best paths from one feature down to another, best first.
+
+        by: what a path scores, the product, sum or least of its cosines.
+        """
+        return self._ask("paths", a=a, b=b, k=k, min=min, by=by, writer_min=writer_min)
+
+    def neighbors(
+        self, key: str | FeatureKey, *, min: float | None = None, writer_min: float = MODULE_THRESHOLD
+    ) -> "Result":
+        """Return every edge at a feature that passes, with its evidence: upstream first, strongest first."""
+        return self._ask("neighbors", f=key, min=min, writer_min=writer_min)
+
+    def splits(self, *, min: float | None = None, layer: int | None = None) -> "Result":
+        """Return features with two or more children that pass and whose best parent they are."""
+        return self._ask("splits", min=min, layer=layer)
+
+    def merges(self, *, min: float | None = None, layer: int | None = None) -> "Result":
+        """Return features with two or more parents that pass and whose best child they are."""
+        return self._ask("merges", min=min, layer=layer)
+
+    def births(self, *, min: float | None = None, layer: int | None = None) -> "Result":
+        """Return features that no parent passes into, and what writes them."""
+        return self._ask("births", min=min, layer=layer)
+
+    def deaths(self, *, min: float | None = None, layer: int | None = None) -> "Result":
+        """Return features that pass into no child."""
+        return self._ask("deaths", min=min, layer=layer)
+
+    def chains(self, *, min: float | None = None) -> "Result":
+        """Return the longest runs of features that persist, each in the next."""
+        return self._ask("chains", min=min)
+
+    def components(self, *, min: float | None = None) -> "Result":
+        """Return the residual features that are joined, by whatever way, to at least one other."""
+        return self._ask("components", min=min)
+
+    def flow(
+        self, layer_a: int | None = None, layer_b: int | None = None, *, min: float | None = None
+    ) -> "Result":
+        """Return what happens between each residual layer and the next, from layer_a to layer_b."""
+        return self._ask("flow", layer_a=layer_a, layer_b=layer_b, min=min)
+
+    def _ask(self, verb: str, **arguments: object) -> "Result":
+        from featgraph.query import run_verb
+
+        return run_verb(self.store, verb, arguments)

@@ -1,0 +1,63 @@
+"""A store that holds a random graph in memory: filled anew for each example, without a file."""
+
+from pathlib import Path
+
+import duckdb
+
+from featgraph import store as stores
+from featgraph.store import Store
+from oracle import Properties
+from random_graphs import FeatureGraph
+
+_SCHEMA = Path(stores.__file__).parent / "schema.sql"
+
+
+class Memory:
+    """A database of its own with the tables of a graph in it, all empty."""
+
+    def __init__(self) -> None:
+        self.connection = duckdb.connect(config={"errors_as_json": True, "threads": 1})
+        self.connection.execute(_SCHEMA.read_text(encoding="utf-8"))
+        self.connection.execute(
+            "create table if not exists pair (src_slab int, dst_slab int, kind varchar, n_edges int)"
+        )
+
+    def __enter__(self) -> "Memory":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.connection.close()
+        del self.connection
+
+
+def store_of(memory: Memory, graph: FeatureGraph) -> Store:
+    """Put the graph in place of the one in the database, and return a store that has seen no other."""
+    slabs = [(*slab, first) for slab, first in zip(graph.slabs, graph.first_ids, strict=True)]
+    saes = [
+        {"slab": slab, "layer": layer, "site": site, "first_id": first, "n_features": n, "d_in": 4}
+        for slab, (layer, site, n, first) in enumerate(slabs)
+    ]
+    ends = [(slab, n) for slab, (_, _, n, _) in enumerate(slabs)]
+    slab_of = [slab for slab, n in ends for _ in range(n)]
+    pairs: dict[tuple[int, int, str], int] = {}
+    for edge in graph.edges:
+        pair = (slab_of[edge["src"]], slab_of[edge["dst"]], edge["kind"])
+        pairs[pair] = pairs.get(pair, 0) + 1
+    names = ("src_slab", "dst_slab", "kind", "n_edges")
+    connection = memory.connection
+    _fill(connection, "sae", saes)
+    _fill(connection, "feature", graph.features)
+    _fill(connection, "edge", graph.edges)
+    _fill(connection, "pair", [dict(zip(names, (*pair, n), strict=True)) for pair, n in pairs.items()])
+    store = Store(Path("memory.featgraph"), {})
+    store.__dict__["connection"] = connection
+    return store
+
+
+def _fill(connection: duckdb.DuckDBPyConnection, table: str, rows: list[Properties]) -> None:
+    connection.execute(f"truncate {table}")
+    if rows:
+        names = list(rows[0])
+        columns = ", ".join(f"unnest(${place + 1})" for place in range(len(names)))
+        values = [[row[name] for row in rows] for name in names]
+        connection.execute(f"insert into {table} ({', '.join(names)}) select {columns}", values)
