@@ -135,6 +135,6 @@ class Graph(Verbs):
 def open_graph(path: str | Path) -> Graph:
     """Open a graph directory for reading.
 
-    Raises StoreError: there is no graph there, it is broken, being written, or of a newer format.
+    Raises StoreError: there is no graph there, it is broken, being written, or of another format.
     """
     return Graph(store.open_store(path))

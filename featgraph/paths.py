@@ -22,7 +22,7 @@ from featgraph.errors import StoreError, UsageError, nearest
 from featgraph.kbest import SCORES, Ways, best_paths
 from featgraph.links import Bar, Ids, Links, Reached, opens
 from featgraph.lookup import find_feature
-from featgraph.model import MODULE_THRESHOLD, Slab
+from featgraph.model import MODULE_THRESHOLD, FeatureKey, Slab
 from featgraph.result import Result
 from featgraph.store import Store
 
@@ -90,7 +90,7 @@ class Adjacency:
 
     def lineage(
         self,
-        f: str,
+        f: str | FeatureKey,
         *,
         min: float | None = None,
         hops: int | None = None,
@@ -110,14 +110,16 @@ class Adjacency:
         )
         return self._members(self._with_writers(found, writer_min) if writers else found)
 
-    def ancestors(self, f: str, *, min: float | None = None, hops: int | None = None) -> Result:
+    def ancestors(self, f: str | FeatureKey, *, min: float | None = None, hops: int | None = None) -> Result:
         """Return all that is upstream of a feature.
 
         Raises UsageError: there is no such feature.
         """
         return self._members(self.up.reach(self._id(f), self._bar(min), hops))
 
-    def descendants(self, f: str, *, min: float | None = None, hops: int | None = None) -> Result:
+    def descendants(
+        self, f: str | FeatureKey, *, min: float | None = None, hops: int | None = None
+    ) -> Result:
         """Return all that is downstream of a feature.
 
         Raises UsageError: there is no such feature.
@@ -126,8 +128,8 @@ class Adjacency:
 
     def paths(
         self,
-        a: str,
-        b: str,
+        a: str | FeatureKey,
+        b: str | FeatureKey,
         *,
         k: int = 1,
         min: float | None = None,
@@ -157,7 +159,7 @@ class Adjacency:
         src, dst, _ = self.down.passing(np.arange(len(self.high)), self._bar(min))
         return _components(self.slabs, src, dst)
 
-    def _id(self, key: str) -> int:
+    def _id(self, key: str | FeatureKey) -> int:
         found, slab = find_feature(self.slabs, str(key))
         return slab.first_id + found.idx
 

@@ -110,7 +110,8 @@ def text_directions(store: Store, text: str) -> list[Matrix]:
     It is the mean over the text's tokens, BOS left out, of the activation less what the SAE decodes when no
     feature is active. An SAE writes an activation as that centre (its decoder bias) plus a sum of decoder
     directions, so it is only what is left without the centre that the directions can be compared with;
-    the mean activation itself would mostly point where all texts do.
+    the mean activation itself would mostly point where all texts do. A short text is also the beginning of
+    one, so features of first tokens are among the nearest.
 
     Raises UsageError: the text has no tokens. SourceError: the language model or an SAE is not there, or
     is not the one that the graph was made of.

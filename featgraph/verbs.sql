@@ -2,10 +2,10 @@
 -- queries and any other DuckDB client. `min` is the cosine threshold in use; left out, each edge is held
 -- against `threshold_high` of its downstream SAE. An edge may skip layers.
 --
--- Where a macro follows edges, a materialized CTE first fetches those at known features by `in`, which reads a
--- small part of `edge`; all else is joined to what it found. Written as one join, DuckDB reads the whole table.
+-- Where a macro follows edges, a materialized CTE first fetches those at known features by `in`, which reads
+-- little of `edge`; all else is joined to what it found. As one join, DuckDB would read the whole table.
 
--- One row: the SAE of feature `id` is sae[id // size + 1], found without a join however many ids there are.
+-- One row: the SAE of feature `id` is sae[id // size + 1], found without a join, however many ids there are.
 create macro places() as table
     select w.size,
         flatten(list(repeat([{
@@ -28,8 +28,8 @@ create macro matched(min := null) as table
         and (min is null or e.cosine >= min::float)
         and (min is not null or e.cosine >= p.sae[e.dst // p.size + 1].threshold_high);
 
--- A feature and what it reaches over residual edges that pass: upstream, downstream, or both ways (`ups`), with
--- the fewest edges on the way as distance and the best product of cosines as weight.
+-- A feature and what it reaches over residual edges that pass: upstream, downstream, or both ways (`ups`).
+-- The distance is the fewest edges on the way, the weight the best product of cosines.
 create macro reached(f, min := null, hops := null, ups := [true, false]) as table
     with recursive found(id, up, distance, weight) as (
         select id, unnest(ups), 0, 1::float from feature where key = f
@@ -203,7 +203,8 @@ create macro paths(a, b, k := 1, min := null, by := 'product', writer_min := 0.2
     order by b.rank;
 
 -- Features that are the best end of two or more others: those that split, or with `merging` those that others
--- merge into. Members go by rank, which stands above the id in one number because numbers sort fast.
+-- merge into. Of two links of one feature, one has a rank above 1, so that few features are left to group.
+-- Members go by rank, which stands above the id in one number because numbers sort fast.
 create macro forks(min := null, layer := null, merging := false) as table
     with link as materialized (
         select case when merging then dst else src end as id,
@@ -213,14 +214,13 @@ create macro forks(min := null, layer := null, merging := false) as table
         from matched(min := min)
         where case when merging then rank_out else rank_in end = 1
     ),
-    forked as materialized (
-        from link where id in (select id from link group by id having count(*) >= 2)
-    ),
     fork as (
         select id, count(*)::integer as n, list(rank::bigint * 4294967296 + member) as ranked,
             list(cosine) as cosines
-        from forked
+        from link
+        where id in (select id from link where rank > 1)
         group by id
+        having count(*) >= 2
     )
     select f.id, key_of(f.id, p.size, p.sae) as key, f.n,
         [key_of(ranked % 4294967296, p.size, p.sae) for ranked in list_sort(f.ranked)] as members,

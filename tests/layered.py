@@ -237,9 +237,8 @@ CANDIDATES = [
 
 
 @st.composite
-def layered(draw: st.DrawFn, least_edges: int = 0) -> Layered:
-    most = max(30, least_edges + 10)
-    chosen = draw(st.lists(st.sampled_from(CANDIDATES), min_size=least_edges, max_size=most, unique=True))
+def layered(draw: st.DrawFn) -> Layered:
+    chosen = draw(st.lists(st.sampled_from(CANDIDATES), max_size=30, unique=True))
     edges = tuple(Edge(src, dst, kind, draw(SIGNED)) for src, dst, kind in chosen)
     return Layered(edges, tuple(draw(st.tuples(*[COSINES] * LAYERS))))
 

@@ -28,7 +28,7 @@ from oracle import (
 from random_expressions import columns_of, conditions_of
 from random_graphs import FeatureGraph
 
-NODES, EDGES, PATHS = "abcdhijk", "efglmn", "pqr"
+NODES, EDGES, PATHS = "abcdhijkstu", "efglmn", "pqr"
 QUANTIFIERS: tuple[tuple[int, int | None], ...] = (
     (1, None),
     (0, None),

@@ -122,7 +122,7 @@ def test_a_lineage_is_both_ways_and_the_writers_of_each_member(
 
 
 @on_random_graphs
-@given(graph=layered(), least=thresholds)
+@given(graph=layered() | dense(), least=thresholds)
 def test_splits_and_merges_count_best_ends_only(
     database: Database, graph: Layered, least: float | None
 ) -> None:
@@ -133,7 +133,7 @@ def test_splits_and_merges_count_best_ends_only(
 
 
 @on_random_graphs
-@given(graph=layered(), least=thresholds)
+@given(graph=layered() | dense(), least=thresholds)
 def test_births_and_deaths_are_features_without_a_passing_edge(
     database: Database, graph: Layered, least: float | None
 ) -> None:
@@ -145,7 +145,7 @@ def test_births_and_deaths_are_features_without_a_passing_edge(
 
 
 @on_random_graphs
-@given(graph=layered(), least=thresholds, at=st.integers(0, LAYERS))
+@given(graph=layered() | dense(), least=thresholds, at=st.integers(0, LAYERS))
 def test_a_layer_cuts_events_down_to_its_own(
     database: Database, graph: Layered, least: float | None, at: int
 ) -> None:
@@ -158,7 +158,7 @@ def test_a_layer_cuts_events_down_to_its_own(
 
 
 @on_random_graphs
-@given(graph=layered(), least=thresholds)
+@given(graph=layered() | dense(), least=thresholds)
 def test_persisting_edges_are_the_best_of_both_ends(
     database: Database, graph: Layered, least: float | None
 ) -> None:
@@ -241,7 +241,7 @@ def test_neighbors_are_all_edges_that_pass(
 
 
 @on_random_graphs
-@given(graph=layered(least_edges=15), least=thresholds)
+@given(graph=layered() | dense(), least=thresholds)
 def test_chains_cannot_be_made_longer(database: Database, graph: Layered, least: float | None) -> None:
     database.load(graph)
     rows = database.ask("from chains(min := $min)", min=least)
@@ -259,7 +259,7 @@ layers = st.none() | st.integers(0, LAYERS)
 
 
 @on_random_graphs
-@given(graph=layered(), least=thresholds | st.just(-1.0), first=layers, last=layers)
+@given(graph=layered() | dense(), least=thresholds | st.just(-1.0), first=layers, last=layers)
 def test_flow_counts_the_events_of_both_layers(
     database: Database, graph: Layered, least: float | None, first: int | None, last: int | None
 ) -> None:

@@ -18,8 +18,8 @@ from featgraph.query.walks import Tables, Walks, Wanted
 _BY_CONDITION = 20
 """A condition on a node is taken to let one feature in so many pass when the end to begin at is chosen."""
 
-_BY_ORDER = ("any", "shortest", "best")
-"""Selectors that order paths, and so need their nodes and the property that scores them."""
+_ORDERED = ("any", "shortest", "best")
+"""Selectors that put paths in an order, and so need their nodes and the property that scores them."""
 
 
 @dataclass
@@ -33,6 +33,24 @@ class Asked:
     def of(self, edge: Edge) -> set[str]:
         """Return the properties asked of one edge."""
         return self.props.setdefault(edge.name, set())
+
+
+@dataclass(frozen=True)
+class _Step:
+    """An edge and the way that it is gone: from the end that rows hold already, or from which they begin."""
+
+    edge: Edge
+    forward: bool
+
+    @property
+    def near(self) -> Node:
+        """Where the step begins."""
+        return self.edge.left if self.forward else self.edge.right
+
+    @property
+    def far(self) -> Node:
+        """Where it leads."""
+        return self.edge.right if self.forward else self.edge.left
 
 
 class Rows:
@@ -52,15 +70,10 @@ class Rows:
         asked = self._asked(path)
         if self.bound.is_empty:
             return self._empty(path, asked)
-        if (
-            path.selector.choice in ("any", "shortest", "best")
-            and len(path.edges) == 1
-            and path.edges[0].is_group
-        ):
-            rows = self._chosen_walks(path, asked)
-        else:
-            rows = self._all_rows(path, asked)
-        return rows
+        is_one_run = len(path.edges) == 1 and path.edges[0].is_group
+        if path.selector.choice in _ORDERED and is_one_run:
+            return self._chosen_walks(path, asked)
+        return self._all_rows(path, asked)
 
     def _asked(self, path: Path) -> Asked:
         asked = Asked()
@@ -74,17 +87,14 @@ class Rows:
                 asked.of(edge).add("cosine")
             if "edges" in asked.functions:
                 asked.of(edge).add("cosine")
-            if path.selector.choice not in ("all", "all shortest"):
+            if path.selector.choice in _ORDERED:
                 asked.of(edge).add(path.selector.prop)
         return asked
 
     def _wanted(self, path: Path, edge: Edge, asked: Asked) -> Wanted:
         """Return what is wanted of the walks of a repeated edge."""
-        needs_nodes = bool(asked.functions & {"nodes", "keys", "edges"})
-        if path.selector.choice not in ("all", "all shortest"):
-            needs_nodes = True
         return Wanted(
-            nodes=needs_nodes,
+            nodes=bool(asked.functions & {"nodes", "keys", "edges"}) or path.selector.choice in _ORDERED,
             weight="weight" in asked.functions,
             bottleneck="bottleneck" in asked.functions,
             props=tuple(sorted(asked.of(edge))),
@@ -111,41 +121,29 @@ class Rows:
                 "nodes", f"select id as {quoted(node.name)} from ({self.scans.features(node)})"
             )
         for place, edge in enumerate(edges):
-            near, far = (edge.left, edge.right) if forward else (edge.right, edge.left)
+            step = _Step(edge, forward)
             if edge.is_group:
-                rows = self._repeated(rows, edge, near, far, known, self._wanted(path, edge, asked), forward)
+                rows = self._repeated(rows, step, known, self._wanted(path, edge, asked))
             else:
                 before_group = place + 1 < len(edges) and edges[place + 1].is_group
-                rows = self._single(rows, edge, near, far, known, asked, forward, before_group)
-            known |= {near.name, far.name}
+                rows = self._single(rows, step, known, asked.of(edge), materialized=before_group)
+            known |= {step.near.name, step.far.name}
         return self._finished(path, rows, asked)
 
-    def _single(
-        self,
-        rows: str,
-        edge: Edge,
-        near: Node,
-        far: Node,
-        known: set[str],
-        asked: Asked,
-        forward: bool,
-        materialized: bool,
-    ) -> str:
+    def _single(self, rows: str, step: _Step, known: set[str], props: set[str], *, materialized: bool) -> str:
         """Add one edge to rows, or begin with it."""
-        name = quoted(edge.name)
-        near_end, far_end = ends(edge, forward)
-        tests = self.scans.step(edge, near.slabs, far.slabs, forward=forward, begins=not rows)
-        columns = [
-            f"{name}.{quoted(prop)} as {quoted(f'{edge.name}.{prop}')}" for prop in sorted(asked.of(edge))
-        ]
+        edge, near, far = step.edge, step.near, step.far
+        name, (near_end, far_end) = quoted(edge.name), ends(edge, step.forward)
+        tests = self.scans.step(edge, near.slabs, far.slabs, forward=step.forward, begins=not rows)
+        columns = [f"{name}.{quoted(prop)} as {quoted(f'{edge.name}.{prop}')}" for prop in sorted(props)]
         if near.name == far.name:
             tests.append(f"{near_end} = {far_end}")
-        elif far.name in known:
-            tests.append(f"{far_end} = {rows}.{quoted(far.name)}")
-            tests += self.scans.is_node(far_end, far, far.slabs)
         else:
             tests += self.scans.is_node(far_end, far, far.slabs)
-            columns.insert(0, f"{far_end} as {quoted(far.name)}")
+            if far.name in known:
+                tests.append(f"{far_end} = {rows}.{quoted(far.name)}")
+            else:
+                columns.insert(0, f"{far_end} as {quoted(far.name)}")
         source = f"edge {name}"
         if rows:
             columns.insert(0, f"{rows}.*")
@@ -156,16 +154,14 @@ class Rows:
         query = f"select {', '.join(columns)}\n    from {source}\n    where {conjunction(tests)}"
         return self.tables.add("rows", query, materialized=materialized)
 
-    def _repeated(
-        self, rows: str, edge: Edge, near: Node, far: Node, known: set[str], wanted: Wanted, forward: bool
-    ) -> str:
+    def _repeated(self, rows: str, step: _Step, known: set[str], wanted: Wanted) -> str:
         """Add a repeated edge to rows, or begin with it."""
+        edge, near, far = step.edge, step.near, step.far
         starts = (
             f"select distinct {quoted(near.name)} as id from {rows}" if rows else self.scans.features(near)
         )
-        walk = self.walks.add(
-            edge, self.tables.add("start", starts, materialized=True), wanted, forward=forward
-        )
+        start = self.tables.add("start", starts, materialized=True)
+        walk = self.walks.add(edge, start, wanted, forward=step.forward)
         columns = [f"{walk}.length as {quoted(edge.name + '#length')}"]
         for column in wanted.columns:
             named = edge.name + (column if column.startswith(".") else f"#{column}")
@@ -240,12 +236,11 @@ class Rows:
     def _chosen_walks(self, path: Path, asked: Asked) -> str:
         """Add the tables of a path of one repeated edge and a selector that can drop walks on the way."""
         (edge,) = path.edges
-        needs = asked.functions | ({"nodes"} if asked.functions & {"keys", "edges"} else set())
         start = self.tables.add("start", self.scans.features(edge.left), materialized=True)
         wanted = Wanted(
-            nodes="nodes" in needs,
-            weight="weight" in needs,
-            bottleneck="bottleneck" in needs,
+            nodes=bool(asked.functions & {"nodes", "keys", "edges"}),
+            weight="weight" in asked.functions,
+            bottleneck="bottleneck" in asked.functions,
             props=tuple(sorted(self._named_props(path, asked))),
         )
         walk = self.best.choose(path, start, wanted)
@@ -257,12 +252,10 @@ class Rows:
             columns.append(f"node as {quoted(edge.right.name)}")
         columns.append(f"length as {quoted(edge.name + '#length')}")
         columns += [f"{quoted('.' + prop)} as {quoted(f'{edge.name}.{prop}')}" for prop in wanted.props]
-        if path.name is not None:
-            made = {"length": "length", "nodes": "nodes", "weight": "weight", "bottleneck": "bottleneck"}
-            there = {"length", *wanted.columns}
-            columns += [f"{made[name]} as {quoted(f'{path.name}#{name}')}" for name in made if name in there]
-            if ".cosine" in there:
-                columns.append(f"{quoted('.cosine')} as {quoted(f'{path.name}#cosine')}")
+        measures = ["length", *wanted.columns] if path.name is not None else []
+        for measure in measures:  # of all lists of properties, only the cosines are asked of a path
+            if measure in (".cosine", "length", "nodes", "weight", "bottleneck"):
+                columns.append(f"{quoted(measure)} as {quoted(f'{path.name}#' + measure.removeprefix('.'))}")
         return self.tables.add("chosen", f"select {', '.join(columns)} from {walk}{test}")
 
     def _named_props(self, path: Path, asked: Asked) -> set[str]:
