@@ -32,8 +32,7 @@ _BETWEEN = ("  ", "\n", "\t", " /* ) ]-> */ ", " -- it's ]->\n", "\r\n  ")
 _ODD_NAMES = (
     "layer",
     "key",
-    "src",
-    "cosine",
+    "density",
     "best",
     '"where"',
     '"a b"',
