@@ -41,12 +41,12 @@ def columns_of(paths: Sequence[PathSpec]) -> list[Expression]:
     return found
 
 
-def conditions_of(paths: Sequence[PathSpec], layers: Sequence[int]) -> list[Expression]:
+def conditions_of(paths: Sequence[PathSpec], layers: Sequence[int], keys: Sequence[str]) -> list[Expression]:
     """Return the conditions that the variables allow, possibly none."""
     nodes, singles, groups, walks = names_of(paths)
     found: list[Expression] = []
     for name in nodes:
-        found += [_of(name, text, value) for text, value in _node_conditions(layers)]
+        found += [_of(name, text, value) for text, value in _node_conditions(layers, keys)]
     for name in singles:
         found += [_of(name, text, value) for text, value in EDGE_CONDITIONS]
     for name in groups:
@@ -199,9 +199,13 @@ WALK_CONDITIONS: list[Part] = [
 ]
 
 
-def _node_conditions(layers: Sequence[int]) -> list[Part]:
+def _node_conditions(layers: Sequence[int], keys: Sequence[str]) -> list[Part]:
     low, high = layers[len(layers) // 3], layers[-1]
+    first, last = keys[0], keys[-1]
     return [
+        (f"{{v}}.key = '{last}'", lambda n: n["key"] == last),
+        (f"{{v}}.key in ('{first}', '{last}')", lambda n: n["key"] in (first, last)),
+        (f"not {{v}}.key = '{first}'", lambda n: n["key"] != first),
         (f"{{v}}.layer > {low}", lambda n: n["layer"] > low),
         (f"{{v}}.layer = {high}", lambda n: n["layer"] == high),
         (f"{{v}}.layer in ({low}, {high})", lambda n: n["layer"] in (low, high)),

@@ -91,15 +91,32 @@ def _kind(writer: Properties) -> str:
     return f"{writer['site']}_res"
 
 
+@dataclass(frozen=True)
+class Shape:
+    """How many layers, how many features per SAE (None: there is no such SAE), how many edges that skip."""
+
+    least: int = 2
+    most: int = 5
+    residuals: tuple[int | None, ...] = (2, 1, 3, 2, 3, 0, None)
+    modules: tuple[int | None, ...] = (None, 1, None, 2, 0)
+    seldom: int = 4
+    """How much rarer an edge is that skips a layer, or joins a module to a later one."""
+
+
+TALL = Shape(6, 8, (2, 1, 2, 2, None), (None, None, None, None, 1), seldom=12)
+
+
 @st.composite
 def feature_graphs(
-    draw: st.DrawFn, cosines: tuple[float, ...] = EXACT, least: int = 2, most: int = 5
+    draw: st.DrawFn, shape: Shape = Shape(), cosines: tuple[float, ...] = EXACT
 ) -> FeatureGraph:
-    """From `least` to `most` layers of at most three features per SAE, densely or sparsely joined."""
-    layers = sorted(draw(st.lists(st.integers(0, 6), min_size=least, max_size=most, unique=True)))
+    """Layers with gaps between their numbers, densely or sparsely joined, perhaps with a hub."""
+    layers = draw(st.lists(st.integers(0, 9), min_size=shape.least, max_size=shape.most, unique=True))
+    layers.sort()
+    modules, residuals = st.sampled_from(shape.modules), st.sampled_from(shape.residuals)
     slabs: list[tuple[int, str, int]] = []
     for layer in layers:
-        sizes = draw(st.tuples(_MODULES, _MODULES, _RESIDUALS))
+        sizes = draw(st.tuples(modules, modules, residuals))
         slabs += [(layer, site, n) for site, n in zip(SITES, sizes, strict=True) if n is not None]
     ends = [(place, layers.index(layer), site) for place, (layer, site, _) in enumerate(_each(slabs))]
     near = [(a[0], b[0]) for a in ends for b in ends if _near(a, b)]
@@ -107,17 +124,13 @@ def feature_graphs(
     hub = draw(st.none() | st.sampled_from(range(len(ends)))) if ends else None
     missing = draw(st.sampled_from([1, 0, 8]))
     often: list[float | None] = [*cosines, *[None] * missing]
-    seldom: list[float | None] = [*cosines[:3], *[None] * (4 + missing)]
+    seldom: list[float | None] = [*cosines[:3], *[None] * (shape.seldom + missing)]
     links: list[tuple[int, int, float]] = []
     for candidates, choices in ((near, often), (far, seldom)):
         rich = [value for value in choices if value is not None]
         chosen = draw(st.tuples(*[st.sampled_from(rich if hub in pair else choices) for pair in candidates]))
         links += [(*pair, value) for pair, value in zip(candidates, chosen, strict=True) if value is not None]
     return FeatureGraph(tuple(slabs), tuple(sorted(links)))
-
-
-_RESIDUALS = st.sampled_from([2, 1, 3, 2, 3, 0, None])
-_MODULES = st.sampled_from([None, 1, None, 2, 0])
 
 
 def _each(slabs: list[tuple[int, str, int]]) -> list[tuple[int, str, int]]:

@@ -72,6 +72,8 @@ def selectors(word: str) -> st.SearchStrategy[Selector]:
 
 def node_predicates(graph: FeatureGraph, layer: int, number: int) -> list[Predicate]:
     """Conditions on a feature, many on its layer in ways that a compiler may or may not see through."""
+    keys = [feature["key"] for feature in graph.features] or ["0/res/0"]
+    key = keys[number % len(keys)]
     sources = {edge["src"] for edge in graph.edges if edge["cosine"] > 0.25}
     p = Predicate
     return [
@@ -95,6 +97,18 @@ def node_predicates(graph: FeatureGraph, layer: int, number: int) -> list[Predic
             f"case when {{v}}.layer = {layer} then {{v}}.idx = 0 else true end",
             lambda n: n["layer"] != layer or n["idx"] == 0,
         ),
+        p(f"{{v}}.layer = {layer}.0", lambda n: n["layer"] == layer),
+        p(f"{{v}}.layer < {layer}e0", lambda n: n["layer"] < layer),
+        p("{v}.layer < 99999999999 and {v}.layer > -1", lambda n: True),
+        p("{v}.layer = null", lambda n: None),
+        p(f"{{v}}.key = '{key}'", lambda n: n["key"] == key),
+        p(f"'{key}' = {{v}}.key or {{v}}.idx = 1", lambda n: n["key"] == key or n["idx"] == 1),
+        p(f"{{v}}.key in ('{key}', '{keys[-1]}', 'x')", lambda n: n["key"] in (key, keys[-1])),
+        p(f"{{v}}.key <> '{key}'", lambda n: n["key"] != key),
+        p(f"{{v}}.key = ' {key}'", lambda n: False),
+        p(f"{{v}}.id = {number}", lambda n: n["id"] == number),
+        p(f"{{v}}.id in ({number}, {number + 2})", lambda n: n["id"] in (number, number + 2)),
+        p(f"{{v}}.id between {number} and {number + 3}", lambda n: number <= n["id"] <= number + 3),
         p("{v}.layer = {v}.idx", lambda n: n["layer"] == n["idx"]),
         p(f"{{v}}.id <= {number}", lambda n: n["id"] <= number),
         p(f"{{v}}.id <> {number}", lambda n: n["id"] != number),
@@ -166,6 +180,7 @@ class _Drawer:
         self.draw, self.graph = draw, graph
         self.nodes, self.edges, self.paths = list(NODES), list(EDGES), list(PATHS)
         self.layers = sorted({layer for layer, _, _ in graph.slabs}) or [0]
+        self.keys = [feature["key"] for feature in graph.features] or ["0/res/0"]
         self.cosines = sorted({cosine for _, _, cosine in graph.links if cosine >= 0}) or [0.5]
 
     def node(self) -> NodeSpec:
@@ -251,7 +266,7 @@ def queries(draw: st.DrawFn, graph: FeatureGraph, word: str | None = None, n_pat
         selector = draw(selectors(chosen)) if chosen else None
         paths.append(drawer.path(selector, known, 3 if n_paths == 1 else 2))
     columns = draw(st.lists(st.sampled_from(columns_of(paths)), min_size=1, max_size=5))
-    conditions = conditions_of(paths, drawer.layers)
+    conditions = conditions_of(paths, drawer.layers, drawer.keys)
     where: list[Expression] = []
     if conditions and _some(draw, 3):
         where = draw(st.lists(st.sampled_from(conditions), min_size=1, max_size=2))

@@ -224,7 +224,7 @@ class _Writer:
             return self.parameter(int(token))
         if re.fullmatch(r"\d+\.\d+", token):
             return self.parameter(float(token))
-        if re.fullmatch(r"'[a-z_]+'", token):
+        if re.fullmatch(r"'[a-z0-9_/]*[a-z][a-z0-9_/]*'", token):
             return self.parameter(token[1:-1])
         return self.word(token)
 

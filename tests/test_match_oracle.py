@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 from featgraph.query import run
 from memory import Memory, store_of
 from oracle import EdgeSpec, Expression, NodeSpec, PathSpec, Query, Selector, answer, comparable
-from random_expressions import EDGE_COLUMNS, NODE_COLUMNS
-from random_graphs import EXACT, ROUNDED, FeatureGraph, feature_graphs
+from random_expressions import EDGE_COLUMNS, NODE_COLUMNS, columns_of
+from random_graphs import EXACT, ROUNDED, TALL, FeatureGraph, Shape, feature_graphs
 from random_patterns import edge_predicates, node_predicates, queries, selectors
 from spelling import Statement, plain, spelt
 
@@ -52,10 +53,10 @@ def explore(examples: int, check_one: Callable[[Memory, st.DataObject], None]) -
 def random_queries(
     examples: int, word: str | None = None, n_paths: int = 1, cosines: tuple[float, ...] = EXACT
 ) -> None:
-    least, most = {1: (3, 5), 2: (2, 4), 3: (2, 3)}[n_paths]
+    shape = {1: Shape(3, 5), 2: Shape(2, 4), 3: Shape(2, 3)}[n_paths]
 
     def check_one(memory: Memory, data: st.DataObject) -> None:
-        graph = data.draw(feature_graphs(cosines, least, most))
+        graph = data.draw(feature_graphs(shape, cosines))
         query = data.draw(queries(graph, word, n_paths))
         seed = data.draw(st.none() | st.integers(0, 2**32))
         check(memory, graph, query, plain(query) if seed is None else spelt(query, seed))
@@ -71,10 +72,34 @@ def selected_between_all_pairs(examples: int, word: str) -> None:
     )
 
     def check_one(memory: Memory, data: st.DataObject) -> None:
-        graph = data.draw(feature_graphs(least=4))
+        graph = data.draw(feature_graphs(Shape(4, 5)))
         edges = data.draw(elements)
         nodes = (ENDS[0], *[NodeSpec(sites=("res",))] * (len(edges) - 1), ENDS[1])
         query = Query((PathSpec(nodes, tuple(edges), data.draw(selectors(word)), "p"),), (NODES,))
+        check(memory, graph, query, plain(query))
+
+    explore(examples, check_one)
+
+
+def long_ways(examples: int) -> None:
+    """Between all pairs, from one feature, to one feature, or both."""
+    quantifiers = st.sampled_from([(1, None), (0, None), (4, None), (3, 6), (2, 40), (5, 5)])
+    directions: st.SearchStrategy[Literal["right", "left"]] = st.sampled_from(("right", "left"))
+
+    def check_one(memory: Memory, data: st.DataObject) -> None:
+        graph = data.draw(feature_graphs(TALL).filter(lambda graph: len(graph.features) > 3))
+        strong = st.none() | st.sampled_from(edge_predicates(0.25, 4))
+        edge = EdgeSpec("e", data.draw(directions), (), (), data.draw(strong), data.draw(quantifiers))
+        high = len(graph.features) // 3
+        above = data.draw(st.none() | st.sampled_from(graph.features[:high]))
+        below = data.draw(st.none() | st.sampled_from(graph.features[-high:]))
+        ends = (above, below) if edge.direction == "right" else (below, above)
+        first, last = (None if end is None else end["key"] for end in ends)
+        nodes = (NodeSpec("a", key=first), NodeSpec("b", key=last))
+        selector = data.draw(st.none() | st.sampled_from(WORDS).flatmap(selectors))
+        columns = columns_of([PathSpec(nodes, (edge,), None, "p")])
+        chosen = data.draw(st.lists(st.sampled_from(columns), min_size=1, max_size=2))
+        query = Query((PathSpec(nodes, (edge,), selector, "p"),), (NODES, *chosen))
         check(memory, graph, query, plain(query))
 
     explore(examples, check_one)
@@ -98,6 +123,10 @@ def test_what_a_selector_keeps_between_all_pairs_of_nodes(word: str) -> None:
     selected_between_all_pairs(40, word)
 
 
+def test_long_ways_from_and_to_one_feature() -> None:
+    long_ways(100)
+
+
 @pytest.mark.parametrize("n_paths", [2, 3])
 def test_patterns_joined_on_shared_nodes(n_paths: int) -> None:
     random_queries(60, n_paths=n_paths)
@@ -119,6 +148,11 @@ def test_many_random_patterns(word: str | None, n_paths: int) -> None:
 @pytest.mark.parametrize("word", WORDS[1:])
 def test_many_selections_between_all_pairs(word: str) -> None:
     selected_between_all_pairs(40 * SLOW, word)
+
+
+@pytest.mark.slow
+def test_many_long_ways() -> None:
+    long_ways(100 * SLOW)
 
 
 def paths(

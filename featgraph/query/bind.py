@@ -323,12 +323,6 @@ def _narrow(bound: Bindings, graph: SlabGraph) -> None:
             edge.hops = hops(
                 graph, edge.left.slabs, edge.right.slabs, edge.kinds, edge.low, edge.high, down=edge.down
             )
-            ends = 0
-            for length in edge.hops.lengths:
-                walk = edge.left.slabs
-                for _ in range(length):
-                    walk = graph.step(walk, edge.kinds, down=edge.down)
-                ends |= walk
-            edge.right.slabs &= ends
+            edge.right.slabs &= edge.hops.ends
             edge.left.slabs &= edge.hops.at[0] if edge.hops.lengths else 0
     bound.is_empty = any(not node.slabs for path in bound.paths for node in path.nodes)

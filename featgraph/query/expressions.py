@@ -116,7 +116,7 @@ class Expressions:
             use, after = self.property(tokens, place, here)
         if use is not None:
             return here.render(use), after
-        if token.name in self.variables and not here.inner.hides(token.name, place):
+        if token.name in self.variables and not here.inner.is_inner(place):
             self.refuse_bare(tokens, place, here.aliases)
         return None, place + 1
 

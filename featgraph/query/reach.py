@@ -116,6 +116,8 @@ class Hops:
     lengths: tuple[int, ...]
     at: tuple[Slabs, ...]
     """`at[i]` after i steps from the left end, up to the largest length."""
+    ends: Slabs = 0
+    """Where walks of these lengths end."""
 
 
 def hops(
@@ -129,12 +131,13 @@ def hops(
     lengths = tuple(n for n in range(low, len(forward)) if forward[n] & right)
     if not lengths:
         return Hops((), (left,))
-    wanted = 0
+    wanted = ends = 0
     at = [0] * (lengths[-1] + 1)
     for place in range(lengths[-1], -1, -1):
         wanted = graph.step(wanted, kinds, down=not down)
         if place in lengths:
+            ends |= forward[place] & right
             wanted |= right
         wanted &= forward[place]
         at[place] = wanted
-    return Hops(lengths, tuple(at))
+    return Hops(lengths, tuple(at), ends)
