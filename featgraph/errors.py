@@ -12,7 +12,6 @@
 A Python caller's own slip (wrong shape, wrong type) stays ValueError or TypeError.
 """
 
-import difflib
 from collections.abc import Iterable
 
 _AROUND = 120
@@ -88,5 +87,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     >>> nearest("neigbours", ["neighbours", "births"])
     "; did you mean 'neighbours'?"
     """
+    import difflib  # late: it takes longer to import than a short command takes to run
+
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {found[0]!r}?" if found else ""

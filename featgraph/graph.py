@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from featgraph import store
 from featgraph.model import MODULE_THRESHOLD, FeatureKey
+from featgraph.result import MAX_ROWS, TIMEOUT, Result
 from featgraph.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from featgraph.flow import Lineage
     from featgraph.paths import Adjacency
-    from featgraph.result import Result
     from featgraph.steering import SteeringVector
 
 
@@ -38,14 +38,24 @@ class Graph(Verbs):
         """How the graph was made: recipe, model and SAE identities, settings, versions, times."""
         return self.store.manifest
 
-    def sql(self, statement: str, parameters: Mapping[str, object] | None = None) -> "Result":
-        """Run one read-only statement; `$name` in it is bound to `parameters[name]`.
+    def sql(
+        self,
+        statement: str,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        timeout: float | None = TIMEOUT,
+        max_rows: int | None = MAX_ROWS,
+    ) -> Result:
+        """Run one read-only statement, SQL or MATCH; `$name` in it is bound to `parameters[name]`.
 
-        Raises QueryError: the statement is not one query, or DuckDB refuses it.
+        timeout: seconds. max_rows: most rows of the answer, and most paths that a pattern may follow. None
+        for no limit.
+
+        Raises QueryError: the statement is not one query, DuckDB refuses it, or it goes beyond a limit.
         """
         from featgraph.query import run
 
-        return run(self.store, statement, parameters or {})
+        return run(self.store, statement, parameters, timeout=timeout, max_rows=max_rows)
 
     def lineage(
         self,
@@ -84,7 +94,7 @@ class Graph(Verbs):
         k: int = 10,
         vector: "Sequence[float] | NDArray[Any] | None" = None,
         text: str | None = None,
-    ) -> "Result":
+    ) -> Result:
         """Return the k features of every SAE nearest to a direction, best first.
 
         The direction is that of a feature, a vector of d_model numbers in the residual stream, or what a text

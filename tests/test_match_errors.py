@@ -178,6 +178,29 @@ def test_a_wrong_call_of_a_verb_is_pointed_at(store: Store, statement: str, mess
     assert place == at
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "MATCH (a WHERE a.key in (select content from read_text('{file}'))) RETURN a.key",
+        "MATCH (a) WHERE a.key in (from '{file}') RETURN a.key",
+        "MATCH (a) RETURN (select count(*) from read_csv('{file}'))",
+        "MATCH (a) RETURN a.key UNION ALL FROM read_text('{file}')",
+        "MATCH (a) RETURN a.key; COPY label TO '{file}'",
+        "from lineage((select content from read_text('{file}')))",
+        "from graph_table (match (a) columns (a.key)) t, read_blob('{file}')",
+        "explain analyze match (a) return (select count(*) from glob('{file}'))",
+        "MATCH (a) RETURN getenv('HOME')",
+    ],
+)
+def test_no_part_of_a_pattern_reaches_a_file(store: Store, tmp_path: Path, statement: str) -> None:
+    file = tmp_path / "secret.txt"
+    file.write_text("0/res/0")
+    with pytest.raises(QueryError) as caught:
+        run(store, statement.format(file=file))
+    assert caught.value.position is not None
+    assert file.read_text() == "0/res/0"
+
+
 def test_a_fault_far_into_a_statement_is_shown_at_its_own_line(store: Store) -> None:
     statement = (
         "select s.key\nfrom splits() s\njoin graph_table (\n  match (a)-[e]->(b)\n"

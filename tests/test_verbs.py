@@ -241,9 +241,16 @@ def test_verbs_stand_wherever_a_table_may(store: Store) -> None:
     assert run(store, statement).rows == [(0, 1, 0), (1, 1, 1), (2, 1, 1)]
 
 
-def test_another_client_can_use_the_verbs_of_the_file(store: Store) -> None:
+@pytest.mark.parametrize("verb", [name for name, verb in VERBS.items() if not verb.computed])
+def test_another_client_answers_the_same_rows_from_the_file(store: Store, verb: str) -> None:
+    examples = {"f": "'1/res/0'", "a": "'0/res/1'", "b": "'2/res/1'", "min": "0.3", "k": "2", "hops": "2"}
+    given = [f"{name} => {value}" for name, value in examples.items() if name in VERBS[verb].arguments]
+    call = f"from {verb}({', '.join(given)})"
     with duckdb.connect(str(store.database), read_only=True) as client:
-        assert len(client.execute("from lineage('1/res/0', min := 0.3)").fetchall()) == 7
+        expected = client.execute(call).fetchall()
+    assert len(expected) > 0
+    assert run(store, call).rows == expected
+    assert run(store, f"select v.* from {verb}({', '.join(given)}) v").rows == expected
 
 
 def test_the_python_door_and_the_verb_agree(toy: Path, store: Store) -> None:

@@ -1,4 +1,7 @@
-"""Commands that ask with words of the user's own: query, queries, run, info."""
+"""Commands that ask with words of the user's own: query, queries, run, info.
+
+The language is imported by the commands that need it: a lineage is printed sooner without.
+"""
 
 import sys
 from pathlib import Path
@@ -7,10 +10,11 @@ from typing import Annotated
 import typer
 
 import featgraph
-from featgraph import output, query
+from featgraph import output
 from featgraph.cli import options
 from featgraph.cli.app import command
 from featgraph.errors import UsageError
+from featgraph.result import MAX_ROWS, TIMEOUT
 
 
 @command(
@@ -30,8 +34,8 @@ def ask(
     explain: Annotated[
         bool, typer.Option("--explain", help="Print the SQL that would run, and stop.")
     ] = False,
-    timeout: options.TimeoutOption = query.TIMEOUT,
-    max_rows: options.MaxRowsOption = query.MAX_ROWS,
+    timeout: options.TimeoutOption = TIMEOUT,
+    max_rows: options.MaxRowsOption = MAX_ROWS,
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
@@ -41,6 +45,8 @@ def ask(
     Where SQL has a table, GRAPH_TABLE (MATCH ... COLUMNS (...)) or a verb such as
     lineage('3/res/346', min => 0.6) may stand.
     """
+    from featgraph import query
+
     values = {name: query.literal(text) for name, text in options.parameters(parameter).items()}
     text = _statement(statement, file)
     with featgraph.open(graph) as opened:
@@ -59,6 +65,8 @@ def queries(
     limit: options.LimitOption = None,
 ) -> None:
     """List the named queries, or print one of them."""
+    from featgraph import query
+
     if name is None or format is not None:
         chosen = query.all_named() if name is None else [query.named(name)]
         output.write(query.listing(chosen), format, out=out, limit=limit)
@@ -71,8 +79,8 @@ def run_query(
     graph: options.GraphPath,
     name: options.QueryName,
     parameter: options.ParameterOption = None,
-    timeout: options.TimeoutOption = query.TIMEOUT,
-    max_rows: options.MaxRowsOption = query.MAX_ROWS,
+    timeout: options.TimeoutOption = TIMEOUT,
+    max_rows: options.MaxRowsOption = MAX_ROWS,
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
@@ -81,6 +89,8 @@ def run_query(
 
     `featgraph queries NAME` shows what it returns and which parameters it takes.
     """
+    from featgraph import query
+
     values = options.parameters(parameter)
     with featgraph.open(graph) as opened:
         result = query.run_named(
@@ -96,6 +106,8 @@ def info(
     out: options.OutOption = None,
 ) -> None:
     """Tell what is in a graph, how it was made, if it is healthy."""
+    from featgraph import query
+
     with featgraph.open(graph) as opened:
         sections = query.overview(opened.store)
     output.write_sections(sections, format, out=out)

@@ -10,7 +10,7 @@ import featgraph
 from featgraph import output
 from featgraph.cli import options
 from featgraph.cli.app import command
-from featgraph.query import Result
+from featgraph.result import Result
 
 
 @command("recipes")

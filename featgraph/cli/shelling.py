@@ -4,18 +4,18 @@ from typing import Annotated
 
 import typer
 
-from featgraph import query
 from featgraph.cli import options
 from featgraph.cli.app import command
 from featgraph.errors import FeatgraphError
 from featgraph.output import Format
+from featgraph.result import MAX_ROWS, TIMEOUT
 
 
 @command("shell demo.featgraph")
 def shell(
     graph: options.GraphPath,
-    timeout: options.TimeoutOption = query.TIMEOUT,
-    max_rows: options.MaxRowsOption = query.MAX_ROWS,
+    timeout: options.TimeoutOption = TIMEOUT,
+    max_rows: options.MaxRowsOption = MAX_ROWS,
     format: Annotated[
         Format | None, typer.Option("--format", help="How rows are written.  [default: table]")
     ] = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import featgraph
-from featgraph import output, query
+from featgraph import output
 from featgraph.cli import options
 from featgraph.cli.app import command
 from featgraph.model import MODULE_THRESHOLD
@@ -258,6 +258,8 @@ def _print(
     out: Path | None,
     limit: int | None,
 ) -> None:
+    from featgraph.query import run_verb
+
     with featgraph.open(graph) as opened:
-        result = query.run_verb(opened.store, verb, arguments)
+        result = run_verb(opened.store, verb, arguments)
         output.write(result, format, out=out, limit=limit, store=opened.store)

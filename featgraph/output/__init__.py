@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, TextIO
 from featgraph.output.choice import PLAIN, Format, LineageFormat, format_of
 from featgraph.output.rows import write_csv, write_json, write_jsonl, write_parquet
 from featgraph.output.streams import note, opened
-from featgraph.query import Section, joined
 from featgraph.result import Result
 
 if TYPE_CHECKING:
     from featgraph.flow import Lineage
+    from featgraph.query import Section
     from featgraph.store import Store
 
 __all__ = [
@@ -66,13 +66,17 @@ def write(
         note("no rows")
 
 
-def write_sections(sections: list[Section], format: Format | None = None, *, out: Path | None = None) -> None:
+def write_sections(
+    sections: "list[Section]", format: Format | None = None, *, out: Path | None = None
+) -> None:
     """Write titled results: as tables one below the other, else as one result with a `section` column.
 
     Raises UsageError: the file cannot be written, or the format holds graphs.
     """
     chosen = format_of(format, out)
     if chosen != "table":
+        from featgraph.query import joined
+
         write(joined(sections), chosen, out=out)
         return
     with opened(out) as stream:

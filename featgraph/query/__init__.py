@@ -16,9 +16,9 @@ A statement becomes SQL on this way, one file a step:
 
 from featgraph.query.named import NamedQuery, Parameter, all_named, listing, named, run_named
 from featgraph.query.overview import Section, joined, overview
-from featgraph.query.run import MAX_ROWS, TIMEOUT, explain, literal, run, run_verb
+from featgraph.query.run import explain, literal, run, run_verb
 from featgraph.query.verbs import VERBS
-from featgraph.result import Result
+from featgraph.result import MAX_ROWS, TIMEOUT, Result
 
 __all__ = [
     "MAX_ROWS",

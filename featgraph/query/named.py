@@ -16,9 +16,9 @@ from typing import Literal, cast, get_args
 
 from featgraph.errors import QueryError, UsageError, nearest
 from featgraph.flow import find
-from featgraph.query.run import MAX_ROWS, TIMEOUT, run
+from featgraph.query.run import run
 from featgraph.query.tokens import tokenize
-from featgraph.result import Result
+from featgraph.result import MAX_ROWS, TIMEOUT, Result
 from featgraph.shipped import shipped
 from featgraph.store import Store
 

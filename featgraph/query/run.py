@@ -19,16 +19,10 @@ from featgraph.query.faults import Asked, TooManyRows, duckdb_errors
 from featgraph.query.tokens import tokenize
 from featgraph.query.translate import translate
 from featgraph.query.verbs import VERBS, check, compute
-from featgraph.result import Result
+from featgraph.result import MAX_ROWS, TIMEOUT, Result
 from featgraph.store import Store
 
 Answer = TypeVar("Answer")
-
-TIMEOUT = 60.0
-"""Seconds after which a statement is stopped, unless the caller says otherwise."""
-
-MAX_ROWS = 1_000_000
-"""Most rows of an answer, and most paths that a pattern may follow, unless the caller says otherwise."""
 
 _READ_ONLY = "a query only reads: write one SELECT (or MATCH, FROM, WITH, VALUES, DESCRIBE, EXPLAIN)"
 
