@@ -81,9 +81,9 @@ class Query:
     columns: tuple[Expression, ...]
     where: tuple[Expression, ...] = ()
     """Conditions that must all hold."""
-    distinct: bool = False
-    counted: bool = False
-    """Rows are grouped by all columns and counted in one more."""
+    shape: Literal["distinct", "counted", "largest", "totalled"] | None = None
+    """What becomes of the rows: each once; each once with its number; one row with the largest values; each
+    with the number of all."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,22 @@ def answer(graph: nx.DiGraph, query: Query) -> Counter[tuple[object, ...]]:
         tuple(comparable(column.value(binding)) for column in query.columns)
         for binding in bindings(graph, query)
     )
-    if query.counted:
-        return Counter((*row, number) for row, number in rows.items())
-    return Counter(set(rows)) if query.distinct else rows
+    match query.shape:
+        case "distinct":
+            return Counter(set(rows))
+        case "counted":
+            return Counter((*row, number) for row, number in rows.items())
+        case "totalled":
+            return Counter({(*row, rows.total()): number for row, number in rows.items()})
+        case "largest":
+            return Counter(
+                [tuple(_largest([row[place] for row in rows]) for place in range(len(query.columns)))]
+            )
+    return rows
+
+
+def _largest(values: list[Any]) -> object:
+    return max((value for value in values if value is not None), default=None)
 
 
 def bindings(graph: nx.DiGraph, query: Query) -> list[Binding]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from oracle import Binding, Expression, PathSpec, Properties, Walk
+from random_graphs import FeatureGraph
 
 
 def names_of(paths: Sequence[PathSpec]) -> tuple[list[str], list[str], list[str], list[str]]:
@@ -23,7 +24,7 @@ def names_of(paths: Sequence[PathSpec]) -> tuple[list[str], list[str], list[str]
     return unique[0], unique[1], unique[2], unique[3]
 
 
-def columns_of(paths: Sequence[PathSpec]) -> list[Expression]:
+def columns_of(paths: Sequence[PathSpec], graph: FeatureGraph) -> list[Expression]:
     """Return every column that the variables allow; one at least."""
     nodes, singles, groups, walks = names_of(paths)
     found = [Expression("1 + 1", lambda _: 2)] if not (nodes or singles or groups or walks) else []
@@ -32,6 +33,7 @@ def columns_of(paths: Sequence[PathSpec]) -> list[Expression]:
         found += [_of(name, text, value) for text, value in 2 * WALK_COLUMNS[:3] + WALK_COLUMNS]
     for name in nodes:
         found += [_of(name, text, value) for text, value in 2 * NODE_COLUMNS[:2] + NODE_COLUMNS]
+        found.append(_written(name, graph))
     for name in singles:
         found += [_of(name, text, value) for text, value in EDGE_COLUMNS]
     for name in groups:
@@ -41,12 +43,12 @@ def columns_of(paths: Sequence[PathSpec]) -> list[Expression]:
     return found
 
 
-def conditions_of(paths: Sequence[PathSpec], layers: Sequence[int], keys: Sequence[str]) -> list[Expression]:
+def conditions_of(paths: Sequence[PathSpec], graph: FeatureGraph) -> list[Expression]:
     """Return the conditions that the variables allow, possibly none."""
     nodes, singles, groups, walks = names_of(paths)
     found: list[Expression] = []
     for name in nodes:
-        found += [_of(name, text, value) for text, value in _node_conditions(layers, keys)]
+        found += [_of(name, text, value) for text, value in _node_conditions(graph)]
     for name in singles:
         found += [_of(name, text, value) for text, value in EDGE_CONDITIONS]
     for name in groups:
@@ -114,6 +116,7 @@ NODE_COLUMNS: list[Part] = [
     ("{v}.mean_activation", lambda n: n["mean_activation"]),
     ("{v}.top_tokens[1]", lambda n: n["top_tokens"][0] if n["top_tokens"] else None),
     ("upper({v}.site) || '->' || {v}.idx", lambda n: f"{n['site'].upper()}->{n['idx']}"),
+    ("{v}.layer::varchar || {v}.idx::varchar", lambda n: f"{n['layer']}{n['idx']}"),
     ("case when {v}.s_res >= 0.5 then 'x' end", lambda n: "x" if _at_least(n["s_res"], 0.5) else None),
 ]
 
@@ -155,6 +158,10 @@ GROUP_COLUMNS: list[Part] = [
         lambda g: -2 if _minimum(g, "pearson") is None else _minimum(g, "pearson"),
     ),
     ("avg({v}.jaccard) * 100", lambda g: _average(g, "jaccard") * 100 if g else None),
+    (
+        "list_filter(list({v}.cosine), lambda x: x > 0.3)",
+        lambda g: [e["cosine"] for e in g if e["cosine"] > 0.3],
+    ),
     ("list({v}.found_by)[1]", lambda g: g[0]["found_by"] if g else None),
 ]
 
@@ -168,6 +175,9 @@ WALK_COLUMNS: list[Part] = [
     ("bottleneck({v})", lambda w: w.bottleneck),
     ("nodes({v})[1] + path_length({v})", lambda w: w.ids[0] + len(w.edges)),
     ("len(edges({v}))", lambda w: len(w.edges)),
+    ("list_transform(nodes({v}), lambda x: x * 2)", lambda w: [2 * one for one in w.ids]),
+    ("edges({v})[-1]['dst']", lambda w: w.edges[-1]["dst"] if w.edges else None),
+    ("{'n': path_length({v}), 'k': keys({v})[1]}.n", lambda w: len(w.edges)),
     ("edges({v})[1].cosine", lambda w: w.edges[0]["cosine"] if w.edges else None),
     ("keys({v})[-1] || ')'", lambda w: w.nodes[-1]["key"] + ")"),
     ("weight({v}) * 2 - 1", lambda w: w.weight * 2 - 1),
@@ -199,10 +209,14 @@ WALK_CONDITIONS: list[Part] = [
 ]
 
 
-def _node_conditions(layers: Sequence[int], keys: Sequence[str]) -> list[Part]:
-    low, high = layers[len(layers) // 3], layers[-1]
-    first, last = keys[0], keys[-1]
+def _node_conditions(graph: FeatureGraph) -> list[Part]:
+    layers = sorted({layer for layer, _, _ in graph.slabs}) or [0]
+    keys = [feature["key"] for feature in graph.features] or ["0/res/0"]
+    low, high, first, last = layers[len(layers) // 3], layers[-1], keys[0], keys[-1]
+    strong = {edge["dst"] for edge in graph.edges if edge["cosine"] >= 0.5}
+    correlated = "exists (select 1 from edge x where x.dst = {v}.id and x.cosine >= 0.5)"
     return [
+        (correlated, lambda n: n["id"] in strong),
         (f"{{v}}.key = '{last}'", lambda n: n["key"] == last),
         (f"{{v}}.key in ('{first}', '{last}')", lambda n: n["key"] in (first, last)),
         (f"not {{v}}.key = '{first}'", lambda n: n["key"] != first),
@@ -242,6 +256,12 @@ def _sum_of_layers(one: str, other: str) -> Expression:
         return binding[one]["layer"] + binding[other]["layer"]
 
     return Expression(f"{{{one}}}.layer + {{{other}}}.layer", total)
+
+
+def _written(name: str, graph: FeatureGraph) -> Expression:
+    """How many edges lead to a node, by a subselect."""
+    text = f"(select count(*) from edge x where x.dst = {{{name}}}.id)"
+    return Expression(text, lambda binding: graph.networkx.in_degree(binding[name]["id"]))
 
 
 def _touches(edge: str, node: str) -> Expression:

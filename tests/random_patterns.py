@@ -5,9 +5,10 @@ Names: nodes a, b, c ...; edges e, f, g ...; paths p, q, r.
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from hypothesis import reject
@@ -180,7 +181,6 @@ class _Drawer:
         self.draw, self.graph = draw, graph
         self.nodes, self.edges, self.paths = list(NODES), list(EDGES), list(PATHS)
         self.layers = sorted({layer for layer, _, _ in graph.slabs}) or [0]
-        self.keys = [feature["key"] for feature in graph.features] or ["0/res/0"]
         self.cosines = sorted({cosine for _, _, cosine in graph.links if cosine >= 0}) or [0.5]
 
     def node(self) -> NodeSpec:
@@ -265,18 +265,33 @@ def queries(draw: st.DrawFn, graph: FeatureGraph, word: str | None = None, n_pat
         chosen = word if place == 0 else draw(st.sampled_from([None, None, *_SELECTORS]))
         selector = draw(selectors(chosen)) if chosen else None
         paths.append(drawer.path(selector, known, 3 if n_paths == 1 else 2))
-    columns = draw(st.lists(st.sampled_from(columns_of(paths)), min_size=1, max_size=5))
-    conditions = conditions_of(paths, drawer.layers, drawer.keys)
+    columns = draw(st.lists(st.sampled_from(columns_of(paths, graph)), min_size=1, max_size=5))
+    conditions = conditions_of(paths, graph)
     where: list[Expression] = []
     if conditions and _some(draw, 3):
         where = draw(st.lists(st.sampled_from(conditions), min_size=1, max_size=2))
-    shape = draw(st.integers(0, 7))
-    counted = shape == 7 and "{" in columns[0].text  # DuckDB groups by constants as if they were not there
-    query = Query(tuple(paths), tuple(columns), tuple(where), shape == 6, counted)
+    shape = draw(st.sampled_from(_SHAPES))
+    if shape == "counted" and "{" not in columns[0].text:
+        shape = None  # DuckDB groups by constants as if they were not there
+    if shape == "largest":
+        columns = [column for column in columns if not _is_list(column)] or columns[:1]
+        shape = None if _is_list(columns[0]) else shape
+    query = Query(tuple(paths), tuple(columns), tuple(where), shape)
     query = query if _some(draw, 8) else _telling(graph, query)
     if math.prod(len(matches(graph.networkx, path)) for path in query.paths) > MOST_MATCHES:
         reject()
     return query
+
+
+_SHAPES: tuple[Literal["distinct", "counted", "largest", "totalled"] | None, ...] = (
+    *(None, None, None, None, None, None),
+    *("distinct", "counted", "largest", "totalled"),
+)
+
+
+def _is_list(column: Expression) -> bool:
+    """Say whether the values are lists, whose order by size is DuckDB's own."""
+    return re.match(r"list_|(list|nodes|vertices|edges|keys)\([^)]*\)$", column.text) is not None
 
 
 def _telling(graph: FeatureGraph, query: Query) -> Query:

@@ -12,7 +12,7 @@ from random import Random
 from oracle import EdgeSpec, Expression, NodeSpec, PathSpec, Query, Selector
 
 _TOKEN = re.compile(
-    r"\{\w+\}|'(?:[^']|'')*'|\$\w+|\"[^\"]+\"|[A-Za-z_]\w*|\d+\.\d+|\d+|<>|<=|>=|\|\||\S", re.DOTALL
+    r"\{\w+\}|'(?:[^']|'')*'|\$\w+|\"[^\"]+\"|[A-Za-z_]\w*|\d+(?:\.\d+)?(?:e\d+)?|<>|<=|>=|::|\|\||\S", re.DOTALL
 )
 _KEYWORDS = {
     "match",
@@ -51,6 +51,8 @@ class Statement:
 
     text: str
     parameters: dict[str, object] = field(default_factory=dict)
+    copies: int = 1
+    """How often every row of the query is in the answer."""
 
 
 def plain(query: Query) -> Statement:
@@ -87,19 +89,18 @@ class _Writer:
         if self.query.where:
             body += self.words("where")
             body += self.join_with("and", [self.condition(one) for one in self.query.where])
-        forms = ["return", "from", "select", "with", "nested", "cross"]
-        form = self.choose(*forms) if self.random else "return"
+        form = self.choose("return", "from", "select", "with", "nested", "cross", "twice")
         tokens = self.returned(body) if form == "return" else self.table(body, form)
         if self.chance(0.2):
             tokens += self.words("limit 1000000")
         if self.chance(0.2):
             tokens.append(";")
-        return Statement(self.joined(tokens), self.parameters)
+        return Statement(self.joined(tokens), self.parameters, 1 + (form == "twice"))
 
     def returned(self, body: list[str]) -> list[str]:
-        tokens = [*body, *self.words("return distinct" if self.query.distinct else "return")]
-        tokens += self.columns(counted=self.query.counted)
-        if self.query.counted:
+        tokens = [*body, *self.words("return distinct" if self.query.shape == "distinct" else "return")]
+        tokens += self.columns(returned=True)
+        if self.query.shape == "counted":
             tokens += self.words("group by all")
         return tokens + (
             self.words(self.choose("order by 1", "order by all desc")) if self.chance(0.2) else []
@@ -109,12 +110,13 @@ class _Writer:
         name = [self.choose("features", "graph_of_mine", "g")] if self.chance(0.3) else []
         inside = [*name, *body, *self.words("columns"), "(", *self.columns(), ")"]
         table = [*self.words("graph_table"), "(", *inside, ")"]
-        what = self.words(
-            "distinct *" if self.query.distinct else "*, count(*)" if self.query.counted else "*"
-        )
-        group = self.words("group by all") if self.query.counted else []
+        largest = ", ".join(f"max(c{place})" for place in range(len(self.query.columns)))
+        shapes = {"distinct": "distinct *", "counted": "*, count(*)", "largest": largest}
+        shapes["totalled"] = "*, count(*) over ()"
+        what = self.words(shapes.get(self.query.shape or "", "*"))
+        group = self.words("group by all") if self.query.shape == "counted" else []
         alias = self.words(self.choose("as t", "t"))
-        if form == "from" and not (self.query.distinct or self.query.counted):
+        if form == "from" and self.query.shape is None:
             return [*self.words("from"), *table, *(alias if self.chance(0.5) else [])]
         if form == "with":
             head = [*self.words("with q as (select * from"), *table, ")"]
@@ -122,16 +124,22 @@ class _Writer:
         if form == "nested":
             inner = [*self.words("( select * from"), *table, *alias, ")"]
             return [*self.words("select"), *what, *self.words("from"), *inner, *self.words("as s"), *group]
-        if form == "cross" and not (self.query.distinct or self.query.counted):
+        if form == "twice":
+            one = [*self.words("select"), *what, *self.words("from"), *table, *group]
+            return [*one, *self.words("union all"), *one]
+        if form == "cross" and self.query.shape is None:
             return [*self.words("select t.* from (values (1)) as one(x),"), *table, *self.words("as t")]
         return [*self.words("select"), *what, *self.words("from"), *table, *group]
 
-    def columns(self, counted: bool = False) -> list[str]:
+    def columns(self, returned: bool = False) -> list[str]:
         tokens: list[str] = []
         for place, column in enumerate(self.query.columns):
-            named = self.words(f"as c{place}") if self.random is None or self.chance(0.6) else []
-            tokens += [*([","] if place else []), *self.expression(column.text), *named]
-        return [*tokens, *([",", *self.words("count(*)")] if counted else [])]
+            always = self.random is None or self.query.shape == "largest"
+            named = self.words(f"as c{place}") if always or self.chance(0.6) else []
+            text = f"max({column.text})" if self.query.shape == "largest" and returned else column.text
+            tokens += [*([","] if place else []), *self.expression(text), *named]
+        counts = {"counted": ", count(*)", "totalled": ", count(*) over ()"}
+        return [*tokens, *self.words(counts.get(self.query.shape or "", "") if returned else "")]
 
     def patterns(self) -> list[str]:
         tokens: list[str] = []

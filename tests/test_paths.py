@@ -24,7 +24,7 @@ from featgraph.query import run_verb
 from featgraph.result import Result
 from featgraph.store import Store
 from memory import Memory, store_of
-from random_graphs import EXACT, ROUNDED, FeatureGraph, feature_graphs
+from random_graphs import EXACT, ROUNDED, FeatureGraph, Shape, feature_graphs
 from toy import build_toy
 
 SCORES: dict[str, Callable[[list[float]], float]] = {
@@ -193,7 +193,7 @@ class Case:
 def cases(draw: st.DrawFn, least: int = 2) -> Case:
     """least: smallest number of layers."""
     cosines = draw(st.sampled_from([EXACT, ROUNDED]))
-    graph = draw(feature_graphs(cosines, least))
+    graph = draw(feature_graphs(Shape(least=least), cosines))
     assume(graph.features)
     return Case(graph, draw(st.tuples(*[st.sampled_from(cosines)] * len(graph.slabs))))
 

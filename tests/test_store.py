@@ -378,3 +378,13 @@ def test_an_ingest_that_was_killed_is_not_said_to_go_on(tmp_path: Path) -> None:
     (tmp_path / ".toy.featgraph.building").mkdir()
     with pytest.raises(StoreError, match=r"was cut off before it was complete; run it again"):
         store.open_store(tmp_path / "toy.featgraph")
+
+
+def test_a_file_that_this_process_has_open_otherwise_is_not_called_damaged(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    with (
+        duckdb.connect(str(path / "graph.duckdb"), read_only=True),
+        store.open_store(path) as opened,
+        pytest.raises(StoreError, match="open in this process by another DuckDB connection; close that first"),
+    ):
+        opened.rows("from meta")
