@@ -17,15 +17,16 @@ def find_feature(slabs: Sequence[Slab], key: str) -> tuple[FeatureKey, Slab]:
             continue
         if wanted.idx < slab.n_features:
             return wanted, slab
-        raise UsageError(
-            f"no feature {key!r}: {slab.layer}/{slab.site} has {slab.n_features} features; "
-            f"the last is '{slab.key(slab.n_features - 1)}'"
-        )
+        last = f"; the last is '{slab.key(slab.n_features - 1)}'" if slab.n_features else ""
+        raise UsageError(f"no feature {key!r}: {slab.layer}/{slab.site} has {slab.n_features} features{last}")
     raise UsageError(f"no feature {key!r}: {_why_no_sae(wanted, slabs)}")
 
 
 def _why_no_sae(wanted: FeatureKey, slabs: Sequence[Slab]) -> str:
     """Say which layers or sites there are instead, and the nearest key that exists."""
+    slabs = [slab for slab in slabs if slab.n_features]
+    if not slabs:
+        return "this graph has no features"
     same_site = [slab for slab in slabs if slab.site == wanted.site]
     if same_site:
         layers = ", ".join(str(slab.layer) for slab in same_site)

@@ -250,7 +250,9 @@ def _unreadable(database: Path, error: duckdb.Error) -> StoreError:
     with suppress(ValueError, KeyError):
         reason = json.loads(reason[reason.index("{") :])["exception_message"]
     if "different configuration" in reason:
-        return StoreError(f"{database} is open in this process by another DuckDB connection; close that first")
+        return StoreError(
+            f"{database} is open in this process, by a DuckDB connection of its own; close that"
+        )
     return StoreError(f"cannot read {database}: {reason.splitlines()[0]}; {_again(database.parent)}")
 
 

@@ -12,7 +12,8 @@ from random import Random
 from oracle import EdgeSpec, Expression, NodeSpec, PathSpec, Query, Selector
 
 _TOKEN = re.compile(
-    r"\{\w+\}|'(?:[^']|'')*'|\$\w+|\"[^\"]+\"|[A-Za-z_]\w*|\d+(?:\.\d+)?(?:e\d+)?|<>|<=|>=|::|\|\||\S", re.DOTALL
+    r"\{\w+\}|'(?:[^']|'')*'|\$\w+|\"[^\"]+\"|[A-Za-z_]\w*|\d+(?:\.\d+)?(?:e\d+)?|<>|<=|>=|::|\|\||\S",
+    re.DOTALL,
 )
 _KEYWORDS = {
     "match",

@@ -323,3 +323,8 @@ def test_the_statement_after_a_refused_one_runs(store: Store) -> None:
         with pytest.raises(QueryError):
             run(store, "select * from range(5000000)", max_rows=1000)
         assert run(store, "select 1").rows == [(1,)]
+
+
+def test_a_variable_named_like_a_keyword_is_seen_inside_a_subquery(store: Store) -> None:
+    count = '(select count(*) from edge x where x.dst = "where".id)'
+    assert rows(store, f"MATCH (\"where\" '1/res/3') RETURN {count} AS n") == [(3,)]

@@ -385,6 +385,6 @@ def test_a_file_that_this_process_has_open_otherwise_is_not_called_damaged(tmp_p
     with (
         duckdb.connect(str(path / "graph.duckdb"), read_only=True),
         store.open_store(path) as opened,
-        pytest.raises(StoreError, match="open in this process by another DuckDB connection; close that first"),
+        pytest.raises(StoreError, match="is open in this process, by a DuckDB connection of its own"),
     ):
         opened.rows("from meta")

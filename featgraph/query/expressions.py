@@ -236,13 +236,30 @@ class _Inner:
         return any(start < place < end for start, end, _ in self.spans)
 
 
+_BEFORE_VALUES = (
+    "select",
+    "where",
+    "and",
+    "or",
+    "not",
+    "by",
+    "on",
+    "having",
+    "in",
+    "group",
+    "order",
+    "limit",
+)
+"""Keywords that neither are an alias nor have one after them."""
+
+
 def _defined(tokens: Expression) -> Iterator[str]:
     """Yield names that an inner query may define: what follows FROM and JOIN, and aliases."""
     for place, token in enumerate(tokens):
         before = tokens[place - 1] if place else None
         if token.is_name and before is not None and not _opens(tokens, place + 1, "."):
             is_alias = before.is_word("from", "join", "as") or before.is_symbol(")") or before.is_name
-            if is_alias and not before.is_word("select", "where", "and", "or", "not", "by", "on", "having"):
+            if is_alias and not before.is_word(*_BEFORE_VALUES) and not token.is_word(*_BEFORE_VALUES):
                 yield token.name
 
 
