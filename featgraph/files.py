@@ -1,8 +1,9 @@
 """Writing a file so that it appears under its name only when it is complete."""
 
+import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from featgraph.errors import UsageError
@@ -16,15 +17,28 @@ def complete_file(path: Path) -> Iterator[Path]:
 
     Raises UsageError: it cannot be written.
     """
-    target = path.resolve()
-    regular = target.is_file() or not target.exists()
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial") if regular else target
+    partial: Path | None = None
     try:
-        yield partial
-        if regular:
+        target = _followed(path)
+        if target.is_file() or not target.exists():
+            partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        yield partial or target
+        if partial:
             partial.replace(target)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
     finally:
-        if regular:
-            partial.unlink(missing_ok=True)
+        if partial:
+            with suppress(OSError):
+                partial.unlink()
+
+
+def _followed(path: Path) -> Path:
+    """Return the file that a path names in the end; raise OSError if its links lead round in a circle."""
+    try:
+        target = path.resolve()
+    except RuntimeError:  # what Python says of a circle before 3.13; later it returns one of the links
+        target = path
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return target

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from featgraph.lookup import find_feature
-from featgraph.model import MODULE_THRESHOLD, EdgeKind, FeatureKey, Slab
+from featgraph.model import MODULE_THRESHOLD, EdgeKind, FeatureKey
 from featgraph.store import Store
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def lineage(
     asked = {"key": str(seed), "min": min, "hops": hops, "writers": writers, "writer_min": writer_min}
     found = store.rows(_MEMBERS, asked)
     if not found:
-        find(store, key)
+        find_feature(store.slabs, key)
     ids = [row[0] for row in found]
     details = {row[0]: row[1:] for row in store.rows(_DETAILS, {"ids": ids})}
     members = tuple(Member(*row, *details[row[0]]) for row in found)
@@ -130,21 +130,13 @@ def span(store: Store, key: str, *, min: float | None) -> tuple[Step, ...]:
     Raises UsageError: the graph has no such feature.
     Source: arXiv 2502.03032 v3, section 3.3 (similarity span).
     """
-    seed, slab = find(store, key)
+    seed, slab = find_feature(store.slabs, key)
     if seed.site == "res":
         return lineage(store, str(seed), min=min, hops=None, writers=False, writer_min=MODULE_THRESHOLD).span
     written = strongest_written(store, slab.first_id + seed.idx)
     if written is None:
         return ()
     return tuple(written if step.cosine is None else step for step in span(store, written.key, min=min))
-
-
-def find(store: Store, key: str) -> tuple[FeatureKey, Slab]:
-    """Return a feature's key, parsed, and the SAE that it belongs to.
-
-    Raises UsageError: the key is malformed, or the graph has no such feature.
-    """
-    return find_feature(store.slabs, key)
 
 
 def strongest_written(store: Store, feature: int) -> Step | None:

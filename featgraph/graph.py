@@ -71,11 +71,15 @@ class Graph(Verbs):
         min: cosine threshold; left out, each edge is held against its downstream SAE's `threshold_high`.
         hops: how many layers to go each way. writer_min: smallest cosine of mlp and att writers.
 
-        Raises UsageError: there is no such feature.
+        Raises UsageError: there is no such feature, or a value is out of range.
         """
         from featgraph.flow import lineage
+        from featgraph.query.verbs import VERBS, check
 
-        return lineage(self.store, str(key), min=min, hops=hops, writers=writers, writer_min=writer_min)
+        verb = VERBS["lineage"]
+        asked = {"f": key, "min": min, "hops": hops, "writers": writers, "writer_min": writer_min}
+        values: dict[str, Any] = {name: check(verb, name, asked[name], self.store) for name in asked}
+        return lineage(self.store, values.pop("f"), **values)
 
     @cached_property
     def adjacency(self) -> "Adjacency":
@@ -100,12 +104,13 @@ class Graph(Verbs):
         The direction is that of a feature, a vector of d_model numbers in the residual stream, or what a text
         adds at each SAE's site; give one of the three. A text runs the language model.
 
-        Raises UsageError: there is no such feature, or the vector has no direction. SourceError: the language
-        model or an SAE cannot be found.
+        Raises UsageError: there is no such feature, the vector has no direction, or k is below 1.
+        SourceError: the language model or an SAE cannot be found.
         """
-        from featgraph.similar import similar
-
-        return similar(self.store, None if key is None else str(key), k=k, vector=vector, text=text)
+        given = {"f": key, "vector": vector, "text": text}
+        return self._ask(
+            "similar", k=k, **{name: value for name, value in given.items() if value is not None}
+        )
 
     def steering_vector(
         self,

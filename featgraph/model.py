@@ -25,7 +25,7 @@ Source: arXiv 2502.03032 v3, Table 5 (module threshold of the illustrative flow 
 SAME_FEATURE = 0.5
 """Published line for "the same feature" one layer on. Source: arXiv 2502.03032 v3, section 3.3."""
 
-_KEY = re.compile(r"(\d+)/([a-z]+)/(\d+)")
+_KEY = re.compile(r"([0-9]{1,9})/([a-z]+)/([0-9]{1,9})")
 
 
 class FeatureKey(NamedTuple):

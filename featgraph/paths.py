@@ -99,9 +99,9 @@ class Adjacency:
     ) -> Result:
         """Return a feature with its ancestors, descendants and writers, in order of id.
 
-        Raises UsageError: there is no such feature.
+        Raises UsageError: there is no such feature, or a value is out of range.
         """
-        seed, bar = self._id(f), self._bar(min)
+        seed, bar, hops = self._id(f), self._bar(min), _far(hops)
         above, below = self.up.reach(seed, bar, hops), self.down.reach(seed, bar, hops)
         found = Reached(
             [*above.ids, seed, *below.ids],
@@ -113,18 +113,18 @@ class Adjacency:
     def ancestors(self, f: str | FeatureKey, *, min: float | None = None, hops: int | None = None) -> Result:
         """Return all that is upstream of a feature.
 
-        Raises UsageError: there is no such feature.
+        Raises UsageError: there is no such feature, or a value is out of range.
         """
-        return self._members(self.up.reach(self._id(f), self._bar(min), hops))
+        return self._members(self.up.reach(self._id(f), self._bar(min), _far(hops)))
 
     def descendants(
         self, f: str | FeatureKey, *, min: float | None = None, hops: int | None = None
     ) -> Result:
         """Return all that is downstream of a feature.
 
-        Raises UsageError: there is no such feature.
+        Raises UsageError: there is no such feature, or a value is out of range.
         """
-        return self._members(self.down.reach(self._id(f), self._bar(min), hops))
+        return self._members(self.down.reach(self._id(f), self._bar(min), _far(hops)))
 
     def paths(
         self,
@@ -138,13 +138,15 @@ class Adjacency:
     ) -> Result:
         """Return the k best paths from one feature down to another, best first.
 
-        Raises UsageError: there is no such feature, `by` is none of product, sum and min, or k is below 1.
+        Raises UsageError: there is no such feature, or a value is out of range.
         """
         if by not in SCORES:
             raise UsageError(f"no score {by!r}{nearest(by, SCORES) or ';'} scores are {', '.join(SCORES)}")
         if k < 1:
             raise UsageError(f"k = {k} asks for no paths; give 1 or more")
-        ways = Ways(self.slabs, self.down, self.up, self.written, self._bar(min), self._bar(writer_min))
+        ways = Ways(
+            self.slabs, self.down, self.up, self.written, self._bar(min), self._bar(writer_min, "writer_min")
+        )
         found = best_paths(ways, self._id(a), self._id(b), by=by, k=k)
         rows: list[tuple[object, ...]] = []
         for rank, path in enumerate(found, 1):
@@ -163,8 +165,12 @@ class Adjacency:
         found, slab = find_feature(self.slabs, str(key))
         return slab.first_id + found.idx
 
-    def _bar(self, min: float | None) -> Bar:
-        return self._default if min is None else Bar(float(np.float32(min)))
+    def _bar(self, min: float | None, name: str = "min") -> Bar:
+        if min is None:
+            return self._default
+        if not -1 <= min <= 1:
+            raise UsageError(f"{name} = {min} is no cosine; give a number from -1 to 1")
+        return Bar(float(np.float32(min)))
 
     @cached_property
     def _default(self) -> Bar:
@@ -173,7 +179,7 @@ class Adjacency:
     def _with_writers(self, found: Reached, writer_min: float) -> Reached:
         """Add the mlp and att features that write members, each beyond the one it writes most strongly."""
         members = np.array(found.ids)
-        owner, src, cosines = self.writers.passing(members, self._bar(writer_min))
+        owner, src, cosines = self.writers.passing(members, self._bar(writer_min, "writer_min"))
         if not len(src):
             return found
         distances, weights = np.array(found.distances), np.array(found.weights, dtype=np.float32)
@@ -214,6 +220,13 @@ def _components(slabs: Sequence[Slab], src: Indices | Ids, dst: Ids) -> Result:
     of, n = smallest[label[ids]], size[label[ids]]
     rows = list(zip(ids.tolist(), names.keys, names.layers, of.tolist(), n.tolist(), strict=True))
     return _result(_COMPONENT_COLUMNS, [rows[place] for place in np.argsort(of, kind="stable")])
+
+
+def _far(hops: int | None) -> int | None:
+    """Return how many layers to go; refuse a number below 0."""
+    if hops is not None and hops < 0:
+        raise UsageError(f"hops = {hops} is too small; give a whole number from 0 up")
+    return hops
 
 
 class _Names(NamedTuple):

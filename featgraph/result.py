@@ -7,7 +7,7 @@ TIMEOUT = 60.0
 """Seconds after which a statement is stopped, unless the caller says otherwise."""
 
 MAX_ROWS = 1_000_000
-"""Most rows of an answer, and most paths that a pattern may follow, unless the caller says otherwise."""
+"""Most rows of an answer, and most paths of one repeated edge, unless the caller says otherwise."""
 
 
 @dataclass(frozen=True)

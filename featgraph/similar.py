@@ -45,18 +45,17 @@ def similar(
 ) -> Result:
     """Return the k features of every SAE nearest to one direction, best first.
 
-    key: a feature, which is left out itself. vector: d_model numbers in the basis of the residual stream, of
-    any length but 0. text: see `text_directions`; each SAE is searched with the direction at its own site.
+    key: a feature, which is left out itself. k: 1 or more. vector: d_model numbers in the basis of the
+    residual stream, of any length but 0. text: see `text_directions`; each SAE is searched with
+    the direction at its own site.
     Columns: id, key, layer, site, cosine, label (what somebody wrote before what was made from tokens).
 
-    Raises UsageError: not one of the three is given, there is no such feature, the vector has no direction or
-    another width, or k is below 1. SourceError: the text's language model or an SAE cannot be found again.
+    Raises UsageError: not one of the three is given, there is no such feature, or the vector has no direction
+    or another width. SourceError: the text's language model or an SAE cannot be found again.
     """
     given = (key is not None) + (vector is not None) + (text is not None)
     if given != 1:
         raise UsageError(f"{given} things to be similar to; give one feature key, one vector or one text")
-    if k < 1:
-        raise UsageError(f"k = {k} asks for no features; give 1 or more")
     seed = None
     if key is not None:
         idx, home = find_feature(store.slabs, key)

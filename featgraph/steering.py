@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from featgraph.errors import SourceError, UsageError, nearest
-from featgraph.flow import Step, find, span, strongest_written
+from featgraph.flow import Step, span, strongest_written
+from featgraph.lookup import find_feature
 from featgraph.store import Store
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def _parse_unit(unit: str) -> Unit:
 def _each(store: Store, keys: Sequence[str]) -> list[Step]:
     if not keys:
         raise UsageError("a steering vector needs at least one feature key, such as 12/res/3456")
-    found = [find(store, key)[0] for key in keys]
+    found = [find_feature(store.slabs, key)[0] for key in keys]
     return [Step(str(key), key.layer, None) for key in found]
 
 
@@ -198,7 +199,7 @@ def _steer(store: Store, step: Step, scale: float, unit: Unit) -> tuple[SteeredF
     """Return one feature's part in a steering vector and its vector."""
     from featgraph import vectors
 
-    key, slab = find(store, step.key)
+    key, slab = find_feature(store.slabs, step.key)
     feature = slab.first_id + key.idx
     [row] = store.rows(_FEATURE, {"id": feature, "slab": slab.slab})
     hook_name, release, sae_id, norm, largest = row

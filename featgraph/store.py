@@ -87,7 +87,8 @@ class Store:
         Raises StoreError: the database is damaged.
         """
         try:
-            return self.connection.execute(statement, dict(parameters or {})).fetchall()
+            with self.connection.cursor() as cursor:  # of its own, so that threads may share a store
+                return cursor.execute(statement, dict(parameters or {})).fetchall()
         except duckdb.Error as error:
             raise _unreadable(self.database, error) from error
 
@@ -123,8 +124,9 @@ def open_store(path: str | Path) -> Store:
             f"{path} was written by an older featgraph, in graph format {version}; this one reads format "
             f"{FORMAT_VERSION}; {_again(path)}"
         )
-    if not (path / _DATABASE).is_file():
-        raise StoreError(f"{path} has no {_DATABASE}; {_again(path)}")
+    with _reading(path):
+        if not (path / _DATABASE).is_file():
+            raise StoreError(f"{path} has no {_DATABASE}; {_again(path)}")
     return Store(path, manifest)
 
 
@@ -217,16 +219,26 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / _MANIFEST
-    if not file.is_file():
-        raise StoreError(_why_not_a_graph(path))
+    with _reading(path):
+        if not file.is_file():
+            raise StoreError(_why_not_a_graph(path))
     try:
-        manifest: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        with _reading(file):
+            text = file.read_text(encoding="utf-8")
+        manifest: dict[str, Any] = json.loads(text)
         manifest["format_version"] = int(manifest["format_version"])
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{file} is broken ({error}); {_again(path)}") from error
-    except OSError as error:
-        raise StoreError(f"cannot read {file}: {error.strerror}") from error
     return manifest
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say of which path it is that the system refuses to tell us something."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
 
 
 def _package_sql(name: str) -> str:

@@ -24,17 +24,19 @@ def load(path: Path) -> faiss.Index:
 
     Raises StoreError: the file is absent or not a FAISS index.
     """
-    try:
-        index = faiss.read_index(str(path))
-    except RuntimeError as error:
-        graph = path.parent.parent
-        raise StoreError(
-            f"cannot read {path}: not a FAISS index, or damaged; "
-            f"build the graph again with `featgraph ingest RECIPE -o {graph}`"
-        ) from error
+    index = _read(path)
     if getattr(faiss, "get_num_gpus", int)() > 0:
         return faiss.index_cpu_to_all_gpus(index)
     return index
+
+
+def count(path: Path) -> int:
+    """Return how many directions an index holds, without reading them.
+
+    Raises StoreError: the file is absent or not a FAISS index.
+    """
+    # IO_FLAG_MMAP leaves only inverted lists on disk; this flag also leaves the vectors of a flat index.
+    return int(_read(path, faiss.IO_FLAG_MMAP_IFC).ntotal)
 
 
 def directions(path: Path, ids: list[int] | None = None) -> Matrix:
@@ -51,3 +53,14 @@ def search(path: Path, queries: Matrix, k: int) -> tuple[Matrix, Indices]:
     index = load(path)
     cosines, ids = index.search(np.ascontiguousarray(queries, dtype=np.float32), min(k, index.ntotal))
     return cosines, ids
+
+
+def _read(path: Path, flags: int = 0) -> faiss.Index:
+    try:
+        return faiss.read_index(str(path), flags)
+    except RuntimeError as error:
+        graph = path.parent.parent
+        raise StoreError(
+            f"cannot read {path}: not a FAISS index, or damaged; "
+            f"build the graph again with `featgraph ingest RECIPE -o {graph}`"
+        ) from error

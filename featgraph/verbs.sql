@@ -226,7 +226,7 @@ create macro forks(min := null, layer := null, merging := false) as table
         [key_of(ranked % 4294967296, p.size, p.sae) for ranked in list_sort(f.ranked)] as members,
         list_reverse_sort(f.cosines) as weights
     from fork f, places() p
-    where layer is null or p.sae[f.id // p.size + 1].prefix = layer || '/res/'
+    where layer is null or p.sae[f.id // p.size + 1].prefix = layer::integer || '/res/'
     order by f.id;
 
 -- Features with two or more children that pass and whose best parent they are.

@@ -18,9 +18,6 @@ class Memory:
     def __init__(self) -> None:
         self.connection = duckdb.connect(config={"errors_as_json": True, "threads": 1})
         self.connection.execute(_SCHEMA.read_text(encoding="utf-8"))
-        self.connection.execute(
-            "create table if not exists pair (src_slab int, dst_slab int, kind varchar, n_edges int)"
-        )
 
     def __enter__(self) -> "Memory":
         return self

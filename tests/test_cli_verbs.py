@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from featgraph.cli import app
+from featgraph.query import VERBS
 from toy import D_MODEL
 
 
@@ -40,6 +41,19 @@ def test_flow_goes_from_a_layer_to_a_layer(toy: Path) -> None:
         [(row["layer_a"], row["layer_b"]) for row in rows("flow", toy, *ends)] for ends in ((), (1,), (0, 1))
     ]
     assert pairs == [[(0, 1), (1, 2)], [(1, 2)], [(0, 1)]]
+
+
+def test_a_verb_stops_when_it_is_told_to(toy: Path) -> None:
+    done = call("splits", toy, "--timeout", "0.000000001")
+    assert done.exit_code == 1
+    assert "--timeout" in done.stderr
+    assert rows("splits", toy, "--timeout", "0") == rows("splits", toy)
+
+
+def test_every_verb_that_is_sql_takes_a_timeout() -> None:
+    for verb in VERBS.values():
+        if not verb.computed and verb.name != "lineage":
+            assert "--timeout" in call(verb.name, "--help").stdout
 
 
 def test_similar_takes_a_direction_from_a_file(toy: Path, tmp_path: Path) -> None:

@@ -3,12 +3,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import featgraph
 from featgraph import Graph, UsageError
-from featgraph.flow import Edge, Lineage, Member, find, span
+from featgraph.flow import Edge, Lineage, Member, span
+from featgraph.lookup import find_feature
 from toy import build_toy, ids
 
 HEAVY = ["torch", "transformers", "sae_lens", "networkx", "faiss", "numpy", "pandas", "scipy"]
@@ -186,7 +188,7 @@ def test_a_site_without_sae_is_told_the_sites(tmp_path: Path) -> None:
     with duckdb.connect(str(path / "graph.duckdb")) as connection:
         connection.execute("delete from sae where site = 'att'")
     with featgraph.open(path) as opened, pytest.raises(UsageError) as caught:
-        find(opened.store, "1/att/7")
+        find_feature(opened.store.slabs, "1/att/7")
     assert str(caught.value) == (
         "no feature '1/att/7': there are no att SAEs, only mlp, res; did you mean '1/res/3'?"
     )
@@ -195,6 +197,28 @@ def test_a_site_without_sae_is_told_the_sites(tmp_path: Path) -> None:
 def test_a_malformed_key_is_told_the_form(graph: Graph) -> None:
     with pytest.raises(UsageError, match="'cat' is not a feature key"):
         graph.lineage("cat")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"min": 7}, "min = 7 is no cosine; give a number from -1 to 1"),
+        ({"min": "abc"}, "min = 'abc' is not a number"),
+        ({"hops": -1}, "hops = -1 is too small; give a whole number from 0 up"),
+        ({"writer_min": 1.5}, "writer_min = 1.5 is no cosine; give a number from -1 to 1"),
+        ({"writers": "no"}, "writers = 'no' is neither true nor false"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(graph: Graph, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        graph.lineage("1/res/0", **arguments)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("key", ["1/res/" + "0" * 5000, "1/res/\u0663", "\u0661/res/3", "1/res/1234567890"])
+def test_digits_of_a_key_are_ascii_and_few(graph: Graph, key: str) -> None:
+    with pytest.raises(UsageError, match="is not a feature key; write layer/site/index"):
+        graph.lineage(key)
 
 
 def test_lineage_and_span_load_no_heavy_library(toy: Path) -> None:

@@ -215,6 +215,24 @@ def test_an_unknown_format_is_told_the_nearest(vector: SteeringVector, tmp_path:
         formats.write(vector, tmp_path / "v", "safetensor")
 
 
+@pytest.mark.parametrize("name", ["loop/v", "loop"])
+def test_links_that_lead_round_in_a_circle_are_no_file(
+    vector: SteeringVector, tmp_path: Path, name: str
+) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(tmp_path / "pool")
+    (tmp_path / "pool").symlink_to(loop)
+    with pytest.raises(UsageError, match=rf"cannot write .*{name}: too many levels of symbolic links"):
+        formats.write(vector, tmp_path / name, "json")
+    assert loop.is_symlink()
+
+
+@pytest.mark.parametrize("length", [250, 300])
+def test_a_name_that_is_too_long_is_refused(vector: SteeringVector, tmp_path: Path, length: int) -> None:
+    with pytest.raises(UsageError, match=r"cannot write .*: file name too long"):
+        formats.write(vector, tmp_path / ("n" * length), "json")
+
+
 def test_a_link_stays_a_link_and_a_pipe_a_pipe(graph: Graph, tmp_path: Path) -> None:
     vector = graph.steering_vector("1/res/0")
     (tmp_path / "link.json").symlink_to(tmp_path / "real.json")

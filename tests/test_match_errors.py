@@ -74,6 +74,17 @@ def refusal(store: Store, statement: str) -> tuple[str, str]:
         ("MATCH (a)->(b) RETURN keys(a)", "keys wants a path; name it in the pattern", "a"),
         ("MATCH (a)-[a]->(b) RETURN 1", "the name a stands for two things; give one of them another", "a"),
         ("MATCH (a)-[e]->(b), (c)-[e]->(d) RETURN 1", "the name e stands for two things", "e"),
+        ("MATCH (a WHERE a.layer < b.layer)->(b) RETURN 1", "move the one on b to the WHERE after", "b"),
+        (
+            "MATCH (a)-[e WHERE avg(e.cosine) > 0.5]->{2}(b) RETURN 1",
+            "avg is of a whole path; in brackets",
+            "avg",
+        ),
+        (
+            "MATCH p = (a)-[e WHERE path_length(p) > 1]->*(b) RETURN 1",
+            "path_length is of a whole path",
+            "path_length",
+        ),
         ("MATCH (a)-[e WHERE a.layer = 1]->(b) RETURN 1", "move the one on a to the WHERE after", "a"),
         (
             "MATCH (a) WHERE layer = 1 RETURN a.key",
@@ -121,6 +132,8 @@ def test_a_wrong_name_is_shown_with_the_right_one(
         ("MATCH CHEAPEST (a) RETURN 1", "CHEAPEST is not part of this language; write BEST"),
         ("MATCH SHORTEST (a)->(b) RETURN 1", "SHORTEST needs a number of paths"),
         ("MATCH SHORTEST 2 GROUPS (a)->(b) RETURN 1", "groups of paths are not supported; ALL SHORTEST"),
+        ("MATCH ANY ANY (a)->(b) RETURN 1", "a path has one selector; take ANY away"),
+        ("MATCH TRAIL (a)->(b)<-(c) RETURN 1", "TRAIL is for paths that go one way"),
         ("MATCH ANY 3 (a)->(b) RETURN 1", "ANY takes no number; write SHORTEST 3 or BEST"),
         ("MATCH BEST BY max(cosine) (a)->(b) RETURN 1", "no way to score paths called 'max'"),
         ("MATCH BEST BY sum(kind) (a)->(b) RETURN 1", "paths have no number 'kind' to be the best by"),
@@ -145,6 +158,13 @@ def test_a_wrong_name_is_shown_with_the_right_one(
         ("select /* a", "this comment has no closing */"),
         ("match (a) return a.key; match (b) return b.key", "2 statements where one is expected"),
         ("match (a) return a.key /* \ufdd0 */", "cannot be part of a statement"),
+        ("with edge as (from sae) from lineage('1/res/0')", "edge is a table that patterns and verbs read"),
+        (
+            "with x as (from sae), feature as (from sae) from graph_table (match (a) columns (a.key))",
+            "feature is a",
+        ),
+        ("from lineage(" * 30 + ")" * 30, "brackets are nested too deep here"),
+        ("MATCH (a $$x$$) RETURN 1", "a feature key is text such as '12/res/345'"),
     ],
 )
 def test_what_is_written_otherwise_here_is_refused_with_how(
@@ -259,3 +279,22 @@ def test_tokens_cover_a_statement_without_gaps_but_blanks_and_comments() -> None
     ]
     assert [token.text for token in tokens[:-1]] == [*words, ",", "1", ".", ".5", "from", "t"]
     assert all(text[token.start : token.end] == token.text for token in tokens)
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("select error('does not have a column named')", "does not have a column named"),
+        ("select error('Referenced table')", "referenced table"),
+        ("select error('more paths than may be followed')", "more paths than may be followed"),
+        ("select interval 9999999 years", "cast it to text"),
+        ("splits(min => 1e9999999)", "syntax error"),
+        ("from splits(min => 1e9999999)", "is no cosine"),
+        ("PIVOT feature ON site USING count(*)", "name the values, as in FROM (PIVOT"),
+    ],
+)
+def test_odd_values_end_in_a_message(store: Store, statement: str, message: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        run(store, statement, max_rows=None)
+    assert message in str(caught.value)
+    assert caught.value.position is not None

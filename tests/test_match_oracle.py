@@ -19,7 +19,7 @@ from random_patterns import edge_predicates, node_predicates, queries, selectors
 from spelling import Statement, plain, spelt
 
 WORDS = ("ALL", "ANY", "ANY SHORTEST", "ALL SHORTEST", "SHORTEST", "BEST")
-SLOW = 5
+SLOW = 2
 """How many times as many examples the slow tests look at."""
 
 Rows = Counter[tuple[object, ...]]

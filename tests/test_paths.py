@@ -135,6 +135,29 @@ def test_a_wrong_call_is_refused(graph: Graph, arguments: dict[str, str], messag
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("verb", "arguments", "message"),
+    [
+        ("lineage", {"min": 7}, "min = 7 is no cosine; give a number from -1 to 1"),
+        ("lineage", {"writer_min": -2}, "writer_min = -2 is no cosine"),
+        ("lineage", {"hops": -1}, "hops = -1 is too small; give a whole number from 0 up"),
+        ("ancestors", {"hops": -1}, "hops = -1 is too small"),
+        ("descendants", {"hops": -3}, "hops = -3 is too small"),
+        ("descendants", {"min": np.nan}, "min = nan is no cosine"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_as_by_the_verb(
+    graph: Graph, verb: str, arguments: dict[str, float], message: str
+) -> None:
+    told = []
+    for ask in (getattr(graph.adjacency, verb), lambda **given: run_verb(graph.store, verb, given)):
+        with pytest.raises(UsageError) as caught:
+            ask(f="1/res/0", **arguments)
+        told.append(str(caught.value))
+    assert told[0] == told[1]
+    assert message in told[0]
+
+
 def test_a_damaged_database_is_named(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     with duckdb.connect(str(path / "graph.duckdb")) as connection:

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from featgraph.model import Slab
 from featgraph.shell import Session
 from featgraph.shell.completion import complete
 from featgraph.shell.words import MOST_INDEXES, Words, keys
+from toy import build_toy, ids
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +161,16 @@ def test_files_are_completed(session: Session, tmp_path: Path) -> None:
 def test_a_feature_is_shown_with_its_label(session: Session) -> None:
     _, found = complete(session, "from lineage('1/res/")
     assert [item.about for item in found] == ["cat, cats", "", "", "sun"]
+
+
+def test_a_label_that_somebody_wrote_is_shown_rather_than_tokens(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    with duckdb.connect(str(path / "graph.duckdb")) as connection:
+        feature = ids()["1/res/0"]
+        connection.execute("insert into label values ($1, 'user', 'zoo'), ($1, 'zzz', 'ape')", [feature])
+    with Session(path) as session:
+        _, found = complete(session, "from lineage('1/res/")
+    assert [item.about for item in found] == ["zoo", "", "", "sun"]
 
 
 def test_a_wide_sae_offers_the_first_features_that_begin_as_typed() -> None:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import featgraph
-from featgraph import Graph, SourceError, UsageError
+from featgraph import Graph, SourceError, StoreError, UsageError, vectors
 from featgraph.arrays import Matrix
 from featgraph.build import ingest
 from featgraph.recipe import read_recipe
@@ -74,9 +74,25 @@ def test_similar_leaves_the_seed_out_and_keeps_dead_features(graph: Graph) -> No
     assert found >= DEAD
 
 
-def test_similar_refuses_to_find_nothing(graph: Graph) -> None:
-    with pytest.raises(UsageError, match="k = 0 asks for no features; give 1 or more"):
-        graph.similar("1/res/0", k=0)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"k": 0}, "k = 0 is too small; give a whole number from 1 up"),
+        ({"k": 1.5}, "k = 1.5 is not a whole number"),
+        ({"k": "three"}, "k = 'three' is not a whole number"),
+    ],
+)
+def test_similar_refuses_what_is_no_number_of_features(
+    graph: Graph, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        graph.similar("1/res/0", **arguments)
+    assert str(caught.value) == message
+
+
+def test_a_number_of_features_may_be_text_as_in_other_verbs(graph: Graph) -> None:
+    asked: Any = "3"
+    assert graph.similar("1/res/0", k=asked) == graph.similar("1/res/0", k=3)
 
 
 @pytest.mark.parametrize(
@@ -259,3 +275,30 @@ def test_weights_that_have_changed_are_refused(told: Path, tmp_path: Path, weigh
     ):
         opened.similar(text=TEXT)
     assert str(caught.value).startswith(f"{named} is not the one that ")
+
+
+# ---- the index
+
+
+def test_an_index_is_counted_without_its_vectors(tmp_path: Path) -> None:
+    told = Path("/proc/self/io")
+    if not told.exists():
+        pytest.skip("only Linux says how much a process has read")
+
+    def n_read() -> int:
+        return int(told.read_text().split()[1])
+
+    index = tmp_path / "res.0.faiss"
+    vectors.save(index, np.zeros((20_000, 64), dtype=np.float32))
+    before = n_read()
+    assert vectors.count(index) == 20_000
+    assert n_read() - before < index.stat().st_size / 100
+
+
+def test_an_index_cut_short_is_not_counted(tmp_path: Path) -> None:
+    index = tmp_path / "toy.featgraph" / "vectors" / "res.0.faiss"
+    index.parent.mkdir(parents=True)
+    vectors.save(index, np.eye(D_MODEL, dtype=np.float32))
+    index.write_bytes(index.read_bytes()[:-1])
+    with pytest.raises(StoreError, match="not a FAISS index, or damaged"):
+        vectors.count(index)

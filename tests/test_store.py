@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,6 +85,11 @@ def test_a_file_is_not_a_graph(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("mine")
     assert message(file).startswith(f"{file} is not a feature graph")
+
+
+def test_a_path_that_the_system_refuses_is_named(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 300)
+    assert message(path) == f"cannot read {path}: file name too long"
 
 
 def test_a_newer_format_names_both_versions_and_the_upgrade(tmp_path: Path) -> None:
@@ -172,9 +177,10 @@ def test_a_damaged_faiss_index_is_named_with_the_way_out(tmp_path: Path, content
     )
 
 
-def test_an_absent_faiss_index_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reading", [vectors.load, vectors.count])
+def test_an_absent_faiss_index_is_named(tmp_path: Path, reading: Callable[[Path], object]) -> None:
     with pytest.raises(StoreError, match=r"cannot read .*res\.0\.faiss"):
-        vectors.load(tmp_path / "toy.featgraph" / "vectors" / "res.0.faiss")
+        reading(tmp_path / "toy.featgraph" / "vectors" / "res.0.faiss")
 
 
 # What can be read

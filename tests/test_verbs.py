@@ -136,6 +136,14 @@ def test_a_merge_has_two_parents_whose_best_child_it_is(store: Store) -> None:
     assert answer(store, "merges", layer=1) == []
 
 
+def test_the_layer_of_an_event_may_be_a_decimal(store: Store) -> None:
+    both = "select (select list(key) from splits(min => 0.7, layer => 0.0)), "
+    statement = (
+        both + "(select list(key) from merges(layer => 2.0)), (select count(*) from splits(layer => 1.0))"
+    )
+    assert run(store, statement).rows == [(["0/res/1"], ["2/res/1"], 0)]
+
+
 def test_a_birth_has_no_parent_and_tells_its_writer(store: Store) -> None:
     assert answer(store, "births") == [
         (23, "1/res/3", 1, "mlp"),

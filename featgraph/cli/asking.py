@@ -51,7 +51,7 @@ def ask(
     text = _statement(statement, file)
     with featgraph.open(graph) as opened:
         if explain:
-            output.write_text(query.explain(opened.store, text, values), out=out)
+            output.write_text(query.explain(opened.store, text, values, max_rows=max_rows or None), out=out)
             return
         result = query.run(opened.store, text, values, timeout=timeout or None, max_rows=max_rows or None)
         output.write(result, format, out=out, limit=limit, store=opened.store)

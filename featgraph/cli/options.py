@@ -80,7 +80,7 @@ MaxRowsOption = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="Most rows of the answer, and most paths a pattern may follow, 0 for no limit.",
+        help="Most rows of the answer, and most paths of one repeated edge, 0 for no limit.",
     ),
 ]
 MinOption = Annotated[

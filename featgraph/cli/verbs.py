@@ -11,6 +11,7 @@ from featgraph import output
 from featgraph.cli import options
 from featgraph.cli.app import command
 from featgraph.model import MODULE_THRESHOLD
+from featgraph.result import TIMEOUT
 
 
 @command("lineage demo.featgraph 3/res/346 --min 0.6")
@@ -80,9 +81,10 @@ def ancestors(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
+    timeout: options.TimeoutOption = TIMEOUT,
 ) -> None:
     """List everything upstream of a feature over residual edges."""
-    _print(graph, "ancestors", {"f": key, "min": min, "hops": hops}, format, out, limit)
+    _print(graph, "ancestors", {"f": key, "min": min, "hops": hops}, format, out, limit, timeout)
 
 
 @command("descendants demo.featgraph 3/res/346 --hops 2")
@@ -94,9 +96,10 @@ def descendants(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
+    timeout: options.TimeoutOption = TIMEOUT,
 ) -> None:
     """List everything downstream of a feature over residual edges."""
-    _print(graph, "descendants", {"f": key, "min": min, "hops": hops}, format, out, limit)
+    _print(graph, "descendants", {"f": key, "min": min, "hops": hops}, format, out, limit, timeout)
 
 
 @command("subgraph demo.featgraph 3/res/346 --format json")
@@ -110,10 +113,11 @@ def subgraph(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
+    timeout: options.TimeoutOption = TIMEOUT,
 ) -> None:
     """List the edges of a feature's lineage."""
     arguments = {"f": key, "min": min, "hops": hops, "writers": writers, "writer_min": writer_min}
-    _print(graph, "subgraph", arguments, format, out, limit)
+    _print(graph, "subgraph", arguments, format, out, limit, timeout)
 
 
 @command("paths demo.featgraph 1/res/575 3/res/346 -k 3 --by min")
@@ -128,13 +132,14 @@ def paths(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
+    timeout: options.TimeoutOption = TIMEOUT,
 ) -> None:
     """List the best paths from one feature down to another.
 
     Out of an mlp or att feature, a path begins with an edge by which it writes.
     """
     arguments = {"a": a, "b": b, "k": k, "min": min, "by": by, "writer_min": writer_min}
-    _print(graph, "paths", arguments, format, out, limit)
+    _print(graph, "paths", arguments, format, out, limit, timeout)
 
 
 @command("neighbors demo.featgraph 3/res/346 --min 0.3")
@@ -146,9 +151,10 @@ def neighbors(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
+    timeout: options.TimeoutOption = TIMEOUT,
 ) -> None:
     """List every edge at a feature, with its evidence."""
-    _print(graph, "neighbors", {"f": key, "min": min, "writer_min": writer_min}, format, out, limit)
+    _print(graph, "neighbors", {"f": key, "min": min, "writer_min": writer_min}, format, out, limit, timeout)
 
 
 @command("splits demo.featgraph --min 0.7")
@@ -159,12 +165,13 @@ def splits(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
+    timeout: options.TimeoutOption = TIMEOUT,
 ) -> None:
     """List features that go on as two or more.
 
     Their children pass the threshold and have them as best parent.
     """
-    _print(graph, "splits", {"min": min, "layer": layer}, format, out, limit)
+    _print(graph, "splits", {"min": min, "layer": layer}, format, out, limit, timeout)
 
 
 @command("merges demo.featgraph --min 0.7")
@@ -175,12 +182,13 @@ def merges(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
+    timeout: options.TimeoutOption = TIMEOUT,
 ) -> None:
     """List features that two or more others become.
 
     Their parents pass the threshold and have them as best child.
     """
-    _print(graph, "merges", {"min": min, "layer": layer}, format, out, limit)
+    _print(graph, "merges", {"min": min, "layer": layer}, format, out, limit, timeout)
 
 
 @command("births demo.featgraph --layer 4")
@@ -191,9 +199,10 @@ def births(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
+    timeout: options.TimeoutOption = TIMEOUT,
 ) -> None:
     """List features that have no parent, and what writes them."""
-    _print(graph, "births", {"min": min, "layer": layer}, format, out, limit)
+    _print(graph, "births", {"min": min, "layer": layer}, format, out, limit, timeout)
 
 
 @command("deaths demo.featgraph --layer 4")
@@ -204,9 +213,10 @@ def deaths(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
+    timeout: options.TimeoutOption = TIMEOUT,
 ) -> None:
     """List features that have no child."""
-    _print(graph, "deaths", {"min": min, "layer": layer}, format, out, limit)
+    _print(graph, "deaths", {"min": min, "layer": layer}, format, out, limit, timeout)
 
 
 @command("chains demo.featgraph --min 0.8")
@@ -216,12 +226,13 @@ def chains(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
+    timeout: options.TimeoutOption = TIMEOUT,
 ) -> None:
     """List runs of features that persist layer by layer.
 
     Each is the next one's best parent and has it as best child.
     """
-    _print(graph, "chains", {"min": min}, format, out, limit)
+    _print(graph, "chains", {"min": min}, format, out, limit, timeout)
 
 
 @command("components demo.featgraph --min 0.8")
@@ -245,9 +256,10 @@ def flow(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
+    timeout: options.TimeoutOption = TIMEOUT,
 ) -> None:
     """Count what happens from each residual layer to the next."""
-    _print(graph, "flow", {"layer_a": layer_a, "layer_b": layer_b, "min": min}, format, out, limit)
+    _print(graph, "flow", {"layer_a": layer_a, "layer_b": layer_b, "min": min}, format, out, limit, timeout)
 
 
 def _print(
@@ -257,9 +269,10 @@ def _print(
     format: output.Format | None,
     out: Path | None,
     limit: int | None,
+    timeout: float = TIMEOUT,
 ) -> None:
     from featgraph.query import run_verb
 
     with featgraph.open(graph) as opened:
-        result = run_verb(opened.store, verb, arguments)
+        result = run_verb(opened.store, verb, arguments, timeout=timeout or None)
         output.write(result, format, out=out, limit=limit, store=opened.store)

@@ -12,6 +12,9 @@ A statement becomes SQL on this way, one file a step:
     calls          verbs where a table may stand, checked (`verbs`)
     translate      all of it for one statement, each part marked with where it comes from (`origins`)
     run            the gate, parameters, limits; DuckDB's errors in our words (`faults`)
+
+What a statement is read against (its text, values, limits, the graph) goes along as `surroundings`.
+Beside them stand named queries (`named`) and the overview that `featgraph info` prints (`overview`).
 """
 
 from featgraph.query.named import NamedQuery, Parameter, all_named, listing, named, run_named

@@ -6,16 +6,15 @@ which are then narrowed along the arrows. What is left of WHERE is tested on who
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn
 
-from featgraph.errors import QueryError, UsageError, nearest
-from featgraph.flow import find
+from featgraph.errors import UsageError, nearest
+from featgraph.lookup import find_feature
 from featgraph.model import SITES
-from featgraph.query.conditions import conjuncts, read_bound
+from featgraph.query.conditions import conjuncts, constant, read_bound
 from featgraph.query.reach import Hops, Kinds, SlabGraph, Slabs, hops
+from featgraph.query.surroundings import Surroundings
 from featgraph.query.syntax import EdgePattern, Element, Expression, Match, PathPattern, Selector
 from featgraph.query.tokens import Token
-from featgraph.store import Store
 
 
 @dataclass(eq=False)
@@ -23,7 +22,6 @@ class Node:
     """A node of a pattern, shared by all places that name the same variable."""
 
     name: str
-    at: Token
     slabs: Slabs
     id: int | None = None
     """The one feature that it can be, if a key or an id says so."""
@@ -36,7 +34,6 @@ class Edge:
     """An edge of a pattern; `left` and `right` as written, `down` = it points from left to right."""
 
     name: str
-    at: Token
     left: Node
     right: Node
     down: bool
@@ -58,7 +55,6 @@ class Path:
 
     selector: Selector
     name: str | None
-    at: Token
     nodes: list[Node]
     edges: list[Edge]
 
@@ -67,51 +63,11 @@ class Path:
 class Bindings:
     """All variables of a MATCH, and what is left of its WHERE."""
 
-    at: Token
     paths: list[Path]
     variables: dict[str, Node | Edge | Path]
     where: list[Expression]
     is_empty: bool = False
     """Whether the SAEs that have edges rule out every match."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a statement is read against; what a graph holds is looked up once it is needed."""
-
-    store: Store
-    text: str
-    values: Mapping[str, object]
-    """Of the parameters, by name."""
-    max_rows: int | None
-
-    @property
-    def graph(self) -> SlabGraph:
-        """The SAEs, and which of them edges join."""
-        return SlabGraph.of(self.store)
-
-    @property
-    def columns(self) -> Mapping[str, Mapping[str, str]]:
-        """Types of the columns of `feature` and `edge`, by name."""
-        kept: dict[str, dict[str, str]] | None = self.store.__dict__.get("pattern_columns")
-        if kept is None:
-            kept = {"feature": {}, "edge": {}}
-            for table, column, kind in self.store.rows(_COLUMNS):
-                kept[table][column] = kind
-            self.store.__dict__["pattern_columns"] = kept
-        return kept
-
-    def fail(self, message: str, at: Token) -> NoReturn:
-        """Raise the QueryError that points at a token."""
-        raise QueryError(message, self.text, at.start, max(1, at.end - at.start))
-
-
-_COLUMNS = """
-    select table_name, column_name, data_type
-    from duckdb_columns()
-    where table_name in ('feature', 'edge') and not internal
-    order by column_index
-"""
 
 
 def bind(match: Match, around: Surroundings) -> Bindings:
@@ -121,7 +77,7 @@ def bind(match: Match, around: Surroundings) -> Bindings:
     """
     binder = _Binder(around)
     paths = [binder.path(pattern) for pattern in match.paths]
-    bound = Bindings(match.at, paths, binder.variables, [])
+    bound = Bindings(paths, binder.variables, [])
     bound.where = [part for part in conjuncts(match.where) if not binder.push(part, bound)]
     _narrow(bound, around.graph)
     return bound
@@ -148,8 +104,7 @@ class _Binder:
         inner = range(1, len(pattern.edges)) if pattern.selector.choice != "all" else ()
         nodes = [self.node(element, place in inner) for place, element in enumerate(pattern.nodes)]
         edges = [self.edge(edge, nodes[place], nodes[place + 1]) for place, edge in enumerate(pattern.edges)]
-        at = pattern.variable or pattern.nodes[0].at
-        path = Path(pattern.selector, None, at, nodes, edges)
+        path = Path(pattern.selector, None, nodes, edges)
         if pattern.variable is not None:
             path.name = pattern.variable.name
             self.declare(pattern.variable, path)
@@ -173,13 +128,13 @@ class _Binder:
         """
         token = element.variable
         name = token.name if token else self.anonymous("node")
-        node = Node(name, token or element.at, self.graph.everything)
+        node = Node(name, self.graph.everything)
         if token is not None:
             known = self.variables.get(name)
             if not isinstance(known, Node):
                 self.declare(token, node)
                 known = node
-            node = Node(name, token, self.graph.everything) if is_inner else known
+            node = Node(name, self.graph.everything) if is_inner else known
         if element.labels:
             node.slabs &= self.sites(element.labels)
         if element.key is not None:
@@ -198,11 +153,11 @@ class _Binder:
         return sum(1 << slab.slab for slab in self.graph.slabs if slab.site in wanted)
 
     def key(self, token: Token) -> int:
-        text = token.text[1:-1].replace("''", "'")
-        if token.kind == "parameter":
-            text = str(self.around.values.get(token.text[1:]))
+        found = constant([token], self.around.values)
+        if found is None or found[0] is None:
+            self.around.fail("a feature key is text such as '12/res/345'", token)
         try:
-            key, slab = find(self.around.store, text)
+            key, slab = find_feature(self.graph.slabs, str(found[0]))
         except UsageError as error:
             self.around.fail(str(error), token)
         return slab.first_id + key.idx
@@ -229,7 +184,7 @@ class _Binder:
                 self.around.fail(f"no kind of edge {label.text!r}{hint}", label)
         if element.labels:
             kinds = frozenset(label.name for label in element.labels)
-        edge = Edge(name, token or element.at, left, right, pattern.down, kinds)
+        edge = Edge(name, left, right, pattern.down, kinds)
         if pattern.quantifier is not None:
             edge.is_group, edge.low, edge.high = True, pattern.quantifier.low, pattern.quantifier.high
         if token is not None:
@@ -246,19 +201,7 @@ class _Binder:
             dot = Token("symbol", ".", prop.start, prop.start)
             yield variable, dot, prop, Token("symbol", "=", prop.end, literal[0].start), *literal
         if element.where:
-            for token in element.where:
-                other = token.name if token.is_name else ""
-                if other in self.variables and other != name and self.is_use(element.where, token):
-                    self.around.fail(
-                        f"a condition in brackets is on its own variable only; move the one on {token.text} "
-                        "to the WHERE after the patterns",
-                        token,
-                    )
             yield from conjuncts(element.where)
-
-    def is_use(self, where: Expression, token: Token) -> bool:
-        place = where.index(token)
-        return where[place + 1 : place + 2] != () and where[place + 1].is_symbol(".")
 
     def push(self, part: Expression, bound: Bindings) -> bool:
         """Hand a part of the final WHERE to the one variable that it is on; say whether that was right."""

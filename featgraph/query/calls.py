@@ -8,39 +8,47 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from featgraph.errors import UsageError, nearest
-from featgraph.query.bind import Surroundings
+from featgraph.errors import QueryError, UsageError, nearest
 from featgraph.query.conditions import constant
 from featgraph.query.origins import mark
+from featgraph.query.surroundings import Surroundings
 from featgraph.query.syntax import Expression
 from featgraph.query.tokens import Token, split
 from featgraph.query.verbs import VERBS, Verb, check, compute
-from featgraph.result import Result
+from featgraph.store import Store
 
-_LARGEST_COUNT = 10**9
+_DIGITS_OF_COUNT = 9
 
 
 @dataclass(frozen=True)
 class Call:
-    """A verb whose rows were computed, and what the names of the parameters that hold them begin with."""
+    """A verb whose rows are computed before the statement runs, and bound as one list per column."""
 
-    result: Result
+    verb: Verb
+    values: dict[str, object]
     prefix: str
+    """What the names of the parameters begin with."""
+    at: Token
 
     def sql(self) -> str:
         """Return a SELECT of the rows."""
-        types = zip(self.result.columns, self.result.types, strict=True)
-        columns = (f"unnest(${self.prefix}{name}::{kind}[]) as {name}" for name, kind in types)
+        columns = (
+            f"unnest(${self.prefix}{name}::{kind}[]) as {name}" for name, kind in self.verb.columns.items()
+        )
         return f"(select {', '.join(columns)})"
 
-    def parameters(self) -> dict[str, object]:
-        """Return one list per column."""
-        columns = (
-            zip(*self.result.rows, strict=True) if self.result.rows else ([] for _ in self.result.columns)
-        )
+    def parameters(self, store: Store, text: str) -> dict[str, object]:
+        """Compute the rows and return one list per column.
+
+        Raises QueryError: the values do not go together. SourceError: what they need cannot be found.
+        """
+        try:
+            result = compute(store, self.verb.name, self.values)
+        except UsageError as error:
+            raise QueryError(str(error), text, self.at.start, len(self.at.text)) from error
+        columns = zip(*result.rows, strict=True) if result.rows else ([] for _ in result.columns)
         return {
-            self.prefix + name: list(values)
-            for name, values in zip(self.result.columns, columns, strict=True)
+            self.prefix + name: list(values) for name, values in zip(result.columns, columns, strict=True)
         }
 
 
@@ -65,18 +73,16 @@ def call(
         elif verb.computed:
             values[name] = _checked(verb, name, _list(tokens, name, around), tokens[0], around)
         written = sql(tokens)
+        if name in values and verb.arguments[name] == "key":  # as it was checked: `03/res/7` is 3/res/7
+            written = mark(f"'{values[name]}'", tokens[0].start, tokens[-1].end)
         passed.append(written if name in verb.required else f"{name} := {written}")
     if not verb.computed:
         return f"{mark(at.text, at.start, at.end)}({', '.join(passed)})", None
-    computed = Call(_computed(verb, values, at, around), f"{verb.name}_{number}_")
+    prefix = f"{verb.name}_{number}_"
+    while any(given.startswith(prefix) for given in around.values):
+        prefix += "_"
+    computed = Call(verb, values, prefix, at)
     return computed.sql(), computed
-
-
-def _computed(verb: Verb, values: dict[str, object], at: Token, around: Surroundings) -> Result:
-    try:
-        return compute(around.store, verb.name, values)
-    except UsageError as error:
-        around.fail(str(error), at)
 
 
 def _arguments(verb: Verb, at: Token, inside: Expression, around: Surroundings) -> dict[str, Expression]:
@@ -119,7 +125,7 @@ def _example(verb: Verb) -> str:
 
 def _checked(verb: Verb, name: str, value: object, at: Token, around: Surroundings) -> object:
     if isinstance(value, Decimal):
-        is_count = abs(value) < _LARGEST_COUNT and value == value.to_integral_value()
+        is_count = value.adjusted() < _DIGITS_OF_COUNT and value == value.to_integral_value()
         value = int(value) if is_count else float(value)
     try:
         return check(verb, name, value, around.store)

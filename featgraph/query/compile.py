@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator
 
 from featgraph.query.arithmetic import PROPERTIES, from_id
-from featgraph.query.bind import Bindings, Edge, Node, Path, Surroundings
+from featgraph.query.bind import Bindings, Edge, Node, Path
 from featgraph.query.expressions import Expressions, Use
 from featgraph.query.rows import Rows
-from featgraph.query.scan import Scans, conjunction, quoted
+from featgraph.query.scan import Scans, conjunction, id_column, quoted, row_alias
+from featgraph.query.surroundings import Surroundings
 from featgraph.query.walks import Tables
 
 
@@ -33,7 +34,7 @@ class Compiler:
     def select(self, columns: str, tail: str = "") -> str:
         """Return the whole SELECT; columns and tail are SQL, written with `render`."""
         tables = ",\n".join(self.tables.written)
-        sources = [*self.relations, *(f"feature {quoted(node.name)}" for node in self._read_nodes())]
+        sources = [*self.relations, *(f"feature {row_alias(node.name)}" for node in self._read_nodes())]
         where = (f"({self.expressions.sql(part, self.render)})" for part in self.bound.where)
         tests = [*self._joins(), *where]
         filtered = f"\nwhere {conjunction(tests)}" if tests else ""
@@ -46,7 +47,7 @@ class Compiler:
             if use.prop in PROPERTIES:
                 column = next(self._columns(variable))
                 return from_id(use.prop, column, variable.slabs, self.graph)
-            return f"{quoted(variable.name)}.{quoted(use.prop or '')}"
+            return f"{row_alias(variable.name)}.{quoted(use.prop or '')}"
         relation = self._relation(variable)
         if isinstance(variable, Path):
             return self._on_path(use.function or "", relation, variable)
@@ -67,13 +68,13 @@ class Compiler:
                 first, *others = self._columns(node)
                 yield from (f"{other} = {first}" for other in others)
         for node in self._read_nodes():
-            yield f"{quoted(node.name)}.id = {next(self._columns(node))}"
+            yield f"{row_alias(node.name)}.id = {next(self._columns(node))}"
 
     def _columns(self, node: Node) -> Iterator[str]:
         """Yield the columns that hold the id of a node, one per path that it is on."""
         for relation, path in zip(self.relations, self.bound.paths, strict=True):
             if any(node.name == other.name for other in path.nodes):
-                yield f"{relation}.{quoted(node.name)}"
+                yield f"{relation}.{id_column(node.name)}"
 
     def _relation(self, variable: Edge | Path) -> str:
         """Return the table of the path that is, or has, a variable."""

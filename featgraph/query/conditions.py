@@ -6,7 +6,7 @@ because they decide which part of the graph is scanned at all.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any
 
@@ -189,9 +189,10 @@ def constant(tokens: list[Token], values: Mapping[str, object]) -> tuple[object]
     token = tokens[0]
     if token.kind == "number":
         try:
-            return (sign * Decimal(token.text.replace("_", "")),)
-        except InvalidOperation:
+            number = Decimal(token.text.replace("_", ""))
+        except ArithmeticError:
             return None
+        return (number.copy_negate() if sign < 0 else number,)
     if token.kind == "string" and token.text[0] == "'":
         return (token.text[1:-1].replace("''", "'"),)
     if token.is_word("null"):

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from featgraph.errors import QueryError, nearest
-from featgraph.query.bind import Edge, Node, Path, Surroundings
+from featgraph.query.bind import Edge, Node, Path
 from featgraph.query.origins import mark
+from featgraph.query.surroundings import Surroundings
 from featgraph.query.syntax import Expression
 from featgraph.query.tokens import Token, closing
 
@@ -111,7 +112,7 @@ class Expressions:
         after_dot = place > 0 and tokens[place - 1].is_symbol(".")
         if not token.is_name or after_dot:
             return None, place + 1
-        use, after = self.call(tokens, place) if _opens(tokens, place + 1, "(") else (None, place + 1)
+        use, after = self.call(tokens, place, here) if _opens(tokens, place + 1, "(") else (None, place + 1)
         if use is None and _opens(tokens, place + 1, "."):
             use, after = self.property(tokens, place, here)
         if use is not None:
@@ -120,10 +121,17 @@ class Expressions:
             self.refuse_bare(tokens, place, here.aliases)
         return None, place + 1
 
-    def call(self, tokens: Expression, place: int) -> tuple[Use | None, int]:
+    def call(self, tokens: Expression, place: int, here: "_Here") -> tuple[Use | None, int]:
         """Read `path_length(p)` or `avg(e.cosine)`."""
         name, inside = tokens[place].name, tokens[place + 2 : place + 3]
         variable = self.variables.get(inside[0].name) if inside and inside[0].is_name else None
+        is_ours = name in (*PATH_FUNCTIONS, *AGGREGATES) and isinstance(variable, Path | Edge)
+        if is_ours and here.own is not None and not here.inner.is_inner(place):
+            self.around.fail(
+                f"{name} is of a whole path; in brackets a condition is on one node or edge: move it to the "
+                "WHERE after the patterns",
+                tokens[place],
+            )
         if name in PATH_FUNCTIONS and _opens(tokens, place + 3, ")"):
             if isinstance(variable, Path):
                 return Use(variable, function="nodes" if name == "vertices" else name), place + 4
@@ -149,6 +157,14 @@ class Expressions:
         is_own = here.own is not None and token.name == here.own.name
         variable = here.own if is_own else self.variables.get(token.name)
         if inner.hides(token.name, place) or prop is None:
+            return None, place + 1
+        if here.own is not None and variable is not None and variable is not here.own:
+            self.around.fail(
+                f"a condition in brackets is on its own variable only; move the one on {token.text} to the "
+                "WHERE after the patterns",
+                token,
+            )
+        if variable is None and token.name in here.aliases:
             return None, place + 1
         if variable is None:
             if not (inner.is_inner(place) or _opens(tokens, place + 3, "(") or prop.is_symbol("*")):
@@ -225,7 +241,7 @@ class _Inner:
                 end = closing([*tokens], place, text)
                 self.spans.append((place, end, frozenset(_defined(tokens[place + 1 : end]))))
             if token.is_word("lambda"):
-                self.spans.append((place, len(tokens), frozenset(_parameters(tokens[place + 1 :]))))
+                self.spans.append((place, _end(tokens, place), frozenset(_parameters(tokens[place + 1 :]))))
 
     def hides(self, name: str, place: int) -> bool:
         """Say whether a name at a place is one that the inner query defines."""
@@ -261,6 +277,16 @@ def _defined(tokens: Expression) -> Iterator[str]:
             is_alias = before.is_word("from", "join", "as") or before.is_symbol(")") or before.is_name
             if is_alias and not before.is_word(*_BEFORE_VALUES) and not token.is_word(*_BEFORE_VALUES):
                 yield token.name
+
+
+def _end(tokens: Expression, place: int) -> int:
+    """Return the place of the bracket that closes around a place, or the end."""
+    depth = 0
+    for number in range(place, len(tokens)):
+        depth += tokens[number].is_symbol("(", "[", "{") - tokens[number].is_symbol(")", "]", "}")
+        if depth < 0:
+            return number
+    return len(tokens)
 
 
 def _parameters(tokens: Expression) -> Iterator[str]:

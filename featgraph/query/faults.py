@@ -21,6 +21,10 @@ class TooManyRows(Exception):
     """The answer has more rows than may be."""
 
 
+class UnfitValue(Exception):
+    """Python has no value for one in the answer."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """A statement and what runs in its place."""
@@ -42,6 +46,9 @@ def duckdb_errors(asked: Asked) -> Iterator[None]:
             "with --max-rows"
         )
         raise QueryError(message, asked.text, 0, draw=False) from error
+    except UnfitValue as error:
+        message = f"Python cannot hold a value of the answer ({error.__cause__}); cast it to text"
+        raise QueryError(message, asked.text, 0, draw=False) from error
     except TimeoutError as error:
         message = (
             f"the statement ran longer than {error} and was stopped; narrow it (one layer, a higher "
@@ -57,7 +64,7 @@ def duckdb_errors(asked: Asked) -> Iterator[None]:
 def _query_error(error: duckdb.Error, asked: Asked) -> FeatgraphError:
     message, details = _details(error)
     sentence = _in_our_words(message, details, asked) or _clause(message)
-    if TOO_MANY in message:
+    if TOO_MANY in message and asked.max_rows is not None:
         sentence = (
             f"the pattern follows more than {asked.max_rows:,} paths; narrow it (a higher threshold, fewer "
             "steps, ANY or BEST before it), or allow more with --max-rows"
@@ -96,6 +103,8 @@ def _in_our_words(message: str, details: Mapping[str, Any], asked: Asked) -> str
     if kind == "Table":
         return f"no table {name!r}{_like(name, [*TABLES, *VERBS], 'tables are ' + ', '.join(TABLES))}"
     if kind == "Table Function":
+        if name in VERBS:
+            return f"{name} stands where a table may: write it right after FROM, JOIN or a comma"
         return f"no verb {name!r}{_like(name, VERBS, 'verbs are ' + ', '.join(VERBS))}"
     if kind == "Scalar Function":
         if name in VERBS:
@@ -103,13 +112,17 @@ def _in_our_words(message: str, details: Mapping[str, Any], asked: Asked) -> str
         candidates = str(details.get("candidates", "")).split(",")
         return f"no function {name!r}{_like(name, candidates)}"
     quoted = re.findall(r'"([^"]*)"', message)
-    if details.get("error_subtype") == "COLUMN_NOT_FOUND" or "does not have a column named" in message:
-        wanted = name or quoted[1]
+    if "pytz" in message:
+        return "Python cannot hold a time with a zone; cast it to text"
+    if details.get("error_subtype") == "COLUMN_NOT_FOUND" or (
+        "does not have a column named" in message and len(quoted) > 1
+    ):
+        wanted = name or quoted[-1 if len(quoted) < 2 else 1]
         candidates = [column for column in quoted if column != wanted and "#" not in column]
         is_pattern = re.search(r"\bmatch\b", asked.text, re.IGNORECASE) is not None
         hint = "in a pattern write variable.property, such as a.key" if is_pattern else ""
         return f"no column {wanted!r} here{_like(wanted, candidates, hint)}"
-    if message.startswith("Referenced table"):
+    if message.startswith("Referenced table") and quoted:
         return f"no table or alias {quoted[0]!r} here{_like(quoted[0], quoted[1:])}"
     if "must appear in the GROUP BY clause" in message:
         return (

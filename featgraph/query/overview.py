@@ -121,6 +121,6 @@ def _holds_directions(store: Store, slab: Slab) -> bool:
     from featgraph import vectors
 
     try:
-        return bool(vectors.load(store.vectors(slab)).ntotal == slab.n_features)
+        return vectors.count(store.vectors(slab)) == slab.n_features
     except StoreError:
         return False

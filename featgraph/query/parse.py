@@ -25,6 +25,7 @@ from featgraph.query.syntax import (
 from featgraph.query.tokens import Token, closing
 
 _SCORES: dict[str, Score] = {"product": "product", "sum": "sum", "min": "min"}
+_ONCE = ("trail", "simple", "acyclic")
 _MODES = ("walk", "trail", "simple", "acyclic", "path", "paths")
 _SELECTORS = ("all", "any", "shortest", "best", *_MODES)
 _FOREIGN = {
@@ -63,6 +64,7 @@ class _Parser:
         self.tokens = tokens
         self.place = place
         self.text = text
+        self.mode: Token | None = None
 
     @property
     def here(self) -> Token:
@@ -94,7 +96,7 @@ class _Parser:
         return self.take()
 
     def match(self) -> Match:
-        at = self.take()
+        self.take()
         paths = [self.path()]
         while self.skip(","):
             if len(paths) == _MOST_PATHS:
@@ -107,7 +109,7 @@ class _Parser:
         elif not (self.here.is_word("return", "columns") or self.here.kind == "end"):
             self.refuse_arrow()
             self.fail(f"expected an edge, WHERE, or the columns to return, found {_shown(self.here)}")
-        return Match(at, tuple(paths), where)
+        return Match(tuple(paths), where)
 
     def expression(self, *keywords: str) -> Expression:
         """Take everything up to one of some keywords outside brackets, or to the end."""
@@ -121,6 +123,7 @@ class _Parser:
         return tuple(self.tokens[start : self.place])
 
     def path(self) -> PathPattern:
+        self.mode = None
         selector = self.selector()
         variable = None
         if self.here.is_name and self.following.is_symbol("="):
@@ -137,6 +140,12 @@ class _Parser:
                 )
             edges.append(edge)
             nodes.append(self.node())
+        if self.mode is not None and self.mode.is_word(*_ONCE) and len({edge.down for edge in edges}) > 1:
+            self.fail(
+                f"{self.mode.text} is for paths that go one way, which visit nothing twice anyway; here write "
+                "a condition such as a.id <> c.id",
+                self.mode,
+            )
         return PathPattern(selector, variable, tuple(nodes), tuple(edges))
 
     def selector(self) -> Selector:
@@ -164,8 +173,8 @@ class _Parser:
             self.refuse_group()
         elif at.is_word("best"):
             found = self.best()
-        while self.here.is_word(*_MODES):
-            self.take()
+        while self.here.is_word(*_MODES) and not self.following.is_symbol("="):
+            self.mode = self.take()
         return found
 
     def refuse_group(self) -> None:
@@ -364,6 +373,8 @@ class _Parser:
             self.fail(
                 _UNDIRECTED if self.here.text == "~" else "a pattern begins with a node such as (a:res)"
             )
+        if self.here.is_word(*_SELECTORS):
+            self.fail(f"a path has one selector; take {self.here.text} away")
         if self.here.kind == "word" and not self.following.is_symbol("="):
             self.fail(f"expected a node such as (a:res), found {self.here.text}{nearest(word, _SELECTORS)}")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from featgraph.query.best import BestWalks
 from featgraph.query.bind import Bindings, Edge, Node, Path
 from featgraph.query.expressions import Use
-from featgraph.query.scan import Scans, conjunction, ends, quoted
+from featgraph.query.scan import Scans, conjunction, ends, id_column, quoted
 from featgraph.query.selecting import order_columns, selected
 from featgraph.query.walks import Tables, Walks, Wanted
 
@@ -118,7 +118,7 @@ class Rows:
         if not edges:
             node = path.nodes[0]
             rows = self.tables.add(
-                "nodes", f"select id as {quoted(node.name)} from ({self.scans.features(node)})"
+                "nodes", f"select id as {id_column(node.name)} from ({self.scans.features(node)})"
             )
         for place, edge in enumerate(edges):
             step = _Step(edge, forward)
@@ -141,16 +141,16 @@ class Rows:
         else:
             tests += self.scans.is_node(far_end, far, far.slabs)
             if far.name in known:
-                tests.append(f"{far_end} = {rows}.{quoted(far.name)}")
+                tests.append(f"{far_end} = {rows}.{id_column(far.name)}")
             else:
-                columns.insert(0, f"{far_end} as {quoted(far.name)}")
+                columns.insert(0, f"{far_end} as {id_column(far.name)}")
         source = f"edge {name}"
         if rows:
             columns.insert(0, f"{rows}.*")
-            source = f"{rows} join {source} on {near_end} = {rows}.{quoted(near.name)}"
+            source = f"{rows} join {source} on {near_end} = {rows}.{id_column(near.name)}"
         else:
             tests += self.scans.is_node(near_end, near, near.slabs)
-            columns.insert(0, f"{near_end} as {quoted(near.name)}")
+            columns.insert(0, f"{near_end} as {id_column(near.name)}")
         query = f"select {', '.join(columns)}\n    from {source}\n    where {conjunction(tests)}"
         return self.tables.add("rows", query, materialized=materialized)
 
@@ -158,7 +158,7 @@ class Rows:
         """Add a repeated edge to rows, or begin with it."""
         edge, near, far = step.edge, step.near, step.far
         starts = (
-            f"select distinct {quoted(near.name)} as id from {rows}" if rows else self.scans.features(near)
+            f"select distinct {id_column(near.name)} as id from {rows}" if rows else self.scans.features(near)
         )
         start = self.tables.add("start", starts, materialized=True)
         walk = self.walks.add(edge, start, wanted, forward=step.forward)
@@ -170,14 +170,14 @@ class Rows:
         if near.name == far.name:
             tests.append(f"{walk}.node = {walk}.root")
         elif far.name in known:
-            tests.append(f"{walk}.node = {rows}.{quoted(far.name)}")
+            tests.append(f"{walk}.node = {rows}.{id_column(far.name)}")
         else:
-            columns.insert(0, f"{walk}.node as {quoted(far.name)}")
+            columns.insert(0, f"{walk}.node as {id_column(far.name)}")
         if rows:
             columns.insert(0, f"{rows}.*")
-            source = f"{rows} join {walk} on {walk}.root = {rows}.{quoted(near.name)}"
+            source = f"{rows} join {walk} on {walk}.root = {rows}.{id_column(near.name)}"
         else:
-            columns.insert(0, f"{walk}.root as {quoted(near.name)}")
+            columns.insert(0, f"{walk}.root as {id_column(near.name)}")
             source = walk
         where = f" where {conjunction(tests)}" if tests else ""
         return self.tables.add("rows", f"select {', '.join(columns)} from {source}{where}")
@@ -212,7 +212,7 @@ class Rows:
         if name == "bottleneck":
             return f"least({', '.join(parts)})" if parts else "null::float"
         if name == "nodes":
-            return " || ".join([f"[{quoted(path.nodes[0].name)}]", *parts])
+            return " || ".join([f"[{id_column(path.nodes[0].name)}]", *parts])
         kind = self.scans.around.columns["edge"][name]
         return " || ".join(parts) or f"[]::{kind}[]"
 
@@ -227,7 +227,7 @@ class Rows:
         if name == "length":
             return "1"
         if name == "nodes":
-            return f"[{quoted(edge.right.name)}]"
+            return f"[{id_column(edge.right.name)}]"
         column = quoted(f"{edge.name}.{'cosine' if name in ('weight', 'bottleneck') else name}")
         if name == "weight":
             return f"{column}::double"
@@ -244,12 +244,12 @@ class Rows:
             props=tuple(sorted(self._named_props(path, asked))),
         )
         walk = self.best.choose(path, start, wanted)
-        columns = [f"root as {quoted(edge.left.name)}"]
+        columns = [f"root as {id_column(edge.left.name)}"]
         test = ""
         if edge.left.name == edge.right.name:
             test = " where root = node"
         else:
-            columns.append(f"node as {quoted(edge.right.name)}")
+            columns.append(f"node as {id_column(edge.right.name)}")
         columns.append(f"length as {quoted(edge.name + '#length')}")
         columns += [f"{quoted('.' + prop)} as {quoted(f'{edge.name}.{prop}')}" for prop in wanted.props]
         measures = ["length", *wanted.columns] if path.name is not None else []
@@ -266,7 +266,7 @@ class Rows:
     def _empty(self, path: Path, asked: Asked) -> str:
         """Add a table without rows that has the columns of the path."""
         types = self.scans.around.columns["edge"]
-        columns = {quoted(node.name): "integer" for node in path.nodes}
+        columns = {id_column(node.name): "integer" for node in path.nodes}
         for edge in path.edges:
             many = "[]" if edge.is_group else ""
             columns |= {quoted(f"{edge.name}.{prop}"): types[prop] + many for prop in asked.of(edge)}

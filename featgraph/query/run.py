@@ -5,19 +5,18 @@ would refuse late, and the few statements it would let pass. Values are bound, n
 """
 
 import math
-import re
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from numbers import Integral, Real
 from typing import TypeVar
 
 import duckdb
 
 from featgraph.errors import QueryError, UsageError, nearest
 from featgraph.query.expressions import NAMELESS
-from featgraph.query.faults import Asked, TooManyRows, duckdb_errors
+from featgraph.query.faults import Asked, TooManyRows, UnfitValue, duckdb_errors
 from featgraph.query.tokens import tokenize
-from featgraph.query.translate import translate
+from featgraph.query.translate import Translation, translate
 from featgraph.query.verbs import VERBS, check, compute
 from featgraph.result import MAX_ROWS, TIMEOUT, Result
 from featgraph.store import Store
@@ -26,8 +25,8 @@ Answer = TypeVar("Answer")
 
 _READ_ONLY = "a query only reads: write one SELECT (or MATCH, FROM, WITH, VALUES, DESCRIBE, EXPLAIN)"
 
-_BLANK = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
-_EXPLAIN = rf"(?is){_BLANK}explain\b{_BLANK}(?:analyze\b|\([^)]*\))?"
+_MOST = 2**31
+"""A limit of rows from here on is none."""
 
 
 def literal(text: str) -> object:
@@ -60,26 +59,30 @@ def run(
     """Run one read-only statement; `$name` in it is bound to `parameters[name]`.
 
     A number is bound as the literal would be read, so that `cosine >= $min` holds at equality.
-    timeout: seconds, None for no limit. max_rows: most rows of the answer, and most paths that a pattern may
-    follow, None for no limit.
+    timeout: seconds, None for no limit. max_rows: most rows of the answer, and most paths of one repeated
+    edge, None for no limit.
 
     Raises QueryError: not exactly one query, malformed, refused by DuckDB, too large, or stopped. UsageError:
     a parameter that the statement does not have. StoreError: the database cannot be read. KeyboardInterrupt:
     the user stopped it.
     """
     values = dict(parameters or {})
+    if max_rows is not None and max_rows >= _MOST:
+        max_rows = None
     translation = translate(store, statement, values, max_rows)
     if translation.shows_sql:
         return Result(["sql"], [(translation.sql,)], ["VARCHAR"])
     with duckdb_errors(Asked(statement, translation.sql, translation.origins, max_rows)):
-        prepared = _gate(store.connection, translation.sql, statement)
-        for call in translation.calls:
-            values |= call.parameters()
-        unread = sorted(set(prepared.named_parameters) - set(values))
-        if unread:  # written so oddly that DuckDB reads another name than we do
-            raise QueryError(f"no value for {unread[0]!r}; {NAMELESS}", statement, 0, draw=False)
-        bound = {name: _bindable(values[name]) for name in prepared.named_parameters}
-        return _in_time(store.connection, lambda: _fetch(store, prepared, bound, max_rows), timeout)
+        prepared = _gate(store.connection, translation, statement)
+        with store.connection.cursor() as cursor:  # of its own, so that threads may share a graph
+
+            def work() -> Result:
+                given = dict(values)
+                for call in translation.calls:
+                    given |= call.parameters(store, statement)
+                return _fetch(cursor, prepared, _bound(prepared, given, statement), max_rows)
+
+            return _in_time(cursor, work, timeout)
 
 
 def run_verb(
@@ -122,54 +125,60 @@ def explain(
     return translation.sql
 
 
+def _bound(prepared: duckdb.Statement, values: Mapping[str, object], statement: str) -> dict[str, object]:
+    unread = sorted(set(prepared.named_parameters) - set(values))
+    if unread:  # written so oddly that DuckDB reads another name than we do
+        raise QueryError(f"no value for {unread[0]!r}; {NAMELESS}", statement, 0, draw=False)
+    return {name: _bindable(values[name]) for name in prepared.named_parameters}
+
+
 def _fetch(
-    store: Store, prepared: duckdb.Statement, bound: Mapping[str, object], max_rows: int | None
+    cursor: duckdb.DuckDBPyConnection,
+    prepared: duckdb.Statement,
+    bound: Mapping[str, object],
+    max_rows: int | None,
 ) -> Result:
     """Run a statement and return its rows.
 
-    Raises QueryError: there are more than may be.
+    Raises TooManyRows: there are more than may be. UnfitValue: Python has no value for one of them.
     """
-    cursor = store.connection.execute(prepared, dict(bound))
+    cursor.execute(prepared, dict(bound))
     columns = cursor.description or []
     names = _distinct([str(column[0]) for column in columns])
-    rows = cursor.fetchall() if max_rows is None else cursor.fetchmany(max_rows + 1)
+    try:
+        rows = cursor.fetchall() if max_rows is None else cursor.fetchmany(max_rows + 1)
+    except (OverflowError, ValueError) as error:
+        raise UnfitValue from error
     if max_rows is not None and len(rows) > max_rows:
-        with suppress(duckdb.Error):
-            store.connection.interrupt()
-            while cursor.fetchmany(max_rows):
-                pass
         raise TooManyRows
     return Result(names, rows, [str(column[1]) for column in columns])
 
 
-def _gate(connection: duckdb.DuckDBPyConnection, sql: str, statement: str) -> duckdb.Statement:
+def _gate(
+    connection: duckdb.DuckDBPyConnection, translation: Translation, statement: str
+) -> duckdb.Statement:
     """Return the one statement in the SQL if it can only read."""
-    found = connection.extract_statements(sql)
+    found = connection.extract_statements(translation.sql)
     if len(found) != 1:
         raise QueryError(f"{len(found)} statements where one is expected", statement, 0, draw=False)
     kind = _kind(found[0], statement)
-    if kind == "EXPLAIN":
-        _gate_explained(connection, sql, statement)
-    elif kind != "SELECT":
+    if kind == "EXPLAIN":  # it may run what it explains
+        kinds = [_kind(inner, statement) for inner in connection.extract_statements(translation.explained)]
+        kind = "SELECT" if kinds == ["SELECT"] else kinds[0] if kinds else kind
+    if kind != "SELECT":
         raise _refusal(kind, statement)
     return found[0]
 
 
-def _gate_explained(connection: duckdb.DuckDBPyConnection, sql: str, statement: str) -> None:
-    """Refuse EXPLAIN ANALYZE of anything but a query, because it runs what it explains."""
-    opening = re.match(_EXPLAIN, sql)
-    inner = sql[opening.end() :] if opening else ""
-    kinds = [_kind(found, statement) for found in connection.extract_statements(inner)]
-    if kinds != ["SELECT"]:
-        raise _refusal(kinds[0] if kinds else "EXPLAIN", statement)
-
-
 def _refusal(kind: str, statement: str) -> QueryError:
     """Return the error for a statement that does more than read, named by its own first word."""
-    first = tokenize(statement)[0]
+    first = next(token for token in tokenize(statement) if not token.is_symbol(";"))
     word = kind if first.is_word("with", "explain", "from") else first.text.upper()
     article = "an" if word[0] in "AEIOU" else "a"
-    message = f"{article} {word} statement is refused; {_READ_ONLY}"
+    mend = _READ_ONLY
+    if word == "PIVOT":
+        mend = "name the values, as in FROM (PIVOT ... ON ... IN (...) USING ...)"
+    message = f"{article} {word} statement is refused; {mend}"
     return QueryError(message, statement, first.start, len(first.text))
 
 
@@ -182,6 +191,10 @@ def _kind(found: duckdb.Statement, statement: str) -> str:
 
 def _bindable(value: object) -> object:
     """Return a float as the decimal it prints as: it then compares with FLOAT columns as a literal does."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)  # also numpy's, which DuckDB does not take
+    if isinstance(value, Real) and not isinstance(value, bool):
+        value = float(value)
     if isinstance(value, float) and math.isfinite(value) and (value == 0 or 1e-15 < abs(value) < 1e15):
         from decimal import Decimal
 
@@ -209,6 +222,8 @@ def _in_time(
         finally:
             done.set()
 
+    if seconds is not None and (math.isnan(seconds) or seconds > threading.TIMEOUT_MAX):
+        seconds = None
     done = threading.Event()
     thread = threading.Thread(target=attempt, daemon=True)
     thread.start()

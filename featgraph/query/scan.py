@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
-from featgraph.query.bind import Edge, Node, Surroundings
+from featgraph.query.bind import Edge, Node
 from featgraph.query.expressions import Expressions, Use
 from featgraph.query.reach import Slabs
+from featgraph.query.surroundings import Surroundings
 
 
 def quoted(name: str) -> str:
@@ -14,6 +15,16 @@ def quoted(name: str) -> str:
     '"a""b"'
     """
     return '"' + name.replace('"', '""') + '"'
+
+
+def id_column(name: str) -> str:
+    """Return the column of a path's table that holds the id of a node: a name that no user gives."""
+    return quoted(f"{name}#id")
+
+
+def row_alias(name: str) -> str:
+    """Return the alias of the row of `feature` that a node's properties are read from."""
+    return quoted(f"{name}#row")
 
 
 def own(use: Use) -> str:

@@ -8,7 +8,7 @@ the same order one step at a time; here it is written out for patterns of severa
 from typing import Protocol
 
 from featgraph.query.bind import Edge, Path
-from featgraph.query.scan import quoted
+from featgraph.query.scan import id_column, quoted
 from featgraph.query.syntax import Score, Selector
 
 START: dict[Score, str] = {"product": "1::double", "sum": "0::double", "min": "'inf'::double"}
@@ -59,7 +59,7 @@ def order_columns(path: Path, measures: Measures) -> list[tuple[str, str]]:
 
 def selected(path: Path) -> str:
     """Return the QUALIFY that keeps what the selector keeps."""
-    ends = ", ".join(dict.fromkeys(quoted(node.name) for node in (path.nodes[0], path.nodes[-1])))
+    ends = ", ".join(dict.fromkeys(id_column(node.name) for node in (path.nodes[0], path.nodes[-1])))
     length = quoted(LENGTH)
     selector = path.selector
     if selector.choice == "all shortest":

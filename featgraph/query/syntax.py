@@ -67,6 +67,5 @@ class PathPattern:
 class Match:
     """`MATCH path, path, ... WHERE condition`."""
 
-    at: Token
     paths: tuple[PathPattern, ...]
     where: Expression

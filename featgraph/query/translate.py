@@ -8,21 +8,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from featgraph.errors import ParameterError, QueryError, UsageError, nearest
-from featgraph.query.bind import Bindings, Node, Surroundings, bind
+from featgraph.query.bind import Bindings, Node, bind
 from featgraph.query.calls import Call, call
 from featgraph.query.compile import Compiler
 from featgraph.query.expressions import NAMELESS, Expressions, Use, rewritten
 from featgraph.query.origins import RESERVED, Origins, mark, unchanged, unmark
 from featgraph.query.parse import parse_match
 from featgraph.query.scan import quoted
+from featgraph.query.surroundings import Surroundings
 from featgraph.query.syntax import Expression, Match
 from featgraph.query.tokens import Token, closing, split, tokenize
 from featgraph.query.verbs import VERBS
 from featgraph.store import Store
 
-_TAIL = ("group", "having", "qualify", "window", "order", "limit", "offset", "union", "except", "intersect")
-_CLAUSES = ("select", "where", "group", "order", "having", "on", "by", "values", "limit", "using", "set")
+_SETS = ("union", "except", "intersect")
+_TAIL = ("group", "having", "qualify", "window", "order", "limit", "offset", *_SETS)
+_CLAUSES = ("select", "where", "group", "order", "having", "by", "values", "limit", "set")
 
+_READ = ("sae", "feature", "edge", "pair", "label")
 _DEEPEST = {"(": 300, "graph_table": 20}
 """Levels of brackets, and of patterns, inside each other: beyond, DuckDB's parser takes seconds and ours a
 deep stack, and no time limit stops either."""
@@ -36,6 +39,8 @@ class Translation:
     origins: Origins
     calls: list[Call]
     """Verbs whose rows are computed first and bound as lists."""
+    explained: str
+    """The SQL without EXPLAIN before it."""
     shows_sql: bool
     """Whether the answer is the SQL itself: EXPLAIN before something that only this language has."""
 
@@ -57,13 +62,15 @@ def translate(store: Store, text: str, values: Mapping[str, object], max_rows: i
     start = _after_explain(tokens, text)
     marked = writer.statement(tokens, start)
     if not writer.is_used:
-        return Translation(text, unchanged(text), [], False)
+        return Translation(text, unchanged(text), [], text[tokens[start].start :], False)
+    _refuse_hidden_tables(tokens, around)
+    explained, _ = unmark(marked, text)
     shows_sql = start == 1
     if start > 1:
         first, last = tokens[0].start, tokens[start - 1].end
         marked = f"{mark(text[first:last], first, last)} {marked}"
     sql, origins = unmark(marked, text)
-    return Translation(sql, origins, writer.calls, shows_sql)
+    return Translation(sql, origins, writer.calls, explained, shows_sql)
 
 
 def _one_statement(text: str) -> list[Token]:
@@ -97,12 +104,21 @@ def _check_depth(tokens: list[Token], text: str) -> None:
     inside: list[str] = []
     for place, token in enumerate(tokens):
         if token.is_symbol("(", "[", "{"):
-            word = "graph_table" if place and tokens[place - 1].is_word("graph_table") else "("
+            before = tokens[place - 1].name if place and tokens[place - 1].kind == "word" else ""
+            word = "graph_table" if before == "graph_table" or before in VERBS else "("
             inside.append(word)
             if len(inside) > _DEEPEST["("] or inside.count("graph_table") > _DEEPEST["graph_table"]:
                 raise QueryError("brackets are nested too deep here", text, token.start)
         elif token.is_symbol(")", "]", "}") and inside:
             inside.pop()
+
+
+def _refuse_hidden_tables(tokens: list[Token], around: Surroundings) -> None:
+    """Raise if WITH defines a table that patterns and verbs read: they would read that one."""
+    for token, one, two in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        is_defined = one.is_word("as") and (two.is_symbol("(") or two.is_word("materialized", "not"))
+        if is_defined and token.is_name and token.name in _READ:
+            around.fail(f"{token.text} is a table that patterns and verbs read; choose another name", token)
 
 
 def _check_parameters(wanted: Mapping[str, Token], given: Mapping[str, object], text: str) -> None:
@@ -129,7 +145,7 @@ def _after_explain(tokens: list[Token], text: str) -> int:
     """Return the place of the token after EXPLAIN, EXPLAIN ANALYZE or EXPLAIN (options); 0 without it."""
     if not tokens[0].is_word("explain"):
         return 0
-    if tokens[1].is_symbol("("):
+    if tokens[1].is_symbol("(") and tokens[2].is_word("analyze", "analyse", "format"):
         return closing(tokens, 1, text) + 1
     return 2 if tokens[1].is_word("analyze", "analyse") else 1
 
@@ -225,20 +241,23 @@ class _Writer:
             if depth == 0 and token.is_word(*_TAIL) and not (number and rest[number - 1].is_symbol(".")):
                 columns = number
                 break
-        return self.match(match, tuple(rest[:columns]), tuple(rest[columns:]), tokens[place])
+        # Beyond UNION and the like stands another query, which knows nothing of the pattern.
+        end = next((n for n, token in enumerate(rest) if n >= columns and token.is_word(*_SETS)), len(rest))
+        sql = self.match(match, tuple(rest[:columns]), tuple(rest[columns:end]), tokens[place])
+        return f"{sql}\n{self.plain(tuple(rest[end:]))}" if end < len(rest) else sql
 
     def match(self, match: Match, columns: Expression, tail: Expression, at: Token) -> str:
         """Return the SELECT for a pattern, its columns and what follows them."""
         bound = bind(match, self.around)
         expressions = Expressions(bound.variables, self.around, self.table)
-        distinct = columns[:1] if columns and columns[0].is_word("distinct") else ()
+        distinct = columns[: _distinct(columns, self.around.text)]
         parts = self.parts(columns[len(distinct) :], bound, at)
         aliases = frozenset(name for part in parts if (name := _alias(part)))
         uses: list[Use] = [use for part in (*parts, *bound.where) for use in expressions.uses(part)]
-        uses += expressions.uses(tail, aliases)
+        uses += [*expressions.uses(distinct), *expressions.uses(tail, aliases)]
         compiler = Compiler(bound, uses, self.around, expressions, self.names)
         written = (self.column(part, expressions, compiler) for part in parts)
-        chosen = f"{'distinct ' if distinct else ''}{', '.join(written)}"
+        chosen = f"{expressions.sql(distinct, compiler.render)} {', '.join(written)}"
         end = f"\n{expressions.sql(tail, compiler.render, aliases)}" if tail else ""
         return compiler.select(chosen, end)
 
@@ -264,13 +283,33 @@ class _Writer:
         sql = expressions.sql(part, compiler.render)
         if _is_property(part):
             return f"{sql} as {quoted(part[2].name)}"
-        ends_itself = part[-1].is_symbol(")", "]") or part[-1].kind in ("number", "string", "parameter")
-        ends_itself |= _is_property(part[-3:])
-        if not ends_itself or not expressions.uses(part):
+        if _is_named(part):
             return sql
-        words = self.around.text[part[0].start : part[-1].end]
-        is_call = part[1].is_symbol("(") and len(part) == 4 if len(part) > 1 else False
-        return f"{sql} as {quoted(part[0].name if is_call and part[0].is_name else ' '.join(words.split()))}"
+        is_call = len(part) == 4 and part[0].is_name and part[1].is_symbol("(")
+        words = " ".join(self.around.text[part[0].start : part[-1].end].split())
+        return f"{sql} as {quoted(part[0].name if is_call else words)}"
+
+
+def _is_named(part: Expression) -> bool:
+    """Say whether a column has a name of its own: AS and a name, or a name after a value."""
+    depth = 0
+    for token in part:
+        depth += token.is_symbol("(", "[", "{") - token.is_symbol(")", "]", "}")
+        if depth == 0 and token.is_word("as"):
+            return True
+    if len(part) < 2 or not part[-1].is_name or part[-1].is_word("end", "null", "true", "false", "unknown"):
+        return False
+    before = part[-2]
+    ends_value = before.kind in ("string", "number", "parameter", "quoted") or before.is_symbol(")", "]", "}")
+    return ends_value or before.is_word("end") or (len(part) > 3 and _is_property(part[-4:-1]))
+
+
+def _distinct(columns: Expression, text: str) -> int:
+    """Return how many tokens DISTINCT or DISTINCT ON (...) takes."""
+    if not columns or not columns[0].is_word("distinct"):
+        return 0
+    is_on = len(columns) > 2 and columns[1].is_word("on") and columns[2].is_symbol("(")
+    return closing(list(columns), 2, text) + 1 if is_on else 1
 
 
 def _is_property(part: Expression) -> bool:

@@ -4,13 +4,13 @@ What a verb means is written once, as a table macro in the graph. Only two are c
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any, Literal
 
 from featgraph.errors import UsageError, nearest
-from featgraph.flow import find
+from featgraph.lookup import find_feature
 from featgraph.result import Result
 from featgraph.store import Store
 
@@ -30,6 +30,8 @@ class Verb:
     required: tuple[str, ...] = ()
     computed: bool = False
     """Whether `compute` answers it, not a macro."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Of a computed verb: name and type of each column."""
 
 
 _REACH: dict[str, ArgumentType] = {"f": "key", "min": "float", "hops": "int"}
@@ -43,6 +45,17 @@ _PATHS: dict[str, ArgumentType] = {
     "writer_min": "float",
 }
 _EVENT: dict[str, ArgumentType] = {"min": "float", "layer": "int"}
+
+_SIMILAR: dict[str, ArgumentType] = {"f": "key", "k": "int", "vector": "vector", "text": "text"}
+_COMPONENT = {"id": "INTEGER", "key": "VARCHAR", "layer": "INTEGER", "component": "INTEGER", "n": "INTEGER"}
+_NEAREST = {
+    "id": "INTEGER",
+    "key": "VARCHAR",
+    "layer": "INTEGER",
+    "site": "VARCHAR",
+    "cosine": "FLOAT",
+    "label": "VARCHAR",
+}
 
 VERBS: dict[str, Verb] = {
     verb.name: verb
@@ -58,9 +71,9 @@ VERBS: dict[str, Verb] = {
         Verb("births", _EVENT),
         Verb("deaths", _EVENT),
         Verb("chains", {"min": "float"}),
-        Verb("components", {"min": "float"}, computed=True),
+        Verb("components", {"min": "float"}, computed=True, columns=_COMPONENT),
         Verb("flow", {"layer_a": "int", "layer_b": "int", "min": "float"}),
-        Verb("similar", {"f": "key", "k": "int", "vector": "vector", "text": "text"}, computed=True),
+        Verb("similar", _SIMILAR, computed=True, columns=_NEAREST),
     )
 }
 
@@ -100,7 +113,7 @@ _LEAST = {"k": 1}
 def _key(name: str, value: object, store: Store) -> str:
     if value is None:
         raise UsageError(f"{name} is null; write a feature as layer/site/index, such as '12/res/3456'")
-    return str(find(store, str(value))[0])
+    return str(find_feature(store.slabs, str(value))[0])
 
 
 def _cosine(name: str, value: object, store: Store) -> object:

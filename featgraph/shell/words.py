@@ -50,7 +50,7 @@ _COLUMNS = """
 """
 
 _LABELS = """
-    select feature, arg_min(text, source)
+    select feature, arg_min(text, (source = 'tokens', source))
     from label
     where feature between $first and $last and list_contains($ids, feature)
     group by feature
