@@ -142,8 +142,8 @@ class _Parser:
             nodes.append(self.node())
         if self.mode is not None and self.mode.is_word(*_ONCE) and len({edge.down for edge in edges}) > 1:
             self.fail(
-                f"{self.mode.text} is for paths that go one way, which visit nothing twice anyway; here write "
-                "a condition such as a.id <> c.id",
+                f"{self.mode.text} is for paths that go one way, which visit nothing twice anyway; "
+                "here write a condition such as a.id <> c.id",
                 self.mode,
             )
         return PathPattern(selector, variable, tuple(nodes), tuple(edges))
