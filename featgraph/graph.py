@@ -69,7 +69,7 @@ class Graph(Verbs):
         """Return a feature with its ancestors, descendants and writers over edges that pass `min`.
 
         min: cosine threshold; left out, each edge is held against its downstream SAE's `threshold_high`.
-        hops: how many layers to go each way. writer_min: smallest cosine of mlp and att writers.
+        hops: how many edges to go each way. writer_min: smallest cosine of mlp and att writers.
 
         Raises UsageError: there is no such feature, or a value is out of range.
         """

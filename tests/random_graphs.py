@@ -19,6 +19,8 @@ EXACT = (0.5, 0.25, 0.75, 0.5, 0.125, 0.0, -0.25)
 """Few, with exact products and sums, so that ties and equality with a threshold happen often."""
 ROUNDED = (0.7, 0.3, 0.5, 0.7, 0.1, -0.3)
 """Not what they seem in 32 bits."""
+CLOSE = (0.3, 0.6, 0.18, 0.2, 0.9, 0.7, 0.14, 0.09)
+"""The product of two is another one, or that of two others, in 32 bits and not in 64."""
 _PEARSON = (None, 0.25, -0.5, 0.5, None, 0.75)
 _DENSITY = (0.25, 0.0, 0.5, 0.125, 0.7)
 

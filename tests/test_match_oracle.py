@@ -14,7 +14,7 @@ from featgraph.store import Store
 from memory import Memory, store_of
 from oracle import EdgeSpec, Expression, NodeSpec, PathSpec, Query, Selector, answer, comparable, matches
 from random_expressions import EDGE_COLUMNS, NODE_COLUMNS, columns_of
-from random_graphs import EXACT, ROUNDED, TALL, FeatureGraph, Shape, feature_graphs
+from random_graphs import CLOSE, EXACT, ROUNDED, TALL, FeatureGraph, Shape, feature_graphs
 from random_patterns import edge_predicates, node_predicates, queries, selectors
 from spelling import Statement, plain, spelt
 
@@ -132,6 +132,18 @@ def test_what_a_selector_keeps_between_all_pairs_of_nodes(word: str) -> None:
 
 def test_long_ways_from_and_to_one_feature() -> None:
     long_ways(100)
+
+
+@pytest.mark.parametrize("word", ["ANY", "SHORTEST", "BEST"])
+def test_scores_are_compared_in_double_precision(word: str) -> None:
+    edges = (EdgeSpec(quantifier=(1, 2)),)  # of more than two factors the product depends on their order
+
+    def check_one(memory: Memory, data: st.DataObject) -> None:
+        graph = data.draw(feature_graphs(Shape(3, 4, (2, 3, 1), (None, 1), seldom=0), CLOSE))
+        query = Query((PathSpec(ENDS, edges, data.draw(selectors(word)), "p"),), (NODES,))
+        check(memory, graph, query, plain(query))
+
+    explore(40, check_one)
 
 
 @pytest.mark.parametrize("n_paths", [2, 3])

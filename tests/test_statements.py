@@ -162,6 +162,13 @@ def test_the_statement_after_a_refused_one_runs(store: Store) -> None:
         assert run(store, "select 1").rows == [(1,)]
 
 
+def test_a_quoted_name_never_meets_one_of_ours(store: Store) -> None:
+    assert rows(store, "MATCH (\"node 1\" '0/res/1')-[]->()-[]->() RETURN count(*)") == [(2,)]
+    named = "MATCH ()-[\"edge 1\"]->{2}(b '2/res/0'), ()->(b)"
+    plain = "MATCH ()-[e]->{2}(b '2/res/0'), ()->(b)"
+    assert rows(store, f'{named} RETURN sum(count("edge 1"))') == rows(store, f"{plain} RETURN sum(count(e))")
+
+
 def test_a_variable_named_like_a_keyword_is_seen_inside_a_subquery(store: Store) -> None:
     count = '(select count(*) from edge x where x.dst = "where".id)'
     assert rows(store, f"MATCH (\"where\" '1/res/3') RETURN {count} AS n") == [(3,)]

@@ -94,7 +94,7 @@ MinOption = Annotated[
     ),
 ]
 HopsOption = Annotated[
-    int | None, typer.Option(min=0, metavar="N", help="How many layers to go each way.  [default: all]")
+    int | None, typer.Option(min=0, metavar="N", help="How many edges to go each way.  [default: all]")
 ]
 LayerOption = Annotated[int | None, typer.Option(metavar="LAYER", help="Only this layer.  [default: all]")]
 FromLayer = Annotated[int | None, typer.Argument(metavar="LAYER_A", help="First layer.  [default: all]")]

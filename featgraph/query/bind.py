@@ -117,7 +117,10 @@ class _Binder:
         self.variables[token.name] = thing
 
     def anonymous(self, noun: str) -> str:
+        """Return a name that the statement does not mention."""
         self.count += 1
+        while f"{noun} {self.count}" in self.around.text.lower():
+            self.count += 1
         return f"{noun} {self.count}"
 
     def node(self, element: Element, is_inner: bool) -> Node:

@@ -90,7 +90,8 @@ def run_verb(
 ) -> Result:
     """Run one verb with arguments by name; those left out take the macro's default.
 
-    Raises UsageError: no such verb, argument or feature, or a value that an argument cannot have.
+    Raises UsageError: no such verb, argument or feature, or a value that an argument cannot have. QueryError:
+    it took longer than `timeout`.
     """
     if verb not in VERBS:
         raise UsageError(f"no verb {verb!r}{nearest(verb, VERBS)}; verbs are {', '.join(VERBS)}")
