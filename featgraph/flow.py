@@ -103,7 +103,7 @@ def lineage(
     """Return a feature with its ancestors and descendants over edges that pass, and their writers.
 
     min: cosine threshold; None holds each edge against `threshold_high` of its downstream SAE.
-    hops: how many layers to go each way, None for all. writer_min: smallest cosine of mlp and att writers.
+    hops: how many edges to go each way, None for all. writer_min: smallest cosine of mlp and att writers.
 
     Raises UsageError: the graph has no such feature.
     """

@@ -223,7 +223,7 @@ def _components(slabs: Sequence[Slab], src: Indices | Ids, dst: Ids) -> Result:
 
 
 def _far(hops: int | None) -> int | None:
-    """Return how many layers to go; refuse a number below 0."""
+    """Return how many edges to go; refuse a number below 0."""
     if hops is not None and hops < 0:
         raise UsageError(f"hops = {hops} is too small; give a whole number from 0 up")
     return hops
