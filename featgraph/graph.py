@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from featgraph import store
+from featgraph import arguments, store
 from featgraph.model import MODULE_THRESHOLD, FeatureKey
 from featgraph.result import MAX_ROWS, TIMEOUT, Result
 from featgraph.verbs import Verbs
@@ -74,12 +74,15 @@ class Graph(Verbs):
         Raises UsageError: there is no such feature, or a value is out of range.
         """
         from featgraph.flow import lineage
-        from featgraph.query.verbs import VERBS, check
 
-        verb = VERBS["lineage"]
-        asked = {"f": key, "min": min, "hops": hops, "writers": writers, "writer_min": writer_min}
-        values: dict[str, Any] = {name: check(verb, name, asked[name], self.store) for name in asked}
-        return lineage(self.store, values.pop("f"), **values)
+        return lineage(
+            self.store,
+            str(key),
+            min=None if min is None else arguments.cosine("min", min),
+            hops=None if hops is None else arguments.count("hops", hops),
+            writers=arguments.truth("writers", writers),
+            writer_min=arguments.cosine("writer_min", writer_min),
+        )
 
     @cached_property
     def adjacency(self) -> "Adjacency":

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import duckdb
 import numpy as np
 
+from featgraph.arguments import cosine, count
 from featgraph.arrays import Indices, Matrix
 from featgraph.errors import StoreError, UsageError, nearest
 from featgraph.kbest import SCORES, Ways, best_paths
@@ -168,9 +169,7 @@ class Adjacency:
     def _bar(self, min: float | None, name: str = "min") -> Bar:
         if min is None:
             return self._default
-        if not -1 <= min <= 1:
-            raise UsageError(f"{name} = {min} is no cosine; give a number from -1 to 1")
-        return Bar(float(np.float32(min)))
+        return Bar(float(np.float32(cosine(name, min))))
 
     @cached_property
     def _default(self) -> Bar:
@@ -224,9 +223,7 @@ def _components(slabs: Sequence[Slab], src: Indices | Ids, dst: Ids) -> Result:
 
 def _far(hops: int | None) -> int | None:
     """Return how many edges to go; refuse a number below 0."""
-    if hops is not None and hops < 0:
-        raise UsageError(f"hops = {hops} is too small; give a whole number from 0 up")
-    return hops
+    return None if hops is None else count("hops", hops)
 
 
 class _Names(NamedTuple):

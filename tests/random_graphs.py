@@ -19,8 +19,11 @@ EXACT = (0.5, 0.25, 0.75, 0.5, 0.125, 0.0, -0.25)
 """Few, with exact products and sums, so that ties and equality with a threshold happen often."""
 ROUNDED = (0.7, 0.3, 0.5, 0.7, 0.1, -0.3)
 """Not what they seem in 32 bits."""
-CLOSE = (0.3, 0.6, 0.18, 0.2, 0.9, 0.7, 0.14, 0.09)
-"""The product of two is another one, or that of two others, in 32 bits and not in 64."""
+TIED = (0.5, 0.5, 0.5, 0.25)
+"""So few that most paths of one length between two features have the same score."""
+CLOSE_PRODUCTS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.75)
+CLOSE_SUMS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+"""Those of two are another one, or those of two others, in 32 bits and not in 64."""
 _PEARSON = (None, 0.25, -0.5, 0.5, None, 0.75)
 _DENSITY = (0.25, 0.0, 0.5, 0.125, 0.7)
 

@@ -14,7 +14,17 @@ from featgraph.store import Store
 from memory import Memory, store_of
 from oracle import EdgeSpec, Expression, NodeSpec, PathSpec, Query, Selector, answer, comparable, matches
 from random_expressions import EDGE_COLUMNS, NODE_COLUMNS, columns_of
-from random_graphs import CLOSE, EXACT, ROUNDED, TALL, FeatureGraph, Shape, feature_graphs
+from random_graphs import (
+    CLOSE_PRODUCTS,
+    CLOSE_SUMS,
+    EXACT,
+    ROUNDED,
+    TALL,
+    TIED,
+    FeatureGraph,
+    Shape,
+    feature_graphs,
+)
 from random_patterns import edge_predicates, node_predicates, queries, selectors
 from spelling import Statement, plain, spelt
 
@@ -79,10 +89,12 @@ def selected_between_all_pairs(examples: int, word: str) -> None:
     )
 
     def check_one(memory: Memory, data: st.DataObject) -> None:
-        graph = data.draw(feature_graphs(Shape(4, 5)))
+        graph = data.draw(feature_graphs(Shape(4, 5), data.draw(st.sampled_from([EXACT, TIED]))))
         edges = data.draw(elements)
-        nodes = (ENDS[0], *[NodeSpec(sites=("res",))] * (len(edges) - 1), ENDS[1])
-        query = Query((PathSpec(nodes, tuple(edges), data.draw(selectors(word)), "p"),), (NODES,))
+        middle = [NodeSpec("m", ("res",))] * (len(edges) - 1)
+        path = PathSpec((ENDS[0], *middle, ENDS[1]), tuple(edges), data.draw(selectors(word)), "p")
+        between = Expression("{m}.id", lambda binding: binding["m"]["id"])
+        query = Query((path,), (NODES, *[between] * len(middle)))
         check(memory, graph, query, plain(query))
 
     explore(examples, check_one)
@@ -134,16 +146,25 @@ def test_long_ways_from_and_to_one_feature() -> None:
     long_ways(100)
 
 
-@pytest.mark.parametrize("word", ["ANY", "SHORTEST", "BEST"])
-def test_scores_are_compared_in_double_precision(word: str) -> None:
+@pytest.mark.parametrize(
+    ("selector", "cosines"),
+    [
+        (Selector("ANY"), CLOSE_PRODUCTS),
+        (Selector("SHORTEST", 2), CLOSE_PRODUCTS),
+        (Selector("BEST"), CLOSE_PRODUCTS),
+        (Selector("BEST", None, ("sum", "cosine")), CLOSE_SUMS),
+    ],
+    ids=["ANY", "SHORTEST", "product", "sum"],
+)
+def test_scores_are_compared_in_double_precision(selector: Selector, cosines: tuple[float, ...]) -> None:
     edges = (EdgeSpec(quantifier=(1, 2)),)  # of more than two factors the product depends on their order
 
     def check_one(memory: Memory, data: st.DataObject) -> None:
-        graph = data.draw(feature_graphs(Shape(3, 4, (2, 3, 1), (None, 1), seldom=0), CLOSE))
-        query = Query((PathSpec(ENDS, edges, data.draw(selectors(word)), "p"),), (NODES,))
+        graph = data.draw(feature_graphs(Shape(3, 4, (2, 3, 1), (None, 1), seldom=0), cosines))
+        query = Query((PathSpec(ENDS, edges, selector, "p"),), (NODES,))
         check(memory, graph, query, plain(query))
 
-    explore(40, check_one)
+    explore(50, check_one)
 
 
 @pytest.mark.parametrize("n_paths", [2, 3])

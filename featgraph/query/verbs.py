@@ -5,10 +5,9 @@ What a verb means is written once, as a table macro in the graph. Only two are c
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
-from numbers import Integral, Real
 from typing import Any, Literal
 
+from featgraph import arguments
 from featgraph.errors import UsageError, nearest
 from featgraph.lookup import find_feature
 from featgraph.result import Result
@@ -116,40 +115,21 @@ def _key(name: str, value: object, store: Store) -> str:
     return str(find_feature(store.slabs, str(value))[0])
 
 
-def _cosine(name: str, value: object, store: Store) -> object:
-    number = _number(name, value, float)
-    if not -1 <= number <= 1:
-        raise UsageError(f"{name} = {value} is no cosine; give a number from -1 to 1")
-    return number
+def _cosine(name: str, value: object, store: Store) -> float:
+    return arguments.cosine(name, value)
 
 
-def _count(name: str, value: object, store: Store) -> object:
-    number, least = _number(name, value, int), _LEAST.get(name, 0)
-    if number < least:
-        raise UsageError(f"{name} = {value} is too small; give a whole number from {least} up")
-    return number
+def _count(name: str, value: object, store: Store) -> int:
+    return arguments.count(name, value, _LEAST.get(name, 0))
 
 
-def _number(name: str, value: object, kind: type[int] | type[float]) -> int | float:
-    """Return a number, given as one or as text."""
-    allowed = (str, Integral) if kind is int else (str, Real, Decimal)
-    try:
-        if isinstance(value, allowed) and not isinstance(value, bool):
-            return kind(value)  # type: ignore[arg-type]
-    except ValueError:
-        pass
-    raise UsageError(f"{name} = {_shown(value)} is not a {'whole ' * (kind is int)}number")
-
-
-def _truth(name: str, value: object, store: Store) -> object:
-    if not isinstance(value, bool):
-        raise UsageError(f"{name} = {_shown(value)} is neither true nor false")
-    return value
+def _truth(name: str, value: object, store: Store) -> bool:
+    return arguments.truth(name, value)
 
 
 def _word(name: str, value: object, store: Store) -> object:
     if not isinstance(value, str):
-        raise UsageError(f"{name} = {_shown(value)} is not text; write it in quotes")
+        raise UsageError(f"{name} = {arguments.shown(value)} is not text; write it in quotes")
     if name == "by" and value not in SCORES:
         hint = nearest(value, SCORES) or ";"
         raise UsageError(f"{name} = {value!r} is no score of a path{hint} scores are {', '.join(SCORES)}")
@@ -158,10 +138,6 @@ def _word(name: str, value: object, store: Store) -> object:
 
 def _as_it_is(name: str, value: object, store: Store) -> object:
     return value
-
-
-def _shown(value: object) -> str:
-    return "null" if value is None else repr(value)
 
 
 _CHECKS: dict[ArgumentType, Callable[[str, object, Store], object]] = {
