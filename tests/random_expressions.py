@@ -159,8 +159,8 @@ GROUP_COLUMNS: list[Part] = [
     ),
     ("avg({v}.jaccard) * 100", lambda g: _average(g, "jaccard") * 100 if g else None),
     (
-        "list_filter(list({v}.cosine), lambda x: x > 0.3)",
-        lambda g: [e["cosine"] for e in g if e["cosine"] > 0.3],
+        "list_filter(list({v}.cosine), lambda x: x > 0.35)",
+        lambda g: [e["cosine"] for e in g if e["cosine"] > 0.35],
     ),
     ("list({v}.found_by)[1]", lambda g: g[0]["found_by"] if g else None),
 ]
