@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from featgraph.lookup import find_feature
 from featgraph.model import MODULE_THRESHOLD, EdgeKind, FeatureKey
-from featgraph.store import Store
+from featgraph.store import BEST_LABEL, Store
 
 if TYPE_CHECKING:
     import networkx
@@ -150,8 +150,8 @@ def strongest_written(store: Store, feature: int) -> Step | None:
 
 _MEMBERS = "from lineage($key, min := $min, hops := $hops, writers := $writers, writer_min := $writer_min)"
 
-_DETAILS = """
-    select f.id, any_value(f.density), arg_min(l.text, (l.source = 'tokens', l.source))
+_DETAILS = f"""
+    select f.id, any_value(f.density), {BEST_LABEL}
     from feature f
     left join label l on l.feature = f.id
     where f.id in (select unnest($ids))

@@ -48,7 +48,7 @@ class Graph(Verbs):
     ) -> Result:
         """Run one read-only statement, SQL or MATCH; `$name` in it is bound to `parameters[name]`.
 
-        timeout: seconds. max_rows: most rows of the answer, and most paths that a pattern may follow. None
+        timeout: seconds. max_rows: most rows of the answer, and most paths of one repeated edge. None
         for no limit.
 
         Raises QueryError: the statement is not one query, DuckDB refuses it, or it goes beyond a limit.
@@ -88,7 +88,7 @@ class Graph(Verbs):
     def adjacency(self) -> "Adjacency":
         """All edges in memory, read at the first use: lineages and best paths in a fraction of the time.
 
-        It takes a second and 16 bytes of memory for an edge; worth it for many questions to one graph.
+        Its arrays take 16 bytes for an edge; worth it for many questions to one graph. Timings: tests/bench.
         """
         from featgraph.paths import Adjacency
 

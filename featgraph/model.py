@@ -6,7 +6,7 @@ that count in the statistics, `k` the candidates kept per feature. Nothing here 
 
 import re
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from featgraph.errors import UsageError, nearest
 
@@ -16,6 +16,10 @@ SITES: tuple[Site, ...] = ("att", "mlp", "res")
 
 EdgeKind = Literal["res_res", "mlp_res", "att_res"]
 EDGE_KINDS: tuple[EdgeKind, ...] = ("res_res", "mlp_res", "att_res")
+
+Score = Literal["product", "sum", "min"]
+SCORES: tuple[Score, ...] = get_args(Score)
+"""What a path may be the best by, over a number that its edges carry."""
 
 MODULE_THRESHOLD = 0.25
 """Smallest cosine at which a module feature counts as writer of a residual one.

@@ -18,7 +18,7 @@ from featgraph.arrays import Matrix
 from featgraph.errors import SourceError, UsageError
 from featgraph.lookup import find_feature
 from featgraph.result import Result
-from featgraph.store import Store
+from featgraph.store import BEST_LABEL, Store
 
 if TYPE_CHECKING:
     from featgraph.activations import Pieces
@@ -256,9 +256,9 @@ def _read_safetensors(path: Path) -> NDArray[Any]:
         raise ValueError(f"{error}; save it as float32") from error
 
 
-_NAMED = """
+_NAMED = f"""
     with chosen as (select unnest($ids) as id), named as (
-        select feature, arg_min(text, (source = 'tokens', source)) as label
+        select feature, {BEST_LABEL} as label
         from label where feature in (select id from chosen) group by feature
     )
     select f.id, f.key, f.layer, f.site, n.label

@@ -27,6 +27,9 @@ FORMAT_VERSION = 2
 STORAGE_VERSION = "v1.5.0"
 """DuckDB storage of `graph.duckdb`, so that clients older than ours can read it too."""
 
+BEST_LABEL = "arg_min(text, (source = 'tokens', source))"
+"""One label of several: what somebody wrote comes before what was made from the feature's tokens."""
+
 _DATABASE = "graph.duckdb"
 _MANIFEST = "manifest.json"
 _VECTORS = "vectors"

@@ -3,9 +3,9 @@
 Each answers what its table macro of `verbs.sql` answers; what belongs to all of them is said there.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from featgraph.model import MODULE_THRESHOLD, FeatureKey
+from featgraph.model import MODULE_THRESHOLD, FeatureKey, Score
 
 if TYPE_CHECKING:
     from featgraph.result import Result
@@ -54,7 +54,7 @@ class Verbs:
         *,
         k: int = 1,
         min: float | None = None,
-        by: Literal["product", "sum", "min"] = "product",
+        by: Score = "product",
         writer_min: float = MODULE_THRESHOLD,
     ) -> "Result":
         """Return the k best paths from one feature down to another, best first.

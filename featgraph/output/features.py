@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from featgraph.errors import UsageError
 from featgraph.lookup import find_feature
 from featgraph.model import FeatureKey, Slab
-from featgraph.store import Store
+from featgraph.store import BEST_LABEL, Store
 
 Name = int | str
 """A feature as a row gives it: its id or its key."""
@@ -56,8 +56,7 @@ def _place(slabs: list[Slab], name: Name) -> tuple[Slab, int] | None:
     return home, key.idx
 
 
-_LABELS = """
-    select feature, arg_min(text, (source = 'tokens', source))
+_LABELS = f"""
+    select feature, {BEST_LABEL}
     from label where feature in (select unnest($ids)) group by feature
 """
-"""One label per feature: what somebody wrote comes before what was made from its tokens."""

@@ -5,17 +5,13 @@ when both go on over the same edge. Once the ends are chosen, their ways are tra
 """
 
 from featgraph.query.bind import Path
-from featgraph.query.scan import Scans, conjunction, ends, quoted
+from featgraph.query.scan import conjunction, ends, quoted
 from featgraph.query.selecting import START, first, grown
-from featgraph.query.walks import Tables, Walks, Wanted
+from featgraph.query.walks import Walks, Wanted
 
 
 class BestWalks(Walks):
     """Writes the first k walks between each two ends of a repeated edge."""
-
-    def __init__(self, scans: Scans, tables: Tables, max_rows: int | None) -> None:
-        super().__init__(scans, tables, max_rows)
-        self.trace = tables.free("trace")
 
     def choose(self, path: Path, start: str, wanted: Wanted) -> str:
         """Add the tables that find the first walks of a path from the ids in table `start`.
@@ -99,7 +95,7 @@ class BestWalks(Walks):
             parts = [f"{begin} from {ended} where length = {length}"] if length in edge.hops.lengths else []
             if before:
                 parts.append(self.back(path, before, tables[length : length + 2], length, props))
-            before = self.tables.add(self.trace, "\n    union all by name ".join(parts), materialized=True)
+            before = self.tables.add("trace", "\n    union all by name ".join(parts), materialized=True)
         kept = ["nodes", *(quoted("." + prop) for prop in wanted.props)]
         return self.tables.add("walk", f"select root, node, length, {', '.join(kept)}{summed} from {before}")
 

@@ -79,7 +79,7 @@ def call(
     if not verb.computed:
         return f"{mark(at.text, at.start, at.end)}({', '.join(passed)})", None
     prefix = f"{verb.name}_{number}_"
-    while any(given.startswith(prefix) for given in around.values):
+    while any(parameter.startswith(prefix) for parameter in around.values):
         prefix += "_"
     computed = Call(verb, values, prefix, at)
     return computed.sql(), computed

@@ -114,10 +114,9 @@ def _in_our_words(message: str, details: Mapping[str, Any], asked: Asked) -> str
     quoted = re.findall(r'"([^"]*)"', message)
     if "pytz" in message:
         return "Python cannot hold a time with a zone; cast it to text"
-    if details.get("error_subtype") == "COLUMN_NOT_FOUND" or (
-        "does not have a column named" in message and len(quoted) > 1
-    ):
-        wanted = name or quoted[-1 if len(quoted) < 2 else 1]
+    is_known = name and details.get("error_subtype") == "COLUMN_NOT_FOUND"
+    if is_known or ("does not have a column named" in message and len(quoted) > 1):
+        wanted = name or quoted[1]
         candidates = [column for column in quoted if column != wanted and "#" not in column]
         is_pattern = re.search(r"\bmatch\b", asked.text, re.IGNORECASE) is not None
         hint = "in a pattern write variable.property, such as a.key" if is_pattern else ""

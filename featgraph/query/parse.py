@@ -12,6 +12,7 @@ Source: ISO/IEC 9075-16:2023 (SQL/PGQ), the subset of it that a finite, acyclic,
 from typing import NoReturn
 
 from featgraph.errors import QueryError, nearest
+from featgraph.model import SCORES
 from featgraph.query.syntax import (
     EdgePattern,
     Element,
@@ -19,12 +20,10 @@ from featgraph.query.syntax import (
     Match,
     PathPattern,
     Quantifier,
-    Score,
     Selector,
 )
 from featgraph.query.tokens import Token, closing
 
-_SCORES: dict[str, Score] = {"product": "product", "sum": "sum", "min": "min"}
 _ONCE = ("trail", "simple", "acyclic")
 _MODES = ("walk", "trail", "simple", "acyclic", "path", "paths")
 _SELECTORS = ("all", "any", "shortest", "best", *_MODES)
@@ -188,8 +187,9 @@ class _Parser:
             return Selector("best", k, at=at)
         self.take()
         score = self.take()
-        if not score.is_name or score.name not in _SCORES:
-            hint = nearest(score.text, _SCORES) or "; write product, sum or min of an edge's property"
+        by = next((known for known in SCORES if score.is_name and known == score.name), None)
+        if by is None:
+            hint = nearest(score.text, SCORES) or "; write product, sum or min of an edge's property"
             self.fail(f"no way to score paths called {_shown(score)}{hint}", score)
         self.expect("(", score.text)
         prop = self.take()
@@ -198,7 +198,7 @@ class _Parser:
         if not prop.is_name:
             self.fail(f"expected a property of edges, such as cosine, found {_shown(prop)}", prop)
         self.expect(")", "the property")
-        return Selector("best", k, _SCORES[score.name], prop.name, at)
+        return Selector("best", k, by, prop.name, at)
 
     def node(self) -> Element:
         if not self.here.is_symbol("("):

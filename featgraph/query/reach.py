@@ -25,7 +25,6 @@ class Pair:
     src: int
     dst: int
     kind: str
-    n_edges: int
 
 
 class SlabGraph:
@@ -41,7 +40,7 @@ class SlabGraph:
         """Return the one of a store, read once."""
         kept = store.__dict__.get("slab_graph")
         if not isinstance(kept, cls):
-            rows = store.rows("select src_slab, dst_slab, kind, n_edges from pair order by all")
+            rows = store.rows("select src_slab, dst_slab, kind from pair order by all")
             kept = cls(store.slabs, [Pair(*row) for row in rows])
             store.__dict__["slab_graph"] = kept
         return kept

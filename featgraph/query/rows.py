@@ -62,8 +62,8 @@ class Rows:
         self.graph = scans.graph
         self.scans = scans
         self.tables = tables
-        self.walks = Walks(scans, tables, scans.around.max_rows)
-        self.best = BestWalks(scans, tables, scans.around.max_rows)
+        self.walks = Walks(scans, tables)
+        self.best = BestWalks(scans, tables)
 
     def path(self, path: Path) -> str:
         """Add the tables of one path and return the name of the last one."""

@@ -7,9 +7,10 @@ the same order one step at a time; here it is written out for patterns of severa
 
 from typing import Protocol
 
+from featgraph.model import Score
 from featgraph.query.bind import Edge, Path
 from featgraph.query.scan import id_column, quoted
-from featgraph.query.syntax import Score, Selector
+from featgraph.query.syntax import Selector
 
 START: dict[Score, str] = {"product": "1::double", "sum": "0::double", "min": "'inf'::double"}
 """The score of a path of no edges."""

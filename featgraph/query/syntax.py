@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from featgraph.model import Score
 from featgraph.query.tokens import Token
 
 Expression = tuple[Token, ...]
 Choice = Literal["all", "any", "all shortest", "shortest", "best"]
-Score = Literal["product", "sum", "min"]
 
 
 @dataclass(frozen=True)

@@ -64,13 +64,9 @@ def translate(store: Store, text: str, values: Mapping[str, object], max_rows: i
     if not writer.is_used:
         return Translation(text, unchanged(text), [], text[tokens[start].start :], False)
     _refuse_hidden_tables(tokens, around)
-    explained, _ = unmark(marked, text)
-    shows_sql = start == 1
-    if start > 1:
-        first, last = tokens[0].start, tokens[start - 1].end
-        marked = f"{mark(text[first:last], first, last)} {marked}"
-    sql, origins = unmark(marked, text)
-    return Translation(sql, origins, writer.calls, explained, shows_sql)
+    before = text[tokens[0].start : tokens[start - 1].end] + " " if start > 1 else ""
+    sql, origins = unmark(mark(before, tokens[0].start, tokens[max(start, 1) - 1].end) + marked, text)
+    return Translation(sql, origins, writer.calls, sql[len(before) :], start == 1)
 
 
 def _one_statement(text: str) -> list[Token]:

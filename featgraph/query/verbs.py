@@ -10,13 +10,11 @@ from typing import Any, Literal
 from featgraph import arguments
 from featgraph.errors import UsageError, nearest
 from featgraph.lookup import find_feature
+from featgraph.model import SCORES
 from featgraph.result import Result
 from featgraph.store import Store
 
 ArgumentType = Literal["key", "float", "int", "bool", "text", "vector"]
-
-SCORES = ("product", "sum", "min")
-"""What `paths` may go by, each over the cosines of a path."""
 
 
 @dataclass(frozen=True)

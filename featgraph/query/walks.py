@@ -1,7 +1,7 @@
 """A repeated edge as SQL: every walk of the lengths that can occur, one common table per step.
 
 Written step by step rather than as a recursion: each step then has its own run of ids to scan, and wide
-frontiers cost one hash join each. Measured on 13 M edges: 37 ms against 110 ms for {1,5} from a whole layer.
+frontiers cost one hash join each. `tests/bench/README.md` has it beside the recursive join.
 """
 
 from dataclasses import dataclass
@@ -60,10 +60,10 @@ class Tables:
 class Walks:
     """Writes the walks of repeated edges."""
 
-    def __init__(self, scans: Scans, tables: Tables, max_rows: int | None) -> None:
+    def __init__(self, scans: Scans, tables: Tables) -> None:
         self.scans = scans
         self.tables = tables
-        self.max_rows = max_rows
+        self.max_rows = scans.around.max_rows
         self.row = tables.free("so_far")
 
     def add(self, edge: Edge, start: str, wanted: Wanted, *, forward: bool) -> str:

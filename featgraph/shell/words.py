@@ -8,7 +8,7 @@ from itertools import islice
 from featgraph.errors import FeatgraphError
 from featgraph.model import EDGE_KINDS, SITES, Slab
 from featgraph.query import VERBS
-from featgraph.store import Store
+from featgraph.store import BEST_LABEL, Store
 
 SELECTORS = ("all", "all shortest", "any", "any shortest", "best", "shortest")
 MEASURES = ("product(", "sum(", "min(")
@@ -49,8 +49,8 @@ _COLUMNS = """
     order by table_name
 """
 
-_LABELS = """
-    select feature, arg_min(text, (source = 'tokens', source))
+_LABELS = f"""
+    select feature, {BEST_LABEL}
     from label
     where feature between $first and $last and list_contains($ids, feature)
     group by feature
