@@ -5,12 +5,10 @@ has one. BOS and padding are left out of everything that is counted. Codes come 
 in float32, and leave as sparse rows, one per counted token.
 """
 
-import gzip
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +17,14 @@ from numpy.typing import NDArray
 
 from featgraph.errors import SourceError
 from featgraph.recipe import TextSource
-from featgraph.suite import LanguageModel, LoadedSae
+from featgraph.suite import LoadedSae
+from featgraph.text import documents
 
 if TYPE_CHECKING:
     import torch
+
+SHARD_TOKENS = 32_768
+"""Tokens of one shard: what is done at once, and what an interruption loses at most; a few batches."""
 
 BATCH_TOKENS = 8192
 """Tokens seen at once, padding included: large enough to keep two cores busy, small enough for the cache."""
@@ -36,11 +38,57 @@ RECONSTRUCT_EVERY = 4
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """Where some tokens that count stand in the text; arrays of n_tokens, BOS and padding left out."""
+
+    piece: NDArray[np.int64]
+    """Row of the text that each is in."""
+    position: NDArray[np.int64]
+    """Its place in that row."""
+    token: NDArray[np.int64]
+    """Its id."""
+
+    @classmethod
+    def joined(cls, parts: Sequence["Tokens"]) -> "Tokens":
+        """Return the tokens of all parts, one after the other."""
+        return cls(
+            np.concatenate([part.piece for part in parts]),
+            np.concatenate([part.position for part in parts]),
+            np.concatenate([part.token for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class Batch(Tokens):
+    """Some rows of the text, padded to one length."""
+
+    ids: NDArray[np.int64]
+    """Token ids, (n_rows, length); padding repeats a row's first token, after all others."""
+    counted: NDArray[np.bool_]
+    """Which of them count, (n_rows, length)."""
+
+    @classmethod
+    def of(cls, pieces: "Pieces", chosen: NDArray[np.int64], length: int) -> "Batch":
+        """Pad the chosen rows to one length."""
+        ids = np.zeros((len(chosen), length), dtype=np.int64)
+        counted = np.zeros((len(chosen), length), dtype=np.bool_)
+        for place, number in enumerate(chosen):
+            row = pieces.rows[number]
+            ids[place] = row[0]
+            ids[place, : len(row)] = row
+            counted[place, : len(row)] = pieces.counted(row)
+        row_of, position = np.nonzero(counted)
+        return cls(pieces.first + chosen[row_of], position, ids[counted], ids, counted)
+
+
+@dataclass(frozen=True)
 class Pieces:
-    """The text as the model sees it: rows of token ids without padding, and which tokens are not counted."""
+    """Some of the text as the model sees it: rows of token ids without padding, and which are not counted."""
 
     rows: list[NDArray[np.int32]]
     special: frozenset[int]
+    first: int = 0
+    """Place of the first row in the whole text."""
 
     @cached_property
     def n_tokens(self) -> int:
@@ -51,7 +99,7 @@ class Pieces:
         """Return which tokens of a row count."""
         return ~np.isin(row, list(self.special))
 
-    def batches(self) -> Iterator["Batch"]:
+    def batches(self) -> Iterator[Batch]:
         """Yield the rows in batches of about BATCH_TOKENS, longest first so that little is padded."""
         order = sorted(range(len(self.rows)), key=lambda place: -len(self.rows[place]))
         start = 0
@@ -62,106 +110,43 @@ class Pieces:
             start += len(chosen)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Some rows of the text, padded to one length; arrays of n_tokens leave padding and BOS out."""
+def read_shards(text: TextSource, tokenizer: Any) -> Iterator[Pieces]:
+    """Tokenise the recipe's text, at most `text.tokens` tokens that count, and yield it in shards.
 
-    ids: NDArray[np.int64]
-    """Token ids, (n_rows, length); padding repeats a row's first token, after all others."""
-    counted: NDArray[np.bool_]
-    """Which of them count, (n_rows, length)."""
-    piece: NDArray[np.int64]
-    """Row of the text that each counted token is in, (n_tokens,)."""
-    position: NDArray[np.int64]
-    """Its place in that row, (n_tokens,)."""
-    token: NDArray[np.int64]
-    """Its id, (n_tokens,)."""
-
-    @classmethod
-    def of(cls, pieces: Pieces, chosen: NDArray[np.int64], length: int) -> "Batch":
-        """Pad the chosen rows to one length."""
-        ids = np.zeros((len(chosen), length), dtype=np.int64)
-        counted = np.zeros((len(chosen), length), dtype=np.bool_)
-        for place, number in enumerate(chosen):
-            row = pieces.rows[number]
-            ids[place] = row[0]
-            ids[place, : len(row)] = row
-            counted[place, : len(row)] = pieces.counted(row)
-        row_of, position = np.nonzero(counted)
-        return cls(ids, counted, chosen[row_of], position, ids[counted])
-
-
-def read_pieces(text: TextSource, model: LanguageModel) -> Pieces:
-    """Read and tokenise the recipe's text, at most `text.tokens` tokens that count.
-
-    Raises SourceError: the file is absent, unreadable or empty.
+    Raises SourceError: the text is absent, unreadable or empty.
     """
-    tokenizer = model.tokenizer
-    bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
     special = frozenset(int(token) for token in tokenizer.all_special_ids)
-    pieces = Pieces([], special)
-    left = text.tokens
-    width = text.context - len(bos)
-    for document in documents(text.path, text.separator):
+    waiting: list[NDArray[np.int32]] = []
+    first = n_waiting = 0
+    for row, n_counted in _rows(text, tokenizer, special):
+        waiting.append(row)
+        n_waiting += n_counted
+        if n_waiting >= SHARD_TOKENS:
+            yield Pieces(waiting, special, first)
+            first, waiting, n_waiting = first + len(waiting), [], 0
+    if waiting:
+        yield Pieces(waiting, special, first)
+    elif not first:
+        raise SourceError(
+            f"the text {text.path or text.dataset} is empty; statistics need at least one token"
+        )
+
+
+def _rows(
+    text: TextSource, tokenizer: Any, special: frozenset[int]
+) -> Iterator[tuple[NDArray[np.int32], int]]:
+    """Yield each piece of text and how many of its tokens count."""
+    bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+    width, left = text.context - len(bos), text.tokens
+    for document in documents(text):
         ids = tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
         for start in range(0, len(ids), width):
             row = np.array(bos + ids[start : start + min(width, left)], dtype=np.int32)
-            left -= int(pieces.counted(row).sum())
-            pieces.rows.append(row)
+            n_counted = int((~np.isin(row, list(special))).sum())
+            yield row, n_counted
+            left -= n_counted
             if left <= 0:
-                return pieces
-    if not pieces.rows:
-        raise SourceError(f"the text {text.path} is empty; statistics need at least one token")
-    return pieces
-
-
-def documents(path: Path, separator: str) -> Iterator[str]:
-    """Yield the documents of a text file, plain or gzipped, that a separator stands between."""
-    opener: Any = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as handle:
-            content = handle.read()
-    except FileNotFoundError as error:
-        raise SourceError(f"there is no text at {path}; 'text.path' is relative to the recipe") from error
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise SourceError(f"cannot read the text {path}: {error}") from error
-    parts = content.split(separator) if separator else [content]
-    yield from (part.strip() for part in parts if part.strip())
-
-
-class Sites:
-    """Runs the model up to its last block and keeps the outputs of the modules that SAEs read."""
-
-    def __init__(self, model: LanguageModel, modules: Sequence[str]) -> None:
-        self.model = model
-        self.modules = list(modules)
-
-    def __call__(self, batch: Batch) -> dict[str, "torch.Tensor"]:
-        """Return each module's output on the counted tokens, float32 (n_tokens, d_model)."""
-        import torch
-
-        kept: dict[str, torch.Tensor] = {}
-        counted = torch.from_numpy(batch.counted)
-
-        def keep(module: str) -> Any:
-            def hook(_module: Any, _inputs: Any, output: Any) -> None:
-                tensor = output[0] if isinstance(output, tuple) else output
-                kept[module] = tensor[counted].float()
-
-            return hook
-
-        language_model = self.model.model
-        handles = [
-            language_model.get_submodule(module).register_forward_hook(keep(module))
-            for module in self.modules
-        ]
-        try:
-            with torch.inference_mode():
-                language_model.base_model(torch.from_numpy(batch.ids), use_cache=False)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return kept
+                return
 
 
 def encode(loaded: LoadedSae, activations: "torch.Tensor") -> tuple[scipy.sparse.csr_matrix, "torch.Tensor"]:
@@ -173,12 +158,13 @@ def encode(loaded: LoadedSae, activations: "torch.Tensor") -> tuple[scipy.sparse
     """
     import torch
 
+    assert loaded.sae is not None
     codes, rebuilt = [], []
     with torch.inference_mode():
         for number, part in enumerate(activations.split(ENCODE_TOKENS)):
             dense = loaded.sae.encode(part)
             if number % RECONSTRUCT_EVERY == 0:
-                rebuilt.append(loaded.sae.decode(dense))
+                rebuilt.append(loaded.decode(dense, part))
             codes.append(_sparse(dense))
     return scipy.sparse.vstack(codes, format="csr"), torch.cat(rebuilt)
 
@@ -204,7 +190,7 @@ def one_thread_per_task() -> Iterator[None]:
 
 
 def _sparse(dense: "torch.Tensor") -> scipy.sparse.csr_matrix:
-    values = dense.numpy()
+    values = dense.cpu().numpy()
     n_tokens, n_features = values.shape
     place = np.flatnonzero(values.astype(bool))
     starts = np.zeros(n_tokens + 1, dtype=np.int32)

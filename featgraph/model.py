@@ -66,13 +66,20 @@ class FeatureKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Slab:
-    """The features of one SAE as one run of ids; slabs are in the order in which the model computes them."""
+    """The features of one SAE as one run of ids; slabs are in order of block, site (`SITES`) and layer."""
 
     slab: int
     layer: int
     site: Site
     first_id: int
     n_features: int
+    shift: int = 0
+    """Blocks from the layer's number to the one that the SAE belongs to, see `block_of`."""
+
+    @property
+    def block(self) -> int:
+        """The block after which the SAE reads (res) or in which it does (mlp, att); -1 is the embedding."""
+        return self.layer + self.shift
 
     @property
     def name(self) -> str:
@@ -84,11 +91,28 @@ class Slab:
         return FeatureKey(self.layer, self.site, idx)
 
 
+def block_of(layer: int, hook_name: str) -> int:
+    """Return the block after which an SAE reads (res) or in which it does (mlp, att).
+
+    Layers keep their published numbers, which may be off by one, or number something else; the hook says
+    where in the model it is. What block L reads is what L - 1 left; before block 0 that is the embedding, -1.
+
+    >>> block_of(5, "blocks.5.hook_resid_pre"), block_of(12, "blocks.11.hook_resid_post")
+    (4, 11)
+    >>> block_of(3, "model.layers.3.self_attn.o_proj.input"), block_of(5, "model.layers.5.input")
+    (3, 4)
+    """
+    named = re.search(r"\.(\d+)(\.hook_resid_pre|\.input)?(\.|$)", hook_name)
+    if named is None:
+        return layer
+    return int(named[1]) - (named[2] is not None)
+
+
 def edge_plan(slabs: list[Slab], kinds: tuple[EdgeKind, ...]) -> list[tuple[Slab, Slab, EdgeKind]]:
     """Return the (upstream, downstream, kind) pairs of SAEs that get edges, in order of the downstream slab.
 
-    `res_res` joins a layer to the next one present, `mlp_res` and `att_res` join writers to the residual
-    of the same layer.
+    slabs: in their order. `res_res` joins a residual SAE to the next one, `mlp_res` and `att_res` join
+    writers to the residual that their block leaves.
     """
     residuals = [slab for slab in slabs if slab.site == "res"]
     pairs: list[tuple[Slab, Slab, EdgeKind]] = []
@@ -96,7 +120,7 @@ def edge_plan(slabs: list[Slab], kinds: tuple[EdgeKind, ...]) -> list[tuple[Slab
         if "res_res" in kinds and place > 0:
             pairs.append((residuals[place - 1], downstream, "res_res"))
         for writer in slabs:
-            if writer.layer != downstream.layer or writer.site == "res":
+            if writer.block != downstream.block or writer.site == "res":
                 continue
             kind: EdgeKind = "mlp_res" if writer.site == "mlp" else "att_res"
             if kind in kinds:

@@ -1,100 +1,74 @@
-"""One `ingest/*.toml` -> `Recipe`: which model, which SAEs, which text, which edges. No defaults for anything
-that changes a number: what is not in the file is an error that names the file, the key and the line.
+"""One `ingest/*.toml` -> `Recipe`. No defaults for anything that changes a number: what is not in the file is
+an error that names the file, the key and the line.
+
+Owns the keys of a recipe and what goes together; `sources` has what they mean.
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from featgraph.errors import RecipeError, UsageError, nearest
+from featgraph.errors import UsageError, nearest
 from featgraph.model import EDGE_KINDS, SITES, EdgeKind, Site
+from featgraph.recipe_check import Kinds, RecipeFile
 from featgraph.shipped import shipped
+from featgraph.sources import EdgePlan, ModelSource, Recipe, SaeSource, TextSource, Width
 
+__all__ = [
+    "EdgePlan",
+    "ModelSource",
+    "Recipe",
+    "SaeSource",
+    "TextSource",
+    "Width",
+    "all_recipes",
+    "choose",
+    "chosen",
+    "find_recipe",
+    "read_recipe",
+]
 
-@dataclass(frozen=True)
-class ModelSource:
-    """Where the language model comes from: a folder beside the recipe, or a Hugging Face id."""
-
-    path: Path | None
-    hf: str | None
-
-
-@dataclass(frozen=True)
-class SaeSource:
-    """Where one site's SAEs come from; `{layer}` in path or sae_id stands for the layer number."""
-
-    site: Site
-    path: str | None
-    release: str | None
-    sae_id: str | None
-
-
-@dataclass(frozen=True)
-class TextSource:
-    """The text that statistics are taken over."""
-
-    path: Path
-    separator: str
-    tokens: int
-    context: int
-
-
-@dataclass(frozen=True)
-class EdgePlan:
-    """Which edges are looked for, and how many candidates each feature keeps at either end."""
-
-    kinds: tuple[EdgeKind, ...]
-    top_k: int
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A suite to ingest, as its file says; relative paths are relative to the file."""
-
-    name: str
-    title: str
-    file: Path
-    model: ModelSource
-    layers: int
-    sources: tuple[SaeSource, ...]
-    text: TextSource
-    edges: EdgePlan
-    seed: int
-
-    @property
-    def folder(self) -> Path:
-        """The folder that relative paths start from."""
-        return self.file.parent
-
-    @property
-    def model_name(self) -> str:
-        """The model's Hugging Face id, or its folder as the recipe writes it."""
-        return self.model.hf or self.as_written(self.model.path)
-
-    def as_written(self, path: Path | None) -> str:
-        """Return a path relative to the recipe, so that identities do not depend on where the recipe lies."""
-        return str(path).removeprefix(f"{self.folder}/")
-
-    @property
-    def sites(self) -> tuple[Site, ...]:
-        """The sites that have an SAE, in the order a block computes them."""
-        present = {source.site for source in self.sources}
-        return tuple(site for site in SITES if site in present)
-
-
-_KEYS: dict[str, dict[str, type]] = {
+_KEYS: dict[str, Kinds] = {
     "": {"title": str, "seed": int, "model": dict, "suite": dict, "text": dict, "edges": dict},
-    "model": {"path": str, "hf": str},
-    "suite": {"layers": int, "sites": dict},
+    "model": {"path": str, "hf": str, "d_model": int, "parameters": int, "dtype": str},
+    "suite": {
+        "layers": int,
+        "sites": dict,
+        "width": str,
+        "widths": dict,
+        "ladder": list,
+        "block": int,
+        "dtype": str,
+    },
     "suite.sites": {site: dict for site in SITES},
-    "text": {"path": str, "separator": str, "tokens": int, "context": int},
-    "edges": {"kinds": list, "top_k": int},
+    "text": {
+        "path": str,
+        "dataset": str,
+        "config": str,
+        "split": str,
+        "column": str,
+        "separator": str,
+        "tokens": int,
+        "context": int,
+    },
+    "edges": {"kinds": list, "top_k": int, "coactive_k": int, "min_support": int},
 }
-_SOURCE_KEYS: dict[str, type] = {"path": str, "release": str, "id": str}
-_NAMES = {str: "text", int: "a whole number", list: "a list", dict: "a table"}
+_SITE_KEYS: Kinds = {
+    "path": str,
+    "release": str,
+    "id": str,
+    "decoders": str,
+    "key": str,
+    "hook": str,
+    "layers": list,
+    "except": dict,
+    "widths": list,
+    "d_in": int,
+    "l0": int,
+}
+_DTYPES = ("float32", "bfloat16", "float16")
 
 
 def all_recipes() -> list[Recipe]:
@@ -123,112 +97,250 @@ def read_recipe(path: Path) -> Recipe:
 
     Raises RecipeError: unreadable, not TOML, an unknown or missing key, or a value of the wrong kind.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(
-            f"cannot read recipe {path}: {getattr(error, 'strerror', None) or error}"
-        ) from error
-    try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        message = str(error)
-        place = re.search(r"line (\d+)", message)
-        line = int(place[1]) if place else len(text.splitlines())
-        raise RecipeError(f"{path}:{line}: not valid TOML: {message[:1].lower()}{message[1:]}") from error
-    return _Reader(path, text).recipe(raw)
+    return _Reader(RecipeFile(path)).recipe()
+
+
+def chosen(recipe: Recipe) -> dict[str, object]:
+    """Return what was chosen on top of the recipe's file (width, text), for a manifest."""
+    as_read = read_recipe(recipe.file)
+    found: dict[str, object] = {}
+    if recipe.width != as_read.width and recipe.width is not None:
+        found["width"] = recipe.width.name
+    if recipe.text is None and as_read.text is not None:
+        found["text"] = None
+    elif recipe.text is not None and recipe.text != as_read.text:
+        path = recipe.text.path and recipe.as_written(recipe.text.path)
+        found["text"] = {**asdict(recipe.text), "path": path}
+    return found
+
+
+def choose(recipe: Recipe, what: Mapping[str, object]) -> Recipe:
+    """Return a copy of a recipe as read with what `chosen` once returned."""
+    if "width" in what:
+        recipe = recipe.with_width(str(what["width"]))
+    if "text" not in what:
+        return recipe
+    text = what["text"]
+    if not isinstance(text, Mapping):
+        return recipe.data_free()
+    path = text["path"] and recipe.folder / str(text["path"])
+    return replace(recipe, text=TextSource(**{**text, "path": path}))
 
 
 class _Reader:
-    """Checks one file's tables; every complaint names the file, the line where it can, and the key."""
+    """Turns the tables of one file into a recipe."""
 
-    def __init__(self, path: Path, text: str) -> None:
-        self.path = path
-        self.text = text
+    def __init__(self, file: RecipeFile) -> None:
+        self.file = file
+        self.raw = file.raw
 
-    def recipe(self, raw: dict[str, Any]) -> Recipe:
-        self.check(raw, "", _KEYS[""], required=tuple(_KEYS[""]))
-        for name in ("model", "suite", "text", "edges"):
-            required = () if name == "model" else tuple(_KEYS[name])
-            self.check(raw[name], name, _KEYS[name], required=required)
-        suite, text, edges = raw["suite"], raw["text"], raw["edges"]
-        self.positive(suite, "suite", "layers")
-        self.positive(text, "text", "tokens")
-        self.positive(text, "text", "context")
-        self.positive(edges, "edges", "top_k")
-        return Recipe(
-            name=self.path.stem,
+    def recipe(self) -> Recipe:
+        raw, file = self.raw, self.file
+        always = ("title", "seed", "model", "suite", "edges")
+        file.check(raw, "", _KEYS[""], required=always)
+        file.check(raw["model"], "model", _KEYS["model"], required=())
+        file.check(raw["suite"], "suite", _KEYS["suite"], required=("layers", "sites"))
+        file.check(raw["edges"], "edges", _KEYS["edges"], required=tuple(_KEYS["edges"]))
+        suite, edges = raw["suite"], raw["edges"]
+        file.at_least(suite, "suite", 1, "layers")
+        file.at_least(suite, "suite", 0, "block")
+        file.at_least(edges, "edges", 1, "top_k", "min_support")
+        file.at_least(edges, "edges", 0, "coactive_k")
+        widths = self.widths(suite)
+        recipe = Recipe(
+            name=file.path.stem,
             title=raw["title"],
-            file=self.path,
+            file=file.path,
             model=self.model(raw["model"]),
             layers=suite["layers"],
-            sources=self.sources(suite["sites"]),
-            text=TextSource(self.beside(text["path"]), text["separator"], text["tokens"], text["context"]),
-            edges=EdgePlan(self.kinds(edges["kinds"]), edges["top_k"]),
+            declared=self.sources(suite["sites"], suite["layers"], [width.name for width in widths]),
+            text=self.text(raw["text"]) if "text" in raw else None,
+            edges=EdgePlan(
+                self.kinds(edges["kinds"]), edges["top_k"], edges["coactive_k"], edges["min_support"]
+            ),
             seed=raw["seed"],
+            width=self.width(suite, widths),
+            widths=widths,
+            ladder=self.ladder(suite),
+            block=suite.get("block"),
+            dtype=self.dtype(suite, "suite"),
         )
+        self.check_patterns(recipe)
+        return recipe
 
     def model(self, raw: dict[str, Any]) -> ModelSource:
+        self.file.at_least(raw, "model", 1, "d_model", "parameters")
         if ("path" in raw) == ("hf" in raw):
-            raise self.error("model", "give either 'path' (a folder) or 'hf' (a Hugging Face id) in [model]")
-        return ModelSource(self.beside(raw["path"]) if "path" in raw else None, raw.get("hf"))
+            raise self.file.error(
+                "model", "give either 'path' (a folder) or 'hf' (a Hugging Face id) in [model]"
+            )
+        path = self.beside(raw["path"]) if "path" in raw else None
+        dtype = self.dtype(raw, "model")
+        return ModelSource(path, raw.get("hf"), raw.get("d_model"), raw.get("parameters"), dtype)
 
-    def sources(self, raw: dict[str, Any]) -> tuple[SaeSource, ...]:
-        self.check(raw, "suite.sites", _KEYS["suite.sites"], required=())
+    def dtype(self, raw: dict[str, Any], where: str) -> str | None:
+        found = raw.get("dtype")
+        if found is not None and found not in _DTYPES:
+            raise self.file.error(
+                f"{where}.dtype", f"'{where}.dtype' must be one of {', '.join(_DTYPES)}, not {found!r}"
+            )
+        return found
+
+    def widths(self, suite: dict[str, Any]) -> tuple[Width, ...]:
+        found = []
+        for name, value in suite.get("widths", {}).items():
+            key = f"suite.widths.{name}"
+            self.file.kind(key, value, (int, dict))
+            table = {"features": value} if isinstance(value, int) else value
+            kinds: Kinds = {word: int if word == "features" else str for word in table} | {"features": int}
+            self.file.check(table, key, kinds, required=("features",))
+            self.file.at_least(table, key, 1, "features")
+            words = tuple((word, str(text)) for word, text in table.items() if word != "features")
+            found.append(Width(name, table["features"], words))
+        return tuple(found)
+
+    def width(self, suite: dict[str, Any], widths: tuple[Width, ...]) -> Width | None:
+        if ("width" in suite) != bool(widths):
+            raise self.file.error("suite", "'suite.width' and [suite.widths] go together: one of the widths")
+        for width in widths:
+            if width.name == suite["width"]:
+                return width
+        if not widths:
+            return None
+        hint = nearest(suite["width"], [width.name for width in widths])
+        raise self.file.error("suite.width", f"no width {suite['width']!r} in [suite.widths]{hint}")
+
+    def ladder(self, suite: dict[str, Any]) -> tuple[int, ...]:
+        found: list[int] = suite.get("ladder", [])
+        self.numbers("suite.ladder", found, least=1)
+        if "ladder" in suite and (len(found) != suite["layers"] or "widths" in suite):
+            raise self.file.error(
+                "suite.ladder",
+                f"'suite.ladder' gives the features of {len(found)} layers, but there are {suite['layers']}"
+                if len(found) != suite["layers"]
+                else "a suite has either [suite.widths] or 'suite.ladder'",
+            )
+        if ("ladder" in suite) != ("block" in suite):
+            raise self.file.error(
+                "suite", "'suite.ladder' and 'suite.block' go together: widths at one block"
+            )
+        return tuple(found)
+
+    def sources(self, raw: dict[str, Any], layers: int, widths: list[str]) -> tuple[SaeSource, ...]:
+        self.file.check(raw, "suite.sites", _KEYS["suite.sites"], required=())
         if "res" not in raw:
-            raise self.error(
+            raise self.file.error(
                 "suite.sites", "missing key 'suite.sites.res'; every suite needs its residual SAEs"
             )
-        found = []
-        for site in (site for site in SITES if site in raw):
-            where = f"suite.sites.{site}"
-            table = raw[site]
-            self.check(table, where, _SOURCE_KEYS, required=())
-            if ("path" in table) == ("release" in table) or ("release" in table) != ("id" in table):
-                raise self.error(where, f"give either 'path' or both 'release' and 'id' in [{where}]")
-            found.append(SaeSource(site, table.get("path"), table.get("release"), table.get("id")))
-        return tuple(found)
+        return tuple(self.source(site, raw[site], layers, widths) for site in SITES if site in raw)
+
+    def source(self, site: Site, table: dict[str, Any], layers: int, widths: list[str]) -> SaeSource:
+        where = f"suite.sites.{site}"
+        self.file.check(table, where, _SITE_KEYS, required=())
+        ways = [way for way in ("path", "release", "decoders") if way in table]
+        pairs = (("release", "id"), ("decoders", "key"))
+        if len(ways) != 1 or any((one in table) != (other in table) for one, other in pairs):
+            raise self.file.error(
+                where,
+                f"give either 'path' or both 'release' and 'id' in [{where}], or 'decoders' and its 'key'",
+            )
+        self.file.at_least(table, where, 1, "d_in", "l0")
+        present = table.get("layers", list(range(layers)))
+        self.numbers(f"{where}.layers", present, least=0, most=layers - 1)
+        if not present:
+            raise self.file.error(f"{where}.layers", f"'{where}.layers' names no layer")
+        named = {name: str for name in table.get("except", {})}
+        self.file.check(table.get("except", {}), f"{where}.except", named, required=())
+        for name in named:
+            if not name.isdecimal() or int(name) not in present:
+                raise self.file.error(f"{where}.except", f"{name!r} in [{where}.except] is no layer of it")
+        for width in table.get("widths", []):
+            if width not in widths:
+                hint = nearest(str(width), widths)
+                raise self.file.error(f"{where}.widths", f"no width {width!r} in [suite.widths]{hint}")
+        return SaeSource(
+            site,
+            table.get("path"),
+            table.get("release"),
+            table.get("id"),
+            table.get("decoders"),
+            table.get("key"),
+            table.get("hook"),
+            tuple(sorted(set(present))),
+            tuple(sorted((int(name), text) for name, text in table.get("except", {}).items())),
+            tuple(table.get("widths", [])),
+            table.get("d_in"),
+            table.get("l0"),
+        )
+
+    def text(self, raw: dict[str, Any]) -> TextSource:
+        self.file.check(raw, "text", _KEYS["text"], required=("tokens", "context"))
+        self.file.at_least(raw, "text", 1, "tokens", "context")
+        if ("path" in raw) == ("dataset" in raw):
+            raise self.file.error("text", "give either 'path' or 'dataset' in [text]")
+        if "dataset" in raw and not {"split", "column"} <= set(raw):
+            missing = "split" if "split" not in raw else "column"
+            raise self.file.error(
+                "text", f"missing key 'text.{missing}'; a dataset needs 'split' and 'column'"
+            )
+        if "path" in raw and not {"separator", "column"} & set(raw):
+            raise self.file.error(
+                "text", "missing key 'text.separator' (plain text) or 'text.column' (JSONL, Parquet)"
+            )
+        return TextSource(
+            path=self.beside(raw["path"]) if "path" in raw else None,
+            dataset=raw.get("dataset"),
+            config=raw.get("config"),
+            split=raw.get("split"),
+            column=raw.get("column"),
+            separator=raw.get("separator", ""),
+            tokens=raw["tokens"],
+            context=raw["context"],
+        )
 
     def kinds(self, raw: list[Any]) -> tuple[EdgeKind, ...]:
         for kind in raw:
             if kind not in EDGE_KINDS:
                 hint = nearest(str(kind), EDGE_KINDS)
-                raise self.error("edges.kinds", f"unknown edge kind {kind!r} in 'edges.kinds'{hint}")
+                raise self.file.error("edges.kinds", f"unknown edge kind {kind!r} in 'edges.kinds'{hint}")
         return tuple(kind for kind in EDGE_KINDS if kind in raw)
 
-    def check(self, raw: Any, where: str, keys: Mapping[str, type], *, required: tuple[str, ...]) -> None:
-        prefix = f"{where}." if where else ""
-        for key, value in raw.items():
-            if key not in keys:
-                hint = nearest(key, keys)
-                known = "" if hint else f"; known keys: {', '.join(keys)}"
-                raise self.error(prefix + key, f"unknown key {prefix + key!r}{hint}{known}")
-            if not isinstance(value, keys[key]) or isinstance(value, bool):
-                raise self.error(prefix + key, f"{prefix + key!r} must be {_NAMES[keys[key]]}, not {value!r}")
-        for key in required:
-            if key not in raw:
-                raise self.error(where, f"missing key {prefix + key!r}")
+    def numbers(self, key: str, found: list[Any], *, least: int, most: int | None = None) -> None:
+        for number in found:
+            self.file.kind(key, number, int)
+            if number < least or (most is not None and number > most):
+                bound = f"at least {least}" if most is None else f"between {least} and {most}"
+                raise self.file.error(key, f"{key!r} holds {number}, which is not {bound}")
 
-    def positive(self, raw: dict[str, Any], where: str, key: str) -> None:
-        if raw[key] < 1:
-            raise self.error(f"{where}.{key}", f"'{where}.{key}' must be at least 1, not {raw[key]}")
+    def check_patterns(self, recipe: Recipe) -> None:
+        """Refuse what the patterns name and no width has, and text for SAEs that cannot read it."""
+        for source in recipe.declared:
+            where = f"suite.sites.{source.site}"
+            if source.decoders is not None and recipe.text is not None:
+                raise self.file.error(
+                    where, f"[{where}] has decoders only, which read no text; take [text] out of this recipe"
+                )
+            names = source.widths or [width.name for width in recipe.widths]
+            for at_width in [recipe.with_width(name) for name in names] or [recipe]:
+                self.check_pattern(at_width, source, where)
+
+    def check_pattern(self, recipe: Recipe, source: SaeSource, where: str) -> None:
+        for key, pattern in (
+            (source.kind, source.pattern),
+            ("release", source.release),
+            ("hook", source.hook),
+            *((source.kind, text) for _, text in source.exceptions),
+        ):
+            known = recipe.words(source.layers[0])
+            if key == "id" and source.l0 is not None:
+                known["l0"] = str(source.l0)
+            for name in re.findall(r"\{([^{}]*)\}", pattern or ""):
+                if name not in known:
+                    offered = ", ".join(f"{{{word}}}" for word in known)
+                    hint = nearest(name, known)
+                    raise self.file.error(
+                        f"{where}.{key}", f"{pattern!r} names {{{name}}}{hint}; here it may name {offered}"
+                    )
 
     def beside(self, path: str) -> Path:
-        return self.path.parent / path
-
-    def error(self, key: str, message: str) -> RecipeError:
-        return RecipeError(f"{self.path}:{self.line(key)}: {message}")
-
-    def line(self, key: str) -> int:
-        """Return the line of a dotted key or table header, else of the nearest enclosing table, else 1."""
-        table, _, last = key.rpartition(".")
-        header, inside = "", 1
-        for number, line in enumerate(self.text.splitlines(), 1):
-            if opened := re.match(r"\s*\[([^\[\]]+)\]", line):
-                header = opened[1].strip()
-                if header == key:
-                    return number
-                inside = number if header == table else inside
-            elif header == table and re.match(rf"\s*[\"']?{re.escape(last)}[\"']?\s*=", line):
-                return number
-        return inside
+        return self.file.path.parent / path

@@ -14,9 +14,11 @@ create table sae (                    -- one row per SAE, in the order the model
     architecture       varchar,       -- as saved: jumprelu, topk, standard, ...
     d_in               integer,       -- width the SAE reads
     neuronpedia_id     varchar,       -- model/source on Neuronpedia, NULL if there is none
-    n_dead             integer,       -- features that never fired on the text
+    n_dead             integer,       -- features that never fired on the text; NULL without a text, as the next two
     l0                 float,         -- mean number of active features per token
     explained_variance float,         -- 1 - squared error / variance, over a quarter of the text
+    expected_l0        float,         -- what sae_lens's registry says of it; NULL where it says nothing
+    expected_variance  float,         -- likewise, of explained_variance
     threshold_low      float,         -- cosine below which a match from the previous layer says nothing
     threshold_high     float          -- cosine from which a match is taken as the same feature
 );
@@ -27,7 +29,7 @@ create table feature (                -- one row per feature, ordered by id
     layer           integer,
     site            varchar,
     idx             integer,          -- index within its SAE
-    density         float,            -- share of tokens on which it is active, 0 to 1; 0 = dead
+    density         float,            -- share of tokens on which it is active, 0 to 1; 0 = dead; NULL: no text
     mean_activation float,            -- mean over the tokens on which it is active; NULL if dead
     max_activation  float,            -- largest activation on the text; NULL if dead
     decoder_norm    float,            -- length of its W_dec row before scaling to unit length
@@ -43,8 +45,8 @@ create table edge (                   -- one row per candidate link, ordered by 
     dst             integer,          -- downstream feature id
     kind            varchar,          -- res_res | mlp_res | att_res
     cosine          float,            -- of the two decoder directions, -1 to 1; never NULL
-    rank_out        smallint,         -- 1 = best of src's candidates of this kind by cosine, ties by id
-    rank_in         smallint,         -- 1 = best of dst's candidates of this kind by cosine, ties by id
+    rank_out        smallint,         -- 1 = best of src's edges of this kind by cosine, ties by id
+    rank_in         smallint,         -- 1 = best of dst's edges of this kind by cosine, ties by id
     n_both          integer,          -- tokens on which both are active
     jaccard         float,            -- n_both / tokens on which either is active, 0 to 1
     necessity       float,            -- P(src active | dst active), 0 to 1
@@ -53,7 +55,7 @@ create table edge (                   -- one row per candidate link, ordered by 
     virtual_weight  float,            -- dst pre-activation per unit of src activation along the residual
     ablation_change float,            -- 1 - dst activation without src / with src; NULL = not measured
     ablation_n      integer,          -- tokens on which the ablation was measured; NULL = not measured
-    found_by        varchar           -- cosine | coactivation | both
+    found_by        varchar           -- which candidates it was among: cosine | coactivation | both
 );
 
 create table pair (                   -- one row per pair of SAEs that edges join, ordered by src_slab, dst_slab
@@ -79,6 +81,6 @@ create table label (                  -- words for features, from any number of 
 );
 
 create table meta (                   -- what a reader must know before the rest
-    key   varchar,                    -- recipe, model, n_tokens, top_k; the rest is in manifest.json
+    key   varchar,                    -- recipe, model, n_tokens, top_k, ...; the rest is in manifest.json
     value varchar
 );

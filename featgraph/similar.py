@@ -115,32 +115,42 @@ def text_directions(store: Store, text: str) -> list[Matrix]:
     Raises UsageError: the text has no tokens. SourceError: the language model or an SAE is not there, or
     is not the one that the graph was made of.
     """
-    import torch
-
     from featgraph import suite
-    from featgraph.activations import Sites
 
     recipe = recipe_again(store)
+    if recipe.text is None:
+        raise SourceError(
+            f"{store.path} was made without a text, so nothing says how to cut one; give a vector instead"
+        )
     model = suite.load_model(recipe)
     _check_same(store, f"the model {model.name}", model.digest, store.manifest["model"])
     pieces = _pieces(text, model, recipe.text.context)
-    modules = [
-        suite.module_path(model.model, known["hook_name"], slab, f"SAE {known['sae_id']}")
-        for slab, known in zip(store.slabs, store.manifest["saes"], strict=True)
-    ]
-    sites = Sites(model, modules)
-    read = [sites(batch) for batch in pieces.batches()]
     found = []
-    for number, module in enumerate(modules):
-        sae = _load_sae(store, recipe, model, number).sae
-        activations = torch.cat([batch[module] for batch in read])
-        with torch.inference_mode():
-            # Encoded first: some SAEs decode at the scale of what they encoded last.
-            codes = sae.encode(activations)
-            centre = sae.decode(torch.zeros_like(codes))
-            mean = (activations - centre).mean(dim=0)
-        found.append(_direction(mean.cpu().numpy(), model.d_model))
+    for number in range(len(store.slabs)):
+        loaded = _load_sae(store, recipe, model, number)
+        mean = loaded.writer.rows(_mean_without_centre(loaded, model, pieces)[None], model)
+        found.append(_direction(mean[0], model.d_model))
     return found
+
+
+def _mean_without_centre(loaded: "LoadedSae", model: "LanguageModel", pieces: "Pieces") -> Matrix:
+    """Return the mean of what an SAE rebuilds, less what it decodes from nothing, (d_out,)."""
+    import torch
+
+    from featgraph.sites import Sites
+
+    if loaded.sae is None or loaded.reading is None:
+        raise SourceError(f"{loaded.sae_id} holds decoders only, which read no text; give a vector instead")
+    sites = Sites(model, [loaded.reading])
+    read = [sites(batch) for batch in pieces.batches()]
+    activations = torch.cat([batch[loaded.reading] for batch in read])
+    rebuilt = torch.cat([batch[loaded.reading.rebuilt] for batch in read])
+    with torch.inference_mode():
+        # Encoded first: some SAEs decode at the scale of what they encoded last.
+        codes = loaded.sae.encode(activations)
+        centre = loaded.decode(torch.zeros_like(codes), activations)
+        mean: Matrix = (rebuilt - centre).mean(dim=0).cpu().numpy()
+    return mean
 
 
 def recipe_again(store: Store) -> "Recipe":
@@ -180,7 +190,7 @@ def _load_sae(store: Store, recipe: "Recipe", model: "LanguageModel", number: in
 
     slab, known = store.slabs[number], store.manifest["saes"][number]
     [source] = [source for source in recipe.sources if source.site == slab.site]
-    loaded = suite.load_sae(recipe, source, slab.layer, slab.slab, slab.first_id, model)
+    loaded = suite.load_sae(recipe, source, slab.layer, model)
     _check_same(store, f"the SAE {loaded.sae_id}", loaded.digest, known)
     return loaded
 

@@ -1,21 +1,28 @@
-"""Codes -> per-feature statistics, top tokens, strongest contexts, and co-activation counts of candidates.
+"""Codes -> per-feature statistics, top tokens and strongest contexts; activations -> explained variance.
 
-Everything is a running sum over batches, so memory does not grow with the text (but for the top-token
-sums, which grow with the distinct feature-token pairs seen). Codes are sparse (n_tokens, n_features).
+Each is gathered batch by batch. Partial results merge: those of some shards and those of the others make
+what one pass over all would have made, exactly for counts and contexts, to rounding for sums. They are plain
+arrays, so a file can hold them. Memory does not grow with the text, but for sums per (feature, token) seen.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from featgraph.activations import Batch
 from featgraph.arrays import Counts, Indices, Matrix, Sums
-from featgraph.matching import Candidates, ranks
+from featgraph.matching import ranks
+from featgraph.strongest import largest
 
 if TYPE_CHECKING:
     import torch
+
+    from featgraph.activations import Tokens
+
+Arrays = dict[str, NDArray[Any]]
+"""A partial result as a file holds it."""
 
 EXAMPLES = 10
 """Contexts kept per feature."""
@@ -25,6 +32,12 @@ BEFORE, AFTER = 16, 7
 
 MIN_OCCURRENCES = 3
 """A token seen less often does not count as top token: one strong firing says nothing about the token."""
+
+HELD = 2**21
+"""Sums per (feature, token) of single batches that are held before they are added up."""
+
+RANKED = 2**20
+"""Sums per (feature, token) that are ranked at once."""
 
 
 class Moments:
@@ -37,12 +50,33 @@ class Moments:
         self.max: Sums = np.zeros(n_features)
 
     def update(self, codes: scipy.sparse.csr_matrix) -> None:
-        """Add one batch."""
+        """Add one batch, (n_tokens, n_features)."""
         n_features, values = len(self.sum), codes.data.astype(np.float64)
-        self.n_active += np.bincount(codes.indices, minlength=n_features)
+        active = codes.indices if values.all() else codes.indices[values != 0]
+        self.n_active += np.bincount(active, minlength=n_features)
         self.sum += np.bincount(codes.indices, weights=values, minlength=n_features)
         self.square += np.bincount(codes.indices, weights=values**2, minlength=n_features)
         np.maximum.at(self.max, codes.indices, values)
+
+    def merge(self, other: Self) -> "Moments":
+        """Return the moments of both texts."""
+        found = Moments(len(self.sum))
+        found.n_active = self.n_active + other.n_active
+        found.sum, found.square = self.sum + other.sum, self.square + other.square
+        found.max = np.maximum(self.max, other.max)
+        return found
+
+    def arrays(self) -> Arrays:
+        """Return what a file holds."""
+        return {"n_active": self.n_active, "sum": self.sum, "square": self.square, "max": self.max}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Moments":
+        """Return what `arrays` took apart."""
+        found = Moments(0)
+        found.n_active, found.sum = arrays["n_active"], arrays["sum"]
+        found.square, found.max = arrays["square"], arrays["max"]
+        return found
 
 
 class Reconstruction:
@@ -59,7 +93,7 @@ class Reconstruction:
         self.n += len(activations)
         self.error += float((activations - reconstruction).double().square().sum())
         self.square += float(activations.double().square().sum())
-        self.sum += activations.double().sum(0).numpy()
+        self.sum += activations.double().sum(0).cpu().numpy()
 
     @property
     def explained_variance(self) -> float:
@@ -70,46 +104,109 @@ class Reconstruction:
         variance = self.square - float((self.sum**2).sum()) / self.n
         return 1.0 - self.error / variance
 
+    def merge(self, other: Self) -> "Reconstruction":
+        """Return that of both texts."""
+        found = Reconstruction(len(self.sum))
+        found.n, found.sum = self.n + other.n, self.sum + other.sum
+        found.error, found.square = self.error + other.error, self.square + other.square
+        return found
+
+    def arrays(self) -> Arrays:
+        """Return what a file holds."""
+        return {"n": np.array(self.n), "scalars": np.array([self.error, self.square]), "sum": self.sum}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Reconstruction":
+        """Return what `arrays` took apart."""
+        found = Reconstruction(0)
+        found.n, found.sum = int(arrays["n"]), arrays["sum"]
+        found.error, found.square = (float(value) for value in arrays["scalars"])
+        return found
+
 
 class TopTokens:
     """Which tokens one SAE's features fire on: sums of activation per (token, feature)."""
 
     def __init__(self, n_vocabulary: int, n_features: int) -> None:
         self.shape = (n_vocabulary, n_features)
-        self.sums = scipy.sparse.csr_matrix(self.shape, dtype=np.float64)
         self.occurrences: Counts = np.zeros(n_vocabulary, dtype=np.int64)
-        self._waiting: list[tuple[Indices, Indices, Matrix]] = []
+        self._sums = scipy.sparse.csr_matrix(self.shape, dtype=np.float64)
+        self._held: list[scipy.sparse.csr_matrix] = []
 
-    def update(self, codes: scipy.sparse.csr_matrix, batch: Batch) -> None:
-        """Add one batch; sums are merged now and then rather than every time."""
-        self.occurrences += np.bincount(batch.token, minlength=self.shape[0])
-        token = np.repeat(batch.token, np.diff(codes.indptr))
-        self._waiting.append((token, codes.indices, codes.data))
-        if sum(len(found[0]) for found in self._waiting) > 2_000_000:
-            self.merge()
+    def update(self, codes: scipy.sparse.csr_matrix, tokens: "Tokens") -> None:
+        """Add one batch; batches are added up now and then rather than every time."""
+        occurrences = np.bincount(tokens.token, minlength=self.shape[0])
+        self.occurrences += occurrences
+        rows = np.argsort(tokens.token, kind="stable").astype(np.int32)
+        starts = np.r_[0, np.cumsum(occurrences)].astype(np.int32)
+        # Row v has a one for every row of the codes whose token is v, so the product sums these rows.
+        chosen = scipy.sparse.csr_matrix(
+            (np.ones(len(rows)), rows, starts), shape=(len(occurrences), len(rows))
+        )
+        self._hold(chosen @ codes)
+
+    @property
+    def sums(self) -> scipy.sparse.csr_matrix:
+        """Sums of activation, (n_vocabulary, n_features)."""
+        for held in self._held:
+            self._sums = self._sums + held
+        self._held = []
+        return self._sums
 
     def best(self, k: int) -> list[list[int]]:
-        """Return each feature's k tokens with the largest mean activation over all their occurrences."""
-        self.merge()
-        columns = self.sums.tocsc()
-        often = self.occurrences >= MIN_OCCURRENCES
-        found = []
-        for feature in range(self.shape[1]):
-            part = slice(columns.indptr[feature], columns.indptr[feature + 1])
-            token = columns.indices[part]
-            mean = columns.data[part] / self.occurrences[token]
-            token, mean = token[often[token]], mean[often[token]]
-            found.append(token[np.lexsort((token, -mean))[:k]].tolist())
+        """Return each feature's k tokens with the largest mean activation over all their occurrences.
+
+        Means are compared in float32: what the order of batches changes does not decide.
+        """
+        often = np.flatnonzero(self.occurrences >= MIN_OCCURRENCES)
+        columns = self.sums[often].tocsc()
+        found: list[list[int]] = []
+        while len(found) < self.shape[1]:
+            lo = len(found)
+            hi = max(
+                lo + 1, int(np.searchsorted(columns.indptr, columns.indptr[lo] + RANKED, side="right")) - 1
+            )
+            part = slice(columns.indptr[lo], columns.indptr[hi])
+            feature = np.repeat(np.arange(lo, hi), np.diff(columns.indptr[lo : hi + 1]))
+            token = often[columns.indices[part]]
+            mean = (columns.data[part] / self.occurrences[token]).astype(np.float32)
+            kept = largest(feature, mean, token, k)
+            kept = kept[np.lexsort((token[kept], -mean[kept], feature[kept]))]
+            ends = np.searchsorted(feature[kept], np.arange(lo + 1, hi))
+            found += [part.tolist() for part in np.split(token[kept], ends)]
         return found
 
-    def merge(self) -> None:
-        """Add up what the last batches left waiting."""
-        if self._waiting:
-            token, feature, value = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
-            self.sums = self.sums + scipy.sparse.csr_matrix(
-                (value.astype(np.float64), (token, feature)), shape=self.shape
-            )
-            self._waiting.clear()
+    def merge(self, other: Self) -> "TopTokens":
+        """Return the sums of both texts."""
+        found = TopTokens(*self.shape)
+        found.occurrences = self.occurrences + other.occurrences
+        found._sums = self.sums + other.sums
+        return found
+
+    def arrays(self) -> Arrays:
+        """Return what a file holds."""
+        sums = self.sums
+        return {
+            "occurrences": self.occurrences,
+            "n_features": np.array(self.shape[1]),
+            "sums": sums.data,
+            "feature": sums.indices,
+            "starts": sums.indptr,
+        }
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "TopTokens":
+        """Return what `arrays` took apart."""
+        found = TopTokens(len(arrays["occurrences"]), int(arrays["n_features"]))
+        found.occurrences = arrays["occurrences"]
+        parts = (arrays["sums"], arrays["feature"], arrays["starts"])
+        found._sums = scipy.sparse.csr_matrix(parts, shape=found.shape)
+        return found
+
+    def _hold(self, sums: scipy.sparse.csr_matrix) -> None:
+        self._held.append(sums)
+        if sum(held.nnz for held in self._held) > max(HELD, self._sums.nnz):
+            _ = self.sums
 
 
 class Contexts:
@@ -122,83 +219,82 @@ class Contexts:
         self.value: Matrix = np.zeros(0, dtype=np.float32)
         self.window: Matrix = np.zeros((0, BEFORE + 1 + AFTER), dtype=np.float32)
         self.floor: Matrix = np.zeros(n_features, dtype=np.float32)
+        """What a context of each feature must reach to be kept."""
 
-    def update(self, flipped: scipy.sparse.csr_matrix, batch: Batch) -> None:
+    def update(self, flipped: scipy.sparse.csr_matrix, tokens: "Tokens") -> None:
         """Add one batch, transposed to (n_features, n_tokens); each piece is whole within one batch."""
-        row, feature, value = _peaks(flipped, batch)
-        strong = value >= self.floor[feature]
+        row, feature, value = _peaks(flipped, tokens, self.floor)
+        strong = ranks(feature, value, tokens.piece[row]) <= EXAMPLES
         row, feature, value = row[strong], feature[strong], value[strong]
-        strong = ranks(feature, value, batch.piece[row]) <= EXAMPLES
-        row, feature, value = row[strong], feature[strong], value[strong]
-        self.window = np.concatenate([self.window, _windows(flipped, batch, row, feature)])
-        self.feature = np.concatenate([self.feature, feature])
-        self.piece = np.concatenate([self.piece, batch.piece[row]])
-        self.position = np.concatenate([self.position, batch.position[row]])
-        self.value = np.concatenate([self.value, value])
-        self._keep_strongest()
+        found = Contexts(len(self.floor))
+        found.feature, found.piece, found.position = feature, tokens.piece[row], tokens.position[row]
+        found.value, found.window = value, _windows(flipped, tokens, row, feature)
+        self._take(found)
 
-    def _keep_strongest(self) -> None:
-        rank = ranks(self.feature, self.value, self.piece)
+    def merge(self, other: Self) -> "Contexts":
+        """Return the strongest contexts of both texts, which share no piece."""
+        found = Contexts(len(self.floor))
+        found._take(self)
+        found._take(other)
+        return found
+
+    def arrays(self) -> Arrays:
+        """Return what a file holds."""
+        names = ("feature", "piece", "position", "value", "window", "floor")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Contexts":
+        """Return what `arrays` took apart."""
+        found = Contexts(0)
+        found.feature, found.piece, found.position = arrays["feature"], arrays["piece"], arrays["position"]
+        found.value, found.window, found.floor = arrays["value"], arrays["window"], arrays["floor"]
+        return found
+
+    def _take(self, other: "Contexts") -> None:
+        """Add contexts of other pieces and keep the strongest, ordered by feature, then rank."""
+        both = {
+            name: np.concatenate([getattr(self, name), getattr(other, name)])
+            for name in ("feature", "piece", "position", "value", "window")
+        }
+        rank = ranks(both["feature"], both["value"], both["piece"])
         kept = np.flatnonzero(rank <= EXAMPLES)
-        kept = kept[np.lexsort((rank[kept], self.feature[kept]))]
-        self.feature, self.piece, self.position = self.feature[kept], self.piece[kept], self.position[kept]
-        self.value, self.window = self.value[kept], self.window[kept]
-        full = ranks(self.feature, self.value, self.piece) == EXAMPLES
-        self.floor[self.feature[full]] = self.value[full]
+        kept = kept[np.lexsort((rank[kept], both["feature"][kept]))]
+        for name, column in both.items():
+            setattr(self, name, column[kept])
+        last = rank[kept] == EXAMPLES
+        self.floor = np.maximum(self.floor, other.floor)
+        self.floor[self.feature[last]] = self.value[last]
 
 
-class CoActivation:
-    """For the candidates of one pair of SAEs: tokens with both active, and sums of products."""
-
-    def __init__(self, pairs: Candidates) -> None:
-        self.pairs = pairs
-        self.n_both: Counts = np.zeros(len(pairs), dtype=np.int64)
-        self.product: Sums = np.zeros(len(pairs))
-
-    def update(self, upstream: scipy.sparse.csr_matrix, downstream: scipy.sparse.csr_matrix) -> None:
-        """Add one batch; upstream comes transposed, (n_features, n_tokens)."""
-        product = upstream @ downstream
-        self.product += _at(product, self.pairs)
-        ones_u, ones_d = _ones(upstream), _ones(downstream)
-        self.n_both += _at(ones_u @ ones_d, self.pairs).astype(np.int64)
-
-
-def _at(matrix: scipy.sparse.csr_matrix, pairs: Candidates) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = np.asarray(matrix[pairs.src, pairs.dst]).ravel()
-    return found
-
-
-def _ones(codes: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-    """The same matrix with 1 where it is active; counts up to 2^24 are exact in float32."""
-    return scipy.sparse.csr_matrix(
-        (np.ones(len(codes.data), dtype=np.float32), codes.indices, codes.indptr), shape=codes.shape
-    )
-
-
-def _peaks(flipped: scipy.sparse.csr_matrix, batch: Batch) -> tuple[Indices, Indices, Matrix]:
-    """Return (row, feature, value) of the strongest token of every (feature, piece) that is active at all.
+def _peaks(
+    flipped: scipy.sparse.csr_matrix, tokens: "Tokens", floor: Matrix
+) -> tuple[Indices, Indices, Matrix]:
+    """Return (row, feature, value) of the strongest token of every (feature, piece) that reaches the floor.
 
     The tokens of a piece follow each other in a batch, so the entries of a (feature, piece) do too.
     """
-    feature = np.repeat(np.arange(flipped.shape[0]), np.diff(flipped.indptr))
-    row, value = flipped.indices.astype(np.int64), flipped.data
+    n_active = np.diff(flipped.indptr)
+    strong = np.flatnonzero((flipped.data >= np.repeat(floor, n_active)) & (flipped.data > 0))
+    feature = np.repeat(np.arange(flipped.shape[0]), n_active)[strong]
+    row, value = flipped.indices[strong].astype(np.int64), flipped.data[strong]
     if not len(row):
         return row, feature, value
-    piece = batch.piece[row]
+    piece = tokens.piece[row]
     opens = np.r_[True, (feature[1:] != feature[:-1]) | (piece[1:] != piece[:-1])]
     group = np.cumsum(opens) - 1
-    largest = np.maximum.reduceat(value, np.flatnonzero(opens))
-    peaks = np.flatnonzero(value == largest[group])
+    largest_value = np.maximum.reduceat(value, np.flatnonzero(opens))
+    peaks = np.flatnonzero(value == largest_value[group])
     first = peaks[np.r_[True, group[peaks][1:] != group[peaks][:-1]]]
     return row[first], feature[first], value[first]
 
 
-def _windows(flipped: scipy.sparse.csr_matrix, batch: Batch, row: Indices, feature: Indices) -> Matrix:
+def _windows(flipped: scipy.sparse.csr_matrix, tokens: "Tokens", row: Indices, feature: Indices) -> Matrix:
     """Return the feature's activation on the tokens around each row, 0 beyond the piece, (n, window)."""
     place = row[:, None] + np.arange(-BEFORE, AFTER + 1)
     inside = (place >= 0) & (place < flipped.shape[1])
     place = np.where(inside, place, 0)
-    inside &= batch.piece[place] == batch.piece[row][:, None]
+    inside &= tokens.piece[place] == tokens.piece[row][:, None]
     found = np.zeros(place.shape, dtype=np.float32)
     column = np.broadcast_to(feature[:, None], place.shape)
     found[inside] = np.asarray(flipped[column[inside], place[inside]]).ravel()

@@ -4,7 +4,6 @@ Owns where a feature writes between blocks and how long its vector is. Files are
 Layer b always means out(b), the residual stream after block b, counted from 0.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from featgraph.errors import SourceError, UsageError, nearest
 from featgraph.flow import Step, span, strongest_written
 from featgraph.lookup import find_feature
+from featgraph.model import block_of
 from featgraph.store import Store
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class SteeringVector:
         return replace(self, layers=layers, members=members)
 
     def _blocks(self, model: Any) -> Any:
-        from featgraph.suite import block_list
+        from featgraph.hooks import block_list
 
         blocks = model.get_submodule(block_list(model))
         width = model.config.get_text_config().hidden_size
@@ -148,9 +148,7 @@ def write_layer(site: str, layer: int, hook_name: str, *, parallel: bool) -> int
     """
     if site == "att" and not parallel:
         return None
-    named = re.search(r"\.(\d+)(?:\.|$)", hook_name)
-    block = layer if named is None else int(named[1])
-    return block - 1 if "hook_resid_pre" in hook_name else block
+    return block_of(layer, hook_name)
 
 
 def _adding(vector: "Vector") -> Any:

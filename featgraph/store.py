@@ -19,9 +19,9 @@ from typing import Any
 import duckdb
 
 from featgraph.errors import StoreError
-from featgraph.model import Slab
+from featgraph.model import Slab, block_of
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Written into every manifest; a reader refuses any other."""
 
 STORAGE_VERSION = "v1.5.0"
@@ -81,8 +81,11 @@ class Store:
     @cached_property
     def slabs(self) -> list[Slab]:
         """The SAEs in topological order."""
-        columns = "slab, layer, site, first_id, n_features"
-        return [Slab(*row) for row in self.rows(f"select {columns} from sae order by slab")]
+        columns = "slab, layer, site, first_id, n_features, hook_name"
+        return [
+            Slab(*row, shift=block_of(row[1], hook_name) - row[1])
+            for *row, hook_name in self.rows(f"select {columns} from sae order by slab")
+        ]
 
     def rows(self, statement: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         """Return what one of our own statements answers; a user's statement goes through `query.run`.
@@ -191,8 +194,11 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield an empty build directory beside `path`; on success it takes the place of `path`, else it goes.
+def building(path: Path) -> Iterator[Path]:
+    """Yield the build directory beside `path`, held against other writers; what is in it stays there.
+
+    It goes when `publish` has put its graph at `path`, or when the caller removes it: a build that failed
+    leaves its finished steps for the next one.
 
     Raises StoreError: another process is writing the same graph, or `path` is something else than a graph.
     """
@@ -201,23 +207,49 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.exists() and not (path / _MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
         raise StoreError(f"{path} exists and is not a feature graph; choose another name with -o")
     path.parent.mkdir(parents=True, exist_ok=True)
-    build = _build_directory(path)
     lock = FileLock(_lock_file(path))
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise StoreError(f"{path} is being written by another process; wait for it to end") from error
     try:
-        shutil.rmtree(build, ignore_errors=True)
-        (build / _VECTORS).mkdir(parents=True)
+        build = _build_directory(path)
+        build.mkdir(exist_ok=True)
         yield build
-        _fsync_tree(build)
-        _swap(build, path)
     finally:
-        shutil.rmtree(build, ignore_errors=True)
         with suppress(OSError):
             _lock_file(path).unlink()  # while it is held: later it could be another writer's
         lock.release()
+
+
+def new_graph(build: Path) -> Path:
+    """Return the graph directory within a build directory, with room for the vectors."""
+    graph = build / "graph"
+    (graph / _VECTORS).mkdir(parents=True, exist_ok=True)
+    return graph
+
+
+def publish(build: Path, path: Path) -> None:
+    """Put the graph of a build directory at `path`, on the disk first, and remove the rest."""
+    graph = new_graph(build)
+    _fsync_tree(graph)
+    _swap(graph, path)
+    shutil.rmtree(build, ignore_errors=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield an empty graph directory; on success it takes the place of `path`, else nothing is left of it.
+
+    Raises StoreError: as `building`.
+    """
+    with building(path) as build:
+        try:
+            shutil.rmtree(build, ignore_errors=True)
+            yield new_graph(build)
+            publish(build, path)
+        finally:
+            shutil.rmtree(build, ignore_errors=True)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -275,7 +307,7 @@ def _why_not_a_graph(path: Path) -> str:
     if _is_locked(path):
         return f"{path} is still being written; wait for `featgraph ingest` to end"
     if _build_directory(path).is_dir() and not path.exists():
-        return f"the ingest of {path} was cut off before it was complete; run it again"
+        return f"the ingest of {path} was cut off before it was complete; run it again, it goes on from there"
     if not path.exists():
         beside = sorted(str(found) for found in Path().glob("*.featgraph"))
         hint = f"graphs here: {', '.join(beside)}" if beside else "make one with `featgraph ingest demo`"

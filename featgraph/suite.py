@@ -1,250 +1,259 @@
-"""Recipe -> the language model and its SAEs, each with its decoder directions in the residual basis.
+"""The SAEs of a recipe in their places in the language model, with what each writes in the residual basis.
 
-Owns where an SAE reads in the model (`module_path`) and what its decoder rows mean there. A suite whose
-directions cannot be compared in the residual basis is refused with the reason.
+Owns where an SAE belongs and which are refused: a suite whose directions cannot be compared in the residual
+basis is turned away with the reason.
 """
 
-import hashlib
 import re
-from dataclasses import dataclass
-from pathlib import Path
+import warnings
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featgraph.arrays import Matrix
 from featgraph.errors import SourceError
-from featgraph.model import Site, Slab
+from featgraph.hooks import Blocks, Hook, Reading, find_hook
+from featgraph.language_model import LanguageModel, load_model, load_skeleton, model_identity
+from featgraph.loading import SaeFile, read_sae
+from featgraph.model import Site
 from featgraph.recipe import Recipe, SaeSource
+from featgraph.residual import Writer, decoder_rows, encoder_rows
 
 if TYPE_CHECKING:
+    import torch
     from sae_lens import SAE
 
-BLOCKS = ("model.layers", "model.language_model.layers", "transformer.h", "gpt_neox.layers")
-"""Where the families keep their blocks: Llama, Gemma and Qwen; multimodal Gemma 3; GPT-2; GPT-NeoX."""
-
-_TL_HOOKS: dict[str, Site] = {"hook_resid_post": "res", "hook_mlp_out": "mlp", "hook_attn_out": "att"}
-_MODULES: dict[Site, tuple[str, ...]] = {
-    "res": ("",),
-    "mlp": (".mlp",),
-    "att": (".self_attn", ".attn", ".attention"),
-}
-"""The module whose output a block adds to the residual, as the families name it."""
-
-_NORMED: dict[Site, tuple[str, ...]] = {
-    "res": ("",),
-    "mlp": (".post_feedforward_layernorm",),
-    "att": (".post_attention_layernorm",),
-}
-"""The same for blocks that norm what they add (Gemma-2 and 3, known by `post_feedforward_layernorm`)."""
+__all__ = ["LanguageModel", "LoadedSae", "load_model", "load_sae", "load_skeleton", "model_identity"]
 
 
 @dataclass(frozen=True)
 class LoadedSae:
     """One SAE in its place."""
 
-    slab: Slab
-    sae: "SAE[Any]"
-    module: str
-    """Path of the module whose output it reads."""
+    layer: int
+    site: Site
+    block: int
+    """The block after which it reads (res) or in which it does (mlp, att); -1 is the embedding."""
+    sae: "SAE[Any] | None"
+    """None for a file of decoders."""
+    reading: Reading | None
+    """What it encodes; None where it was loaded without a model."""
+    writer: Writer
     release: str
     sae_id: str
     digest: str
     """sha256 of its weights."""
+    hook_name: str
+    """Where it reads, as its own metadata or the recipe says."""
+    architecture: str | None
+    d_in: int
+    neuronpedia_id: str | None
     directions: Matrix
     """Unit decoder directions in the residual basis, (n_features, d_model)."""
     norms: Matrix
-    """Length of each decoder row before scaling to unit length, (n_features,)."""
+    """Length of each decoder row in that basis before scaling to unit length, (n_features,)."""
+    encoder: Matrix | None
+    """Rows by which a residual SAE's pre-activations read the residual stream, (n_features, d_model)."""
 
     @property
-    def hook_name(self) -> str:
-        """Where the SAE reads, as its own metadata says."""
-        return str(self.sae.cfg.metadata.hook_name)
+    def name(self) -> str:
+        """`layer.site`, the stem of file names that belong to this SAE."""
+        return f"{self.layer}.{self.site}"
+
+    def decode(self, codes: "torch.Tensor", activations: "torch.Tensor") -> "torch.Tensor":
+        """Return what the SAE makes of codes and of the activations that they are of, (n_tokens, d_out)."""
+        assert self.sae is not None, "a file of decoders encodes nothing"
+        decoded: torch.Tensor = self.sae.decode(codes)
+        if "skip" in str(self.architecture):
+            decoded = decoded + activations @ self.sae.W_skip.T
+        return decoded
 
 
 @dataclass(frozen=True)
-class LanguageModel:
-    """A causal language model with its tokenizer and what identifies it."""
+class _Place:
+    """Where one SAE reads and writes, by the names in its metadata."""
 
-    model: Any
-    tokenizer: Any
     name: str
-    digest: str
-
-    @property
-    def d_model(self) -> int:
-        """Width of the residual stream."""
-        return int(self.model.config.get_text_config().hidden_size)
-
-    @property
-    def n_layers(self) -> int:
-        """Number of blocks."""
-        return int(self.model.config.get_text_config().num_hidden_layers)
-
-    @property
-    def n_vocabulary(self) -> int:
-        """Rows of the unembedding."""
-        return int(self.unembedding.shape[0])
-
-    @property
-    def unembedding(self) -> Matrix:
-        """Output embedding rows, (n_vocabulary, d_model)."""
-        found: Matrix = self.model.get_output_embeddings().weight.detach().numpy()
-        return found
-
-    @property
-    def parallel_residual(self) -> dict[str, bool]:
-        """Whether attention and mlp read the same residual, for the families that can be set either way."""
-        known = getattr(self.model.config, "use_parallel_residual", None)
-        return {} if known is None else {"parallel_residual": bool(known)}
-
-    @property
-    def model_type(self) -> str:
-        """The architecture's name in transformers, such as llama."""
-        return str(self.model.config.model_type)
+    reads: Hook
+    writes: Hook
 
 
-def load_model(recipe: Recipe) -> LanguageModel:
-    """Load the recipe's language model in float32, ready for inference.
+def load_sae(recipe: Recipe, source: SaeSource, layer: int, model: LanguageModel | None) -> LoadedSae:
+    """Load one SAE in float32, on the model's device, and take its decoder directions.
 
-    Raises SourceError: there is no model there, or transformers cannot read it.
+    model: None for an SAE whose decoder rows are in the residual basis as they are; it cannot be run then.
+
+    Raises SourceError: it cannot be read, is damaged, reads elsewhere than the recipe says, does not fit the
+    model, or cannot be compared in the residual basis.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    source = recipe.model
-    if source.path is not None and not (source.path / "config.json").is_file():
-        raise SourceError(f"{recipe.file}: no model at {source.path} (it has no config.json)")
-    name = str(source.path or source.hf)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval()
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"cannot load model {recipe.model_name}: {str(error).splitlines()[0]}") from error
-    return LanguageModel(model, tokenizer, recipe.model_name, _state_digest(model))
-
-
-def load_sae(
-    recipe: Recipe, source: SaeSource, layer: int, number: int, first_id: int, language_model: LanguageModel
-) -> LoadedSae:
-    """Load one SAE in float32 and take its decoder directions.
-
-    number, first_id: its place among the slabs and the id of its feature 0.
-
-    Raises SourceError: it cannot be read, is damaged, reads elsewhere than the recipe says, or does not fit
-    the model.
-    """
-    sae, release, sae_id, digest = _read_sae(recipe, source, layer)
-    label = f"SAE {sae_id}"
-    slab = Slab(number, layer, source.site, first_id, int(sae.cfg.d_sae))
-    module = module_path(language_model.model, str(sae.cfg.metadata.hook_name), slab, label)
-    if sae.cfg.d_in != language_model.d_model:
+    with warnings.catch_warnings():
+        # How to load the model for it; what it reads is centred below where it wants that.
+        warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained_kwargs")
+        file = read_sae(recipe, source, layer)
+    sae, label = file.sae, f"SAE {file.sae_id}"
+    _refuse(file, label)
+    place = _place(recipe.hook_name(source, layer), sae, model, label)
+    _check_place(recipe, source, layer, place, label)
+    centred = _centred(sae, model)
+    rows = file.decoder if sae is None else decoder_rows(sae)
+    assert rows is not None, "a file holds an SAE or decoders"
+    d_in = rows.shape[1] if sae is None else int(sae.cfg.d_in)
+    reading, writer = None, Writer((), centred)
+    if model is not None:
+        reading = _reading(place, model, centred, label)
+        _check_width(d_in, place.reads, model, f"{label} reads {d_in} dimensions")
+        _check_width(rows.shape[1], place.writes, model, f"{label} writes {rows.shape[1]} dimensions")
+        writer = Writer(tuple(model.blocks.writing(place.writes)), centred)
+        sae = _ready(sae, model)
+    elif place.writes.point == "z":
         raise SourceError(
-            f"{label} reads {sae.cfg.d_in} dimensions, but {module} of {language_model.name} gives "
-            f"{language_model.d_model}; the recipe pairs the wrong model and SAEs"
+            f"{label} reads {place.name!r}, so its directions go through weights of the language model, "
+            "which is not there; give the recipe a [model]"
         )
-    decoder: Matrix = sae.W_dec.detach().numpy().astype(np.float32)
-    norms = np.linalg.norm(decoder, axis=1)
-    if not np.isfinite(norms).all():
-        raise SourceError(f"{label} has NaN or infinite decoder weights; its file is damaged")
-    directions = decoder / np.maximum(norms, np.finfo(np.float32).tiny)[:, None]
-    return LoadedSae(slab, sae, module, release, sae_id, digest, directions, norms)
-
-
-def module_path(model: Any, hook_name: str, slab: Slab, label: str) -> str:
-    """Return the path of the module whose output an SAE reads, from its TransformerLens or module name.
-
-    Raises SourceError: the hook is another layer or site than `slab`, or one whose decoder does not write
-    the residual basis.
-    """
-    blocks = block_list(model)
-    modules = _added_modules(model, blocks)
-    found = re.fullmatch(r"blocks\.(\d+)\.(hook_\w+)", hook_name)
-    named = re.fullmatch(rf"{re.escape(blocks)}\.(\d+)(\.\w+)?", hook_name)
-    if found and found[2] in _TL_HOOKS:
-        layer, site = int(found[1]), _TL_HOOKS[found[2]]
-    elif named and (sites := [site for site, names in modules.items() if (named[2] or "") in names]):
-        layer, site = int(named[1]), sites[0]
-    else:
-        raise SourceError(
-            f"{label} reads {hook_name!r}, whose decoder does not write the residual stream directly; hooks "
-            "that can be compared: hook_resid_post, hook_mlp_out, hook_attn_out, or the module whose output "
-            "the block adds"
-        )
-    if (layer, site) != (slab.layer, slab.site):
-        raise SourceError(
-            f"{label} reads {hook_name} ({layer}/{site}), but the recipe puts it at {slab.layer}/{slab.site}"
-        )
-    for suffix in modules[site]:
-        path = f"{blocks}.{layer}{suffix}"
-        if _has(model, path):
-            return path
-    raise SourceError(f"{label}: the model has no layer {layer} with {site} output under {blocks}")
-
-
-def block_list(model: Any) -> str:
-    """Return the path of the module list that holds a causal language model's blocks.
-
-    Raises SourceError: the model is of a family whose blocks are not known.
-    """
-    for path in BLOCKS:
-        if _has(model, path):
-            return path
-    raise SourceError(
-        f"cannot find the blocks of a {type(model).__name__}; known places: {', '.join(BLOCKS)}"
+    written = writer.rows(rows, model)
+    norms = np.linalg.norm(written, axis=1)
+    metadata = None if sae is None else sae.cfg.metadata
+    return LoadedSae(
+        layer,
+        source.site,
+        place.writes.block,
+        sae,
+        reading,
+        writer,
+        file.release,
+        file.sae_id,
+        file.digest,
+        place.name,
+        None if sae is None else sae.cfg.architecture(),
+        d_in,
+        None if metadata is None else metadata.neuronpedia_id,
+        written / np.maximum(norms, np.finfo(np.float32).tiny)[:, None],
+        norms,
+        None if sae is None or source.site != "res" else encoder_rows(sae, centred=centred),
     )
 
 
-def _added_modules(model: Any, blocks: str) -> dict[Site, tuple[str, ...]]:
-    return _NORMED if _has(model, f"{blocks}.0.post_feedforward_layernorm") else _MODULES
-
-
-def _has(model: Any, path: str) -> bool:
-    try:
-        model.get_submodule(path)
-    except AttributeError:
-        return False
-    return True
-
-
-def _read_sae(recipe: Recipe, source: SaeSource, layer: int) -> tuple["SAE[Any]", str, str, str]:
-    """Return the SAE, its release, its id within it, and the sha256 of its weights."""
-    from sae_lens import SAE
-    from safetensors import SafetensorError
-
-    if source.path is not None:
-        folder = recipe.folder / source.path.format(layer=layer)
-        weights = folder / "sae_weights.safetensors"
-        if not weights.is_file():
-            raise SourceError(f"{recipe.file}: no SAE at {folder} (it has no {weights.name})")
-        try:
-            sae = SAE.load_from_disk(folder, dtype="float32")
-        except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-            raise SourceError(f"cannot load SAE {folder}: {str(error).splitlines()[0]}") from error
-        digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-        return sae.eval(), recipe.name, source.path.format(layer=layer), digest
-    sae_id = str(source.sae_id).format(layer=layer)
-    try:
-        sae = SAE.from_pretrained(str(source.release), sae_id)
-    except (OSError, ValueError, KeyError) as error:
+def _refuse(file: SaeFile, label: str) -> None:
+    """Raise SourceError: the decoder rows of this SAE are not what its features write."""
+    named = " ".join((file.release, file.sae_id))
+    if re.search(r"(?<![a-z])clt(?![a-z])", named):
         raise SourceError(
-            f"cannot load SAE {source.release} {sae_id}: {str(error).splitlines()[0]}"
-        ) from error
-    return sae.eval(), str(source.release), sae_id, _state_digest(sae)
+            f"{label} of {file.release} is one layer of a cross-layer transcoder with its decoders for all "
+            "later layers summed into one, which is written nowhere, so it cannot be compared; use "
+            "transcoders of single layers"
+        )
+    if file.sae is not None and file.sae.cfg.architecture() == "temporal":
+        raise SourceError(
+            f"{label} is a temporal SAE: what its features write depends on the tokens before, not on their "
+            "decoder rows alone, so it cannot be compared; use another SAE of this site"
+        )
 
 
-def _state_digest(module: Any) -> str:
-    """sha256 over the names and values of a module's tensors, in order of name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _place(named: str | None, sae: Any, model: LanguageModel | None, label: str) -> _Place:
+    """Return where an SAE reads and writes: as the recipe says, or else by its metadata."""
+    blocks = None if model is None else model.blocks
+    if sae is None or named is not None:
+        name, reads = _first_known([named], blocks, label)
+    else:
+        metadata = sae.cfg.metadata
+        names = [metadata.hook_name, metadata.hf_hook_name]
+        if str(metadata.hook_name).endswith(".hook_mlp_in"):
+            names.reverse()  # The one that says whether it is before the norm or behind it.
+        name, reads = _first_known(names, blocks, label)
+    if sae is None or "transcoder" not in sae.cfg.architecture():
+        return _Place(name, reads, reads)
+    metadata = sae.cfg.metadata
+    _, writes = _first_known([metadata.hook_name_out, metadata.hf_hook_name_out], blocks, label)
+    if writes.number != reads.number:
+        raise SourceError(
+            f"{label} reads block {reads.number} and writes block {writes.number}; only transcoders within "
+            "one block can be placed at a layer"
+        )
+    return _Place(name, reads, writes)
 
 
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def _first_known(names: list[str | None], blocks: Blocks | None, label: str) -> tuple[str, Hook]:
+    for name in names:
+        hook = find_hook(name, blocks)
+        if name is not None and hook is not None:
+            return name, hook
+    shown = next((name for name in names if name is not None), "")
+    raise SourceError(_unknown(shown, label))
+
+
+def _unknown(name: str, label: str) -> str:
+    return (
+        f"{label} reads {name!r}, whose decoder does not write the residual stream directly; hooks that can "
+        "be compared: hook_resid_post, hook_resid_pre, hook_mlp_out, hook_attn_out, attn.hook_z, or the "
+        "module whose output the block adds"
+    )
+
+
+def _check_place(recipe: Recipe, source: SaeSource, layer: int, place: _Place, label: str) -> None:
+    """Raise SourceError: the SAE is at no site, or elsewhere than the recipe says."""
+    writes = place.writes
+    if writes.point == "resid_mid":
+        raise SourceError(
+            f"{label} reads {place.name!r}, the residual stream between attention and mlp, which is no site "
+            "of a graph; use the suite's SAEs of hook_resid_post or hook_resid_pre"
+        )
+    if writes.site is None:
+        raise SourceError(_unknown(place.name, label))
+    expected = layer if recipe.block is None else recipe.block
+    # A suite that reads before each block numbers what the last block leaves as one more layer.
+    after_the_last = writes.point == "resid_post" and layer in dict(source.exceptions)
+    if writes.site != source.site or expected - writes.number not in ((0, 1) if after_the_last else (0,)):
+        raise SourceError(
+            f"{label} reads {place.name} ({writes.number}/{writes.site}), but the recipe puts it at "
+            f"{expected}/{source.site}"
+        )
+
+
+def _centred(sae: Any, model: LanguageModel | None) -> bool:
+    """Return whether the SAE's model had its writing weights centred, which only LayerNorm leaves the same.
+
+    Source: TransformerLens 3.9 centres where normalization_type is LN, whatever was asked for.
+    """
+    import torch
+
+    asked = sae is not None and (sae.cfg.metadata.model_from_pretrained_kwargs or {})
+    if not asked or not asked.get("center_writing_weights"):
+        return False
+    if model is None:
+        return True
+    norm = model.model.get_submodule(f"{model.blocks.path}.0{model.blocks.norm_before_mlp}")
+    return isinstance(norm, torch.nn.LayerNorm)
+
+
+def _reading(place: _Place, model: LanguageModel, centred: bool, label: str) -> Reading:
+    """Return what the SAE encodes, and what it rebuilds if that is another tensor."""
+
+    def formed(hook: Hook) -> Reading:
+        reading = model.blocks.reading(model.model, hook, label)
+        written = hook.point not in ("z", "mlp_in", "normalized")
+        return replace(reading, form="centred") if centred and written else reading
+
+    target = None if place.writes == place.reads else formed(place.writes)
+    return replace(formed(place.reads), target=target)
+
+
+def _check_width(found: int, hook: Hook, model: LanguageModel, what: str) -> None:
+    """Raise SourceError: the model's tensor at a hook is wider or narrower than the SAE's."""
+    width, where = model.d_model, model.blocks.reading(model.model, hook, what).module
+    if hook.point == "z":
+        projection = model.model.get_submodule(where)
+        width = int(projection.nx if hasattr(projection, "nx") else projection.in_features)
+    if found != width:
+        raise SourceError(
+            f"{what}, but {where} of {model.name} gives {width}; the recipe pairs the wrong model and SAEs"
+        )
+
+
+def _ready(sae: Any, model: LanguageModel) -> Any:
+    """Return an SAE on the device of a model that can be run, taking the heads of attention flat."""
+    if sae is None:
+        return None
+    if sae.cfg.reshape_activations == "hook_z":
+        sae.turn_off_forward_pass_hook_z_reshaping()
+    return sae if model.device.type == "meta" else sae.to(model.device)

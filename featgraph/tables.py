@@ -1,260 +1,167 @@
-"""What an ingest measured -> the rows of schema.sql, as Arrow tables with the same column names."""
+"""What an ingest measured -> rows of schema.sql, as Arrow tables, one SAE or one pair of SAEs at a time.
 
-from collections.abc import Iterator
+Features are given by their index within the SAE (`idx`, `src`, `dst`, `feature`); ids are added when the rows
+enter the database. A measure that was not taken is NULL.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import scipy.sparse
 from numpy.typing import NDArray
 
 from featgraph import evidence
-from featgraph.activations import Batch, Pieces, decoded, encode
-from featgraph.arrays import Matrix
-from featgraph.matching import Candidates, best_cosine, ranks
+from featgraph.arrays import Indices, Matrix
+from featgraph.coactivation import CoActive
+from featgraph.matching import Candidates, ranks
 from featgraph.model import EdgeKind, Slab
-from featgraph.recipe import Recipe
-from featgraph.statistics import AFTER, BEFORE, CoActivation, Contexts, Moments, Reconstruction, TopTokens
-from featgraph.suite import LanguageModel, LoadedSae
-from featgraph.words import Vocabulary, label, promoted
-
-if TYPE_CHECKING:
-    import torch
-
-Codes = tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]
-"""One batch's codes, (n_tokens, n_features) and transposed."""
+from featgraph.statistics import AFTER, BEFORE, Contexts, Moments
+from featgraph.words import Vocabulary, label
 
 TOP_TOKENS = 10
 """Tokens listed per feature, fired on and promoted."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The candidates between two SAEs."""
+class Fired:
+    """What the text says of one SAE's features."""
 
-    upstream: Slab
-    downstream: Slab
-    kind: EdgeKind
-    candidates: Candidates
-
-
-@dataclass(frozen=True)
-class Counted:
-    """What the pass over the text gathered: one entry per SAE, and one co-activation per pair of SAEs."""
-
-    moments: list[Moments]
-    reconstructions: list[Reconstruction]
-    top_tokens: list[TopTokens]
-    contexts: list[Contexts]
-    coactivations: list[CoActivation]
-
-    def update_sae(self, place: int, loaded: LoadedSae, activations: "torch.Tensor", batch: Batch) -> Codes:
-        """Encode one batch at one site and add it to everything that concerns that SAE alone."""
-        codes, reconstruction = encode(loaded, activations)
-        self.reconstructions[place].update(decoded(activations), reconstruction)
-        flipped = codes.T.tocsr()
-        self.moments[place].update(codes)
-        self.top_tokens[place].update(codes, batch)
-        self.contexts[place].update(flipped, batch)
-        return codes, flipped
-
-    def update_pair(self, place: int, upstream: Codes, downstream: Codes) -> None:
-        """Add one batch to the co-activation of one pair of SAEs."""
-        self.coactivations[place].update(upstream[1], downstream[0])
+    moments: Moments
+    n_tokens: int
+    top: Sequence[Indices]
+    """Per feature, the tokens it fires on most."""
+    promoted: Sequence[Sequence[int]]
+    """Per feature, the tokens it promotes most."""
+    words: Vocabulary
 
 
 @dataclass(frozen=True)
-class Thresholds:
-    """Calibrated cosines of one SAE."""
+class Together:
+    """What the text says of pairs of features of two SAEs."""
 
-    low: float
-    high: float
-
-
-def all_tables(
-    recipe: Recipe,
-    model: LanguageModel,
-    saes: list[LoadedSae],
-    pieces: Pieces,
-    pairs: list[Pair],
-    counted: Counted,
-    thresholds: list[Thresholds],
-    words: Vocabulary,
-) -> Iterator[tuple[str, pa.Table]]:
-    """Yield (table name, rows) for every table of the schema."""
-    yield "sae", _saes(saes, pieces, counted, thresholds)
-    features = _features(model, saes, pieces, pairs, counted, words)
-    yield "feature", features
-    yield "edge", _edges(saes, pairs, counted, pieces.n_tokens)
-    yield "example", _examples(saes, pieces, counted, words)
-    yield "label", _labels(features)
-    yield "meta", _meta(recipe, model, pieces)
+    pairs: CoActive
+    upstream: Moments
+    downstream: Moments
+    n_tokens: int
 
 
-def _saes(saes: list[LoadedSae], pieces: Pieces, counted: Counted, thresholds: list[Thresholds]) -> pa.Table:
-    rows = []
-    for loaded, moments, reconstruction, found in zip(
-        saes, counted.moments, counted.reconstructions, thresholds, strict=True
-    ):
-        metadata = loaded.sae.cfg.metadata
-        rows.append(
-            {
-                "slab": loaded.slab.slab,
-                "layer": loaded.slab.layer,
-                "site": loaded.slab.site,
-                "first_id": loaded.slab.first_id,
-                "n_features": loaded.slab.n_features,
-                "hook_name": loaded.hook_name,
-                "release": loaded.release,
-                "sae_id": loaded.sae_id,
-                "architecture": loaded.sae.cfg.architecture(),
-                "d_in": loaded.sae.cfg.d_in,
-                "neuronpedia_id": metadata.neuronpedia_id,
-                "n_dead": int((moments.n_active == 0).sum()),
-                "l0": float(moments.n_active.sum() / pieces.n_tokens),
-                "explained_variance": reconstruction.explained_variance,
-                "threshold_low": found.low,
-                "threshold_high": found.high,
-            }
-        )
-    return pa.Table.from_pylist(rows)
+def features(slab: Slab, norms: Matrix, scores: Mapping[str, Matrix], fired: Fired | None) -> pa.Table:
+    """Return the rows of `feature`, without ids.
 
-
-def _features(
-    model: LanguageModel,
-    saes: list[LoadedSae],
-    pieces: Pieces,
-    pairs: list[Pair],
-    counted: Counted,
-    words: Vocabulary,
-) -> pa.Table:
-    scores = _scores(saes, pairs)
-    parts = []
-    for place, (loaded, moments) in enumerate(zip(saes, counted.moments, strict=True)):
-        slab, active = loaded.slab, moments.n_active > 0
-        idx = np.arange(slab.n_features)
+    norms: lengths of the decoder rows, (n_features,). scores: s_res, s_mlp and s_att as far as there are such
+    writers, each (n_features,). fired: None for a graph of directions alone.
+    """
+    idx = np.arange(slab.n_features)
+    columns: dict[str, object] = {
+        "key": [str(slab.key(int(place))) for place in idx],
+        "layer": np.full(slab.n_features, slab.layer),
+        "site": [slab.site] * slab.n_features,
+        "idx": idx,
+        "decoder_norm": norms,
+        **{name: _nullable(values) for name, values in scores.items()},
+    }
+    if fired is not None:
+        moments, active = fired.moments, fired.moments.n_active > 0
         with np.errstate(invalid="ignore"):
             mean = moments.sum / moments.n_active
-        columns = {
-            "id": slab.first_id + idx,
-            "key": [str(slab.key(int(place))) for place in idx],
-            "layer": np.full(slab.n_features, slab.layer),
-            "site": [slab.site] * slab.n_features,
-            "idx": idx,
-            "density": moments.n_active / pieces.n_tokens,
+        columns |= {
+            "density": moments.n_active / fired.n_tokens,
             "mean_activation": _nullable(np.where(active, mean, np.nan)),
             "max_activation": _nullable(np.where(active, moments.max, np.nan)),
-            "decoder_norm": loaded.norms,
-            **{name: _nullable(scores[name][place]) for name in ("s_res", "s_mlp", "s_att")},
-            "top_tokens": [words.words(best) for best in counted.top_tokens[place].best(TOP_TOKENS)],
-            "logit_tokens": [
-                words.words(best) for best in promoted(loaded.directions, model.unembedding, TOP_TOKENS)
-            ],
+            "top_tokens": [fired.words.words(best.tolist()) for best in fired.top],
+            "logit_tokens": [fired.words.words(best) for best in fired.promoted],
         }
-        parts.append(pa.table(columns))
-    return pa.concat_tables(parts)
+    return pa.table(columns)
 
 
-def _scores(saes: list[LoadedSae], pairs: list[Pair]) -> dict[str, list[Matrix]]:
-    """Return s_res, s_mlp and s_att per SAE: each feature's largest cosine to the features of a writer."""
-    found = {
-        name: [np.full(loaded.slab.n_features, np.nan, dtype=np.float32) for loaded in saes]
-        for name in ("s_res", "s_mlp", "s_att")
+def edges(kind: EdgeKind, found: Candidates, weights: Matrix | None, text: Together | None) -> pa.Table:
+    """Return the rows of `edge` between two SAEs, by index, ordered by src, then dst.
+
+    weights: virtual weights, one per edge, None where nothing reads the residual stream. text: None for a
+    graph of directions alone.
+    """
+    n = len(found)
+    columns: dict[str, object] = {
+        "src": found.src,
+        "dst": found.dst,
+        "kind": pa.repeat(kind, n),
+        "cosine": found.cosine,
+        "rank_out": found.rank_out,
+        "rank_in": found.rank_in,
+        "found_by": pa.repeat("cosine", n),
     }
-    for pair in pairs:
-        best = best_cosine(pair.downstream.n_features, pair.candidates.dst, pair.candidates.cosine)
-        found[f"s_{pair.upstream.site}"][pair.downstream.slab] = best
-    return found
+    if weights is not None:
+        columns["virtual_weight"] = _nullable(weights)
+    if text is not None:
+        columns |= _measures(text)
+    return pa.table(columns)
 
 
-def _edges(saes: list[LoadedSae], pairs: list[Pair], counted: Counted, n_tokens: int) -> pa.Table:
-    parts = []
-    for pair, both in zip(pairs, counted.coactivations, strict=True):
-        ends, nearest = (saes[pair.upstream.slab], saes[pair.downstream.slab]), pair.candidates
-        u, d = (counted.moments[end.slab.slab] for end in ends)
-        src, dst = nearest.src, nearest.dst
-        n_u, n_d = u.n_active[src], d.n_active[dst]
-        pearson = evidence.pearson(
-            n_tokens, u.sum[src], u.square[src], d.sum[dst], d.square[dst], both.product
-        )
-        columns = {
-            "src": pair.upstream.first_id + src,
-            "dst": pair.downstream.first_id + dst,
-            "kind": pa.array([pair.kind] * len(nearest)),
-            "cosine": nearest.cosine,
-            "rank_out": nearest.rank_out,
-            "rank_in": nearest.rank_in,
-            "n_both": both.n_both,
-            "jaccard": _nullable(evidence.jaccard(n_u, n_d, both.n_both)),
-            "necessity": _nullable(evidence.necessity(n_d, both.n_both)),
-            "sufficiency": _nullable(evidence.sufficiency(n_u, both.n_both)),
-            "pearson": _nullable(pearson),
-            "virtual_weight": _nullable(_virtual_weight(ends, nearest)),
-            "found_by": pa.array(["cosine"] * len(nearest)),
-        }
-        parts.append(pa.table(columns))
-    edges = pa.concat_tables(parts)
-    return edges.sort_by([("src", "ascending"), ("dst", "ascending")])
+def _measures(text: Together) -> dict[str, object]:
+    both, u, d = text.pairs, text.upstream, text.downstream
+    src, dst = both.src, both.dst
+    n_u, n_d = u.n_active[src], d.n_active[dst]
+    pearson = evidence.pearson(
+        text.n_tokens, u.sum[src], u.square[src], d.sum[dst], d.square[dst], both.product
+    )
+    found_by = np.where(both.wanted, np.where(both.found, "both", "cosine"), "coactivation")
+    return {
+        "n_both": both.n_both,
+        "jaccard": _nullable(evidence.jaccard(n_u, n_d, both.n_both)),
+        "necessity": _nullable(evidence.necessity(n_d, both.n_both)),
+        "sufficiency": _nullable(evidence.sufficiency(n_u, both.n_both)),
+        "pearson": _nullable(pearson),
+        "found_by": found_by,
+    }
 
 
-def _virtual_weight(ends: tuple[LoadedSae, LoadedSae], nearest: Candidates) -> Matrix:
-    upstream, downstream = ends
-    encoder = downstream.sae.W_enc.detach().numpy().T
-    decoder = upstream.directions * upstream.norms[:, None]
-    return evidence.virtual_weight(decoder[nearest.src], encoder[nearest.dst])
+def examples(
+    contexts: Contexts, rows: Sequence[NDArray[np.int32]], special: frozenset[int], words: Vocabulary
+) -> pa.Table:
+    """Return the rows of `example`, by index: the strongest contexts of one SAE's features.
 
-
-def _examples(saes: list[LoadedSae], pieces: Pieces, counted: Counted, words: Vocabulary) -> pa.Table:
-    spelling = pa.array(words.words(range(words.size)))
-    parts = []
-    opens = np.array([1 if len(row) and row[0] in pieces.special else 0 for row in pieces.rows])
-    length = np.array([len(row) for row in pieces.rows])
-    for loaded, contexts in zip(saes, counted.contexts, strict=True):
-        first = np.maximum(contexts.position - BEFORE, opens[contexts.piece])
-        last = np.minimum(contexts.position + AFTER + 1, length[contexts.piece])
-        tokens = [pieces.rows[p][a:b] for p, a, b in zip(contexts.piece, first, last, strict=True)]
-        place = contexts.position[:, None] + np.arange(-BEFORE, AFTER + 1)
-        shown = (place >= first[:, None]) & (place < last[:, None])
-        offsets = pa.array(np.r_[0, np.cumsum(last - first)].astype(np.int32))
-        flat = np.concatenate(tokens) if tokens else np.zeros(0, dtype=np.int32)
-        columns = {
-            "feature": loaded.slab.first_id + contexts.feature,
+    rows: the token ids of every piece of text. special: ids that open a piece and are not shown.
+    """
+    opens = np.array([1 if len(row) and row[0] in special else 0 for row in rows])
+    length = np.array([len(row) for row in rows])
+    first = np.maximum(contexts.position - BEFORE, opens[contexts.piece])
+    last = np.minimum(contexts.position + AFTER + 1, length[contexts.piece])
+    tokens = [rows[p][a:b] for p, a, b in zip(contexts.piece, first, last, strict=True)]
+    place = contexts.position[:, None] + np.arange(-BEFORE, AFTER + 1)
+    shown = (place >= first[:, None]) & (place < last[:, None])
+    offsets = pa.array(np.r_[0, np.cumsum(last - first)].astype(np.int32))
+    flat = np.concatenate(tokens) if tokens else np.zeros(0, dtype=np.int32)
+    distinct, spelled = np.unique(flat, return_inverse=True)
+    spelling = pa.array(words.words(distinct.tolist()), type=pa.string())
+    return pa.table(
+        {
+            "feature": contexts.feature,
             "rank": ranks(contexts.feature, contexts.value, contexts.piece),
             "activation": contexts.value,
             "token_index": contexts.position - first,
-            "tokens": pa.ListArray.from_arrays(offsets, spelling.take(pa.array(flat))),
+            "tokens": pa.ListArray.from_arrays(offsets, spelling.take(pa.array(spelled))),
             "activations": pa.ListArray.from_arrays(offsets, pa.array(contexts.window[shown])),
         }
-        parts.append(pa.table(columns))
-    return pa.concat_tables(parts)
+    )
 
 
-def _labels(features: pa.Table) -> pa.Table:
+def labels(rows: pa.Table) -> pa.Table:
+    """Return the rows of `label` that the tokens of features give, by index."""
     texts = [
         label(top, promotes)
         for top, promotes in zip(
-            features["top_tokens"].to_pylist(), features["logit_tokens"].to_pylist(), strict=True
+            rows["top_tokens"].to_pylist(), rows["logit_tokens"].to_pylist(), strict=True
         )
     ]
     named = [place for place, text in enumerate(texts) if text]
     return pa.table(
         {
-            "feature": features["id"].take(pa.array(named, type=pa.int64())),
-            "source": ["tokens"] * len(named),
-            "text": [texts[place] for place in named],
+            "feature": rows["idx"].take(pa.array(named, type=pa.int64())),
+            "source": pa.repeat("tokens", len(named)),
+            "text": pa.array([texts[place] for place in named], type=pa.string()),
         }
     )
-
-
-def _meta(recipe: Recipe, model: LanguageModel, pieces: Pieces) -> pa.Table:
-    rows = {
-        "recipe": recipe.name,
-        "model": model.name,
-        "n_tokens": str(pieces.n_tokens),
-        "top_k": str(recipe.edges.top_k),
-    }
-    return pa.table({"key": list(rows), "value": list(rows.values())})
 
 
 def _nullable(values: NDArray[np.floating]) -> pa.Array:

@@ -12,6 +12,10 @@ from featgraph.arrays import Indices, Matrix
 from featgraph.errors import StoreError
 
 
+_MAPPED = faiss.IO_FLAG_MMAP_IFC
+"""Leaves the vectors of a flat index on disk until they are read; IO_FLAG_MMAP does so for inverted lists only."""
+
+
 def save(path: Path, directions: Matrix) -> None:
     """Write unit directions (n_features, d_model) as a FAISS index."""
     index = faiss.IndexFlatIP(directions.shape[1])
@@ -41,7 +45,7 @@ def count(path: Path) -> int:
 
 def directions(path: Path, ids: list[int] | None = None) -> Matrix:
     """Return the unit directions at `ids`, or all of them, as (n, d_model)."""
-    index = load(path)
+    index = _read(path, _MAPPED)
     if ids is None:
         found: Matrix = index.reconstruct_n(0, index.ntotal)
         return found

@@ -17,8 +17,9 @@ class Verbs:
 
     min: cosine threshold of residual edges; left out, each edge is held against its downstream SAE's
     `threshold_high`. writer_min: that of the edges by which mlp and att features write. hops: how many edges
-    to go each way. layer: only events of this layer. All raise UsageError for a feature that does not exist
-    or a value out of range.
+    to go each way. layer: only events of this layer. evidence: an edge passes from `threshold_low` (or min)
+    on if its ends fire together, and dead features have no events. All raise UsageError for a feature that
+    does not exist or a value out of range.
     """
 
     store: "Store"
@@ -69,21 +70,29 @@ class Verbs:
         """Return every edge at a feature that passes, with its evidence: upstream first, strongest first."""
         return self._ask("neighbors", f=key, min=min, writer_min=writer_min)
 
-    def splits(self, *, min: float | None = None, layer: int | None = None) -> "Result":
+    def splits(
+        self, *, min: float | None = None, layer: int | None = None, evidence: bool = False
+    ) -> "Result":
         """Return features with two or more children that pass and whose best parent they are."""
-        return self._ask("splits", min=min, layer=layer)
+        return self._ask("splits", min=min, layer=layer, evidence=evidence)
 
-    def merges(self, *, min: float | None = None, layer: int | None = None) -> "Result":
+    def merges(
+        self, *, min: float | None = None, layer: int | None = None, evidence: bool = False
+    ) -> "Result":
         """Return features with two or more parents that pass and whose best child they are."""
-        return self._ask("merges", min=min, layer=layer)
+        return self._ask("merges", min=min, layer=layer, evidence=evidence)
 
-    def births(self, *, min: float | None = None, layer: int | None = None) -> "Result":
+    def births(
+        self, *, min: float | None = None, layer: int | None = None, evidence: bool = False
+    ) -> "Result":
         """Return features that no parent passes into, and what writes them."""
-        return self._ask("births", min=min, layer=layer)
+        return self._ask("births", min=min, layer=layer, evidence=evidence)
 
-    def deaths(self, *, min: float | None = None, layer: int | None = None) -> "Result":
+    def deaths(
+        self, *, min: float | None = None, layer: int | None = None, evidence: bool = False
+    ) -> "Result":
         """Return features that pass into no child."""
-        return self._ask("deaths", min=min, layer=layer)
+        return self._ask("deaths", min=min, layer=layer, evidence=evidence)
 
     def chains(self, *, min: float | None = None) -> "Result":
         """Return the longest runs of features that persist, each in the next."""
@@ -98,6 +107,15 @@ class Verbs:
     ) -> "Result":
         """Return what happens between each residual layer and the next, from layer_a to layer_b."""
         return self._ask("flow", layer_a=layer_a, layer_b=layer_b, min=min)
+
+    def search(self, words: str, *, source: str | None = None) -> "Result":
+        """Return the features whose labels have all the words, best first.
+
+        words: case and accents do not count, a word may be the beginning of a longer one, and those in double
+        quotes stand one after the other. source: only labels of this source, or of all that begin with it
+        and a colon.
+        """
+        return self._ask("search", words=words, source=source)
 
     def _ask(self, verb: str, **arguments: object) -> "Result":
         from featgraph.query import run_verb

@@ -9,10 +9,8 @@
 create macro places() as table
     select w.size,
         flatten(list(repeat([{
-            slab: s.slab,
-            prefix: s.layer || '/' || s.site || '/',
-            first_id: s.first_id,
-            threshold_high: s.threshold_high
+            slab: s.slab, prefix: s.layer || '/' || s.site || '/', first_id: s.first_id,
+            threshold_low: s.threshold_low, threshold_high: s.threshold_high
         }], s.n_features // w.size) order by s.first_id)) as sae
     from sae s, (select list_reduce(list(n_features), lambda x, y: gcd(x, y))::integer as size from sae) w
     group by w.size;
@@ -20,13 +18,25 @@ create macro places() as table
 -- The key of a feature from its id and the two columns of `places`.
 create macro key_of(id, size, sae) as sae[id // size + 1].prefix || (id - sae[id // size + 1].first_id);
 
--- Residual edges that pass the threshold.
-create macro matched(min := null) as table
+-- Residual edges that pass the threshold. With `evidence`, those from `threshold_low` on whose ends fire
+-- together, on a fifth of the tokens of one of them (the share of a branch in Rusalev's clusters of features)
+-- and correlated (0.1: ours), ranked among themselves; where nothing was counted, those that pass without.
+create macro matched(min := null, evidence := false) as table
     select e.*
     from edge e, places() p
-    where e.kind = 'res_res'
+    where not evidence and e.kind = 'res_res'
         and (min is null or e.cosine >= min::float)
-        and (min is not null or e.cosine >= p.sae[e.dst // p.size + 1].threshold_high);
+        and (min is not null or e.cosine >= p.sae[e.dst // p.size + 1].threshold_high)
+    union all
+    select e.* replace (
+        row_number() over (partition by e.src order by e.cosine desc, e.dst)::smallint as rank_out,
+        row_number() over (partition by e.dst order by e.cosine desc, e.src)::smallint as rank_in
+    )
+    from edge e, places() p
+    where evidence and e.kind = 'res_res' and case
+        when e.n_both is null then e.cosine >= coalesce(min::float, p.sae[e.dst // p.size + 1].threshold_high)
+        else e.cosine >= coalesce(min::float, p.sae[e.dst // p.size + 1].threshold_low)
+            and greatest(e.necessity, e.sufficiency) >= 0.2::float and e.pearson >= 0.1::float end;
 
 -- A feature and what it reaches over residual edges that pass: upstream, downstream, or both ways (`ups`).
 -- The distance is the fewest edges on the way, the weight the best product of cosines.
@@ -205,13 +215,13 @@ create macro paths(a, b, k := 1, min := null, by := 'product', writer_min := 0.2
 -- Features that are the best end of two or more others: those that split, or with `merging` those that others
 -- merge into. Of two links of one feature, one has a rank above 1, so that few features are left to group.
 -- Members go by rank, which stands above the id in one number because numbers sort fast.
-create macro forks(min := null, layer := null, merging := false) as table
+create macro forks(min := null, layer := null, merging := false, evidence := false) as table
     with link as materialized (
         select case when merging then dst else src end as id,
             case when merging then src else dst end as member,
             case when merging then rank_in else rank_out end as rank,
             cosine
-        from matched(min := min)
+        from matched(min := min, evidence := evidence)
         where case when merging then rank_out else rank_in end = 1
     ),
     fork as (
@@ -230,48 +240,42 @@ create macro forks(min := null, layer := null, merging := false) as table
     order by f.id;
 
 -- Features with two or more children that pass and whose best parent they are.
-create macro splits(min := null, layer := null) as table
-    from forks(min := min, layer := layer, merging := false);
+create macro splits(min := null, layer := null, evidence := false) as table
+    from forks(min := min, layer := layer, merging := false, evidence := evidence);
 
 -- Features with two or more parents that pass and whose best child they are.
-create macro merges(min := null, layer := null) as table
-    from forks(min := min, layer := layer, merging := true);
+create macro merges(min := null, layer := null, evidence := false) as table
+    from forks(min := min, layer := layer, merging := true, evidence := evidence);
 
--- Residual features above the first layer that no edge from an earlier residual passes into. The origin
--- says whether an mlp or att feature of the same layer passes the same threshold.
-create macro births(min := null, layer := null) as table
+-- Residual features above the first layer that no edge from an earlier residual passes into, with `evidence`
+-- live ones only. The origin says whether an mlp or att feature of the layer passes `min` or `threshold_high`.
+create macro births(min := null, layer := null, evidence := false) as table
     select f.id, f.key, f.layer,
-        case
-            when f.s_mlp >= t.threshold and f.s_att >= t.threshold then 'mlp+att'
-            when f.s_mlp >= t.threshold then 'mlp'
-            when f.s_att >= t.threshold then 'att'
-            else 'unexplained'
-        end as origin
+        coalesce(nullif(concat_ws('+',
+            if(f.s_mlp >= coalesce(min::float, s.threshold_high), 'mlp', null),
+            if(f.s_att >= coalesce(min::float, s.threshold_high), 'att', null)
+        ), ''), 'unexplained') as origin
     from feature f
-    join (
-        select s.layer as place, coalesce(min::float, s.threshold_high) as threshold
-        from sae s
-        where s.site = 'res'
-    ) t on t.place = f.layer
-    anti join matched(min := min) e on e.dst = f.id
-    where f.site = 'res'
+    join sae s on s.site = 'res' and s.layer = f.layer
+    anti join matched(min := min, evidence := evidence) e on e.dst = f.id
+    where f.site = 'res' and (not evidence or f.density is distinct from 0)
         and f.layer > (select min(s.layer) from sae s where s.site = 'res')
         and (layer is null or f.layer = layer)
     order by f.id;
 
 -- Residual features below the last layer that no edge to a later residual passes out of.
-create macro deaths(min := null, layer := null) as table
+create macro deaths(min := null, layer := null, evidence := false) as table
     select f.id, f.key, f.layer
     from feature f
-    anti join matched(min := min) e on e.src = f.id
-    where f.site = 'res'
+    anti join matched(min := min, evidence := evidence) e on e.src = f.id
+    where f.site = 'res' and (not evidence or f.density is distinct from 0)
         and f.layer < (select max(s.layer) from sae s where s.site = 'res')
         and (layer is null or f.layer = layer)
     order by f.id;
 
 -- Edges at which a feature persists: each end is the other's best candidate, and the edge passes.
-create macro persists(min := null) as table
-    from matched(min := min)
+create macro persists(min := null, evidence := false) as table
+    from matched(min := min, evidence := evidence)
     where rank_out = 1 and rank_in = 1;
 
 -- Maximal runs of features that persist, each in the next. No feature is in two of them.
@@ -304,12 +308,9 @@ create macro flow(layer_a := null, layer_b := null, min := null) as table
     ),
     event as (
         select id, 'split' as what from splits(min := min)
-        union all
-        select id, 'merge' from merges(min := min)
-        union all
-        select id, 'birth' from births(min := min)
-        union all
-        select id, 'death' from deaths(min := min)
+        union all select id, 'merge' from merges(min := min)
+        union all select id, 'birth' from births(min := min)
+        union all select id, 'death' from deaths(min := min)
     ),
     counted as materialized (
         select p.sae[e.id // p.size + 1].slab as slab,
@@ -330,6 +331,70 @@ create macro flow(layer_a := null, layer_b := null, min := null) as table
     left join counted above on above.slab = pair.src_slab
     left join counted below on below.slab = pair.dst_slab
     where pair.kind = 'res_res'
-        and (layer_a is null or a.layer >= layer_a)
-        and (layer_b is null or b.layer <= layer_b)
+        and (layer_a is null or a.layer >= layer_a) and (layer_b is null or b.layer <= layer_b)
     order by a.slab, b.slab;
+
+-- A text as `search` compares it: without case and accents.
+create macro folded(text) as lower(strip_accents(text));
+
+-- Its words, which are runs of letters and digits, with a space on each side of every one.
+create macro spaced(text) as ' ' || trim(regexp_replace(folded(text), '[^\p{L}\p{N}]+', ' ', 'g')) || ' ';
+
+-- Features whose label has all the words, each whole or as the beginning of a longer one; words in double
+-- quotes must stand one after the other. One row per feature, with the label of it that scores most; `source`
+-- names one source, or with `neuronpedia` all those that begin with `neuronpedia:`.
+--
+-- The score is a sum over the words: rarity * (1 if the label has it as a whole word + 1 / words of the label).
+-- So whole words stand before beginnings, rare words before common ones, short labels before long ones.
+-- Rarity is ln(1 + N / n), for N labels of which n have the word's letters; after Sparck Jones 1972, "A
+-- statistical interpretation of term specificity". Only labels that have the letters of all words are split.
+create macro search(words, source := null) as table
+    with asked as materialized (
+        select case
+            when regexp_matches(folded(words), '[\p{L}\p{N}]') then words
+            else error('search needs a word of letters or digits')
+        end as text
+    ),
+    phrase as materialized (
+        select distinct rtrim(spaced(p.part)) as text
+        from (select unnest(regexp_extract_all(a.text, '"[^"]*"|[^\s"]+')) as part from asked a) p
+        where spaced(p.part) <> '  '
+    ),
+    word as materialized (select distinct unnest(string_split(ltrim(p.text), ' ')) as text from phrase p),
+    searched as (
+        select l.rowid as place, l.feature, l.source, l.text
+        from label l
+        where source is null or l.source = source or starts_with(l.source, source || ':')
+    ),
+    held as materialized (
+        select l.place, w.text as word from searched l, word w where contains(folded(l.text), w.text)
+    ),
+    rarity as materialized (
+        select h.word, ln(1 + whole.n / count(*)) as weight
+        from held h, (select count(*) as n from searched) whole
+        group by h.word, whole.n
+    ),
+    near as materialized (
+        select l.feature, l.source, l.text, spaced(l.text) as words,
+            len(string_split(trim(spaced(l.text)), ' ')) as n_words
+        from searched l
+        where l.place in (
+            select h.place from held h group by h.place having count(*) = (select count(*) from word)
+        )
+    ),
+    found as (
+        select n.feature, n.source, n.text, sum(
+            r.weight * (contains(n.words, ' ' || r.word || ' ')::integer + 1 / n.n_words) order by r.word
+        )::float as score
+        from near n, rarity r
+        where not exists (select 1 from phrase p where not contains(n.words, p.text))
+        group by n.feature, n.source, n.text, n.words, n.n_words
+        qualify row_number() over (
+            partition by n.feature order by score desc, n.source = 'tokens', n.source, n.text
+        ) = 1
+    )
+    select f.feature as id, concat_ws('/', s.layer, s.site, f.feature - s.first_id) as key, s.layer, s.site,
+        f.feature - s.first_id as idx, f.source, f.text, f.score
+    from found f
+    join sae s on f.feature between s.first_id and s.first_id + s.n_features - 1
+    order by f.score desc, f.feature;

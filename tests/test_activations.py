@@ -1,6 +1,5 @@
 """Reading text: pieces, BOS, the token limit, batches that lose nothing, and codes as sparse rows."""
 
-import gzip
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import torch
 
 from featgraph import activations, suite
-from featgraph.activations import Pieces, decoded, documents, encode, read_pieces
+from featgraph.activations import Pieces, decoded, encode, read_shards
 from featgraph.recipe import TextSource, read_recipe
 from featgraph.suite import LanguageModel
 
@@ -20,23 +19,23 @@ def model(small_recipe: Path) -> LanguageModel:
     return suite.load_model(read_recipe(small_recipe))
 
 
-def test_documents_are_split_at_the_separator_plain_or_gzipped(tmp_path: Path) -> None:
-    text = "one\n\nmore<|end|>\n two <|end|>  <|end|>"
-    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
-    with gzip.open(tmp_path / "a.txt.gz", "wt", encoding="utf-8") as handle:
-        handle.write(text)
-    for name in ("a.txt", "a.txt.gz"):
-        assert list(documents(tmp_path / name, "<|end|>")) == ["one\n\nmore", "two"]
+def text_at(path: Path, tokens: int, context: int) -> TextSource:
+    return TextSource(path, None, None, None, None, "", tokens, context)
+
+
+def rows_of(path: Path, model: LanguageModel, tokens: int, context: int) -> list[np.ndarray]:
+    shards = read_shards(text_at(path, tokens, context), model.tokenizer)
+    return [row for shard in shards for row in shard.rows]
 
 
 def test_every_piece_opens_with_bos_and_fits_the_context(model: LanguageModel, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(
         "the cat sat on the mat and the dog ran to the park " * 3, encoding="utf-8"
     )
-    pieces = read_pieces(TextSource(tmp_path / "a.txt", "", 1000, 8), model)
-    assert all(row[0] == BOS and 2 <= len(row) <= 8 for row in pieces.rows)
+    rows = rows_of(tmp_path / "a.txt", model, 1000, 8)
+    assert all(row[0] == BOS and 2 <= len(row) <= 8 for row in rows)
     whole = model.tokenizer((tmp_path / "a.txt").read_text().strip())["input_ids"]
-    assert np.concatenate([row[1:] for row in pieces.rows]).tolist() == whole
+    assert np.concatenate([row[1:] for row in rows]).tolist() == whole
 
 
 @pytest.mark.parametrize("tokens", [1, 7, 8, 20])
@@ -44,7 +43,26 @@ def test_the_token_limit_is_exact(model: LanguageModel, tmp_path: Path, tokens: 
     (tmp_path / "a.txt").write_text(
         "the cat sat on the mat and the dog ran to the park " * 3, encoding="utf-8"
     )
-    assert read_pieces(TextSource(tmp_path / "a.txt", "", tokens, 8), model).n_tokens == tokens
+    assert sum(len(row) - 1 for row in rows_of(tmp_path / "a.txt", model, tokens, 8)) == tokens
+
+
+@pytest.mark.parametrize("size", [1, 9, 30])
+def test_shards_follow_each_other_and_hold_the_whole_text(
+    model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    (tmp_path / "a.txt").write_text("the cat sat on the mat and the dog ran " * 4, encoding="utf-8")
+    whole = rows_of(tmp_path / "a.txt", model, 1000, 8)
+    monkeypatch.setattr(activations, "SHARD_TOKENS", size)
+    shards = list(read_shards(text_at(tmp_path / "a.txt", 1000, 8), model.tokenizer))
+    assert len(shards) > 1
+    assert [shard.first for shard in shards] == [
+        sum(len(before.rows) for before in shards[:place]) for place in range(len(shards))
+    ]
+    cut = [row for shard in shards for row in shard.rows]
+    assert [row.tolist() for row in cut] == [row.tolist() for row in whole]
+    assert all(shard.n_tokens >= size for shard in shards[:-1])
+    pieces = [int(piece) for shard in shards for batch in shard.batches() for piece in batch.piece]
+    assert sorted(set(pieces)) == list(range(len(whole)))
 
 
 def test_batches_cover_every_counted_token_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,10 +84,11 @@ def test_batches_cover_every_counted_token_once(monkeypatch: pytest.MonkeyPatch)
 
 def test_codes_are_what_the_sae_encodes(small_recipe: Path, model: LanguageModel) -> None:
     recipe = read_recipe(small_recipe)
-    loaded = suite.load_sae(recipe, recipe.sources[2], 1, 0, 0, model)
+    loaded = suite.load_sae(recipe, recipe.sources[2], 1, model)
     torch.manual_seed(0)
     x = torch.randn(1300, 16)
     codes, rebuilt = encode(loaded, x)
+    assert loaded.sae is not None
     with torch.inference_mode():
         dense = loaded.sae.encode(x)
         np.testing.assert_array_equal(codes.toarray(), dense.numpy())

@@ -11,13 +11,15 @@ import torch
 
 import featgraph
 from featgraph import suite
-from featgraph.activations import Pieces, read_pieces
+from featgraph.activations import Pieces, read_shards
 from featgraph.arrays import Matrix
 from featgraph.build import ingest
 from featgraph.graph import Graph
-from featgraph.model import edge_plan
+from featgraph.model import Slab, edge_plan
 from featgraph.recipe import Recipe, read_recipe
+from featgraph.store import open_store
 from featgraph.suite import LanguageModel, LoadedSae
+from same_tables import differences
 
 
 @dataclass
@@ -27,6 +29,7 @@ class Dense:
     recipe: Recipe
     model: LanguageModel
     saes: list[LoadedSae]
+    slabs: list[Slab]
     pieces: Pieces
     codes: list[Matrix]
     residuals: list[Matrix]
@@ -35,39 +38,41 @@ class Dense:
 
 
 @pytest.fixture(scope="module")
-def dense(small_recipe: Path) -> Dense:
+def dense(small_recipe: Path, small: Path) -> Dense:
     """Each piece of text through the model on its own, unpadded, so that batching is put to the test."""
     recipe = read_recipe(small_recipe)
+    assert recipe.text is not None
     model = suite.load_model(recipe)
-    saes: list[LoadedSae] = []
-    for layer in range(recipe.layers):
-        for source in recipe.sources:
-            first = sum(loaded.slab.n_features for loaded in saes)
-            saes.append(suite.load_sae(recipe, source, layer, len(saes), first, model))
-    pieces = read_pieces(recipe.text, model)
+    with open_store(small) as opened:
+        slabs = opened.slabs
+    loaded = [suite.load_sae(recipe, source, layer, model) for layer, source in recipe.places]
+    saes = [next(one for one in loaded if one.name == slab.name) for slab in slabs]
+    shards = list(read_shards(recipe.text, model.tokenizer))
+    pieces = Pieces([row for shard in shards for row in shard.rows], shards[0].special)
+    modules = [one.reading.module for one in saes if one.reading is not None]
     kept: dict[str, torch.Tensor] = {}
-    for loaded in saes:
+    for module in modules:
 
-        def hook(_module: object, _inputs: object, output: object, name: str = loaded.module) -> None:
+        def hook(_module: object, _inputs: object, output: object, name: str = module) -> None:
             kept[name] = output[0] if isinstance(output, tuple) else output  # type: ignore[assignment]
 
-        model.model.get_submodule(loaded.module).register_forward_hook(hook)
+        model.model.get_submodule(module).register_forward_hook(hook)
     codes: list[list[Matrix]] = [[] for _ in saes]
     residuals: list[list[Matrix]] = [[] for _ in saes]
     token, piece = [], []
     with torch.inference_mode():
         for number, row in enumerate(pieces.rows):
             model.model(torch.from_numpy(row.astype(np.int64))[None])
-            for place, loaded in enumerate(saes):
-                activations = kept[loaded.module][0, 1:]
+            for place, module in enumerate(modules):
+                activations, sae = kept[module][0, 1:], saes[place].sae
+                assert sae is not None
                 residuals[place].append(activations.numpy())
-                codes[place].append(loaded.sae.encode(activations).numpy())
+                codes[place].append(sae.encode(activations).numpy())
             token += row[1:].tolist()
             piece += [number] * (len(row) - 1)
     stacked = [np.concatenate(parts) for parts in codes]
-    return Dense(
-        recipe, model, saes, pieces, stacked, [np.concatenate(parts) for parts in residuals], token, piece
-    )
+    read = [np.concatenate(parts) for parts in residuals]
+    return Dense(recipe, model, saes, slabs, pieces, stacked, read, token, piece)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +86,7 @@ def column(graph: Graph, statement: str) -> list[object]:
 
 
 def test_the_text_is_read_up_to_the_token_limit_without_bos(dense: Dense, graph: Graph) -> None:
+    assert dense.recipe.text is not None
     assert dense.pieces.n_tokens == dense.recipe.text.tokens == len(dense.token)
     assert graph.manifest["text"]["n_tokens"] == dense.recipe.text.tokens
 
@@ -113,7 +119,7 @@ def test_sae_health_equals_a_dense_computation(dense: Dense, graph: Graph) -> No
     for loaded, codes, x, (l0, explained) in zip(dense.saes, dense.codes, dense.residuals, rows, strict=True):
         assert l0 == pytest.approx((codes != 0).sum(axis=1).mean(), rel=1e-5)
         with torch.inference_mode():
-            rebuilt = loaded.sae.decode(torch.from_numpy(codes)).numpy()
+            rebuilt = loaded.decode(torch.from_numpy(codes), torch.from_numpy(x)).numpy()
         expected = 1 - ((x - rebuilt) ** 2).sum() / ((x - x.mean(axis=0)) ** 2).sum()
         assert explained == pytest.approx(expected, rel=1e-3)
 
@@ -132,47 +138,76 @@ def test_top_tokens_are_those_with_the_largest_mean_activation(dense: Dense, gra
 
 
 def test_edges_equal_brute_force_on_cosine_counts_and_weights(dense: Dense, graph: Graph) -> None:
-    plan = edge_plan([loaded.slab for loaded in dense.saes], dense.recipe.edges.kinds)
+    plan = edge_plan(dense.slabs, dense.recipe.edges.kinds)
     assert [kind for _, _, kind in plan].count("res_res") == 2
     seen = 0
     for up, down, kind in plan:
-        u, d = dense.saes[up.slab], dense.saes[down.slab]
+        u, d = dense.saes[up.slab].sae, dense.saes[down.slab].sae
+        assert u is not None
+        assert d is not None
         rows = graph.store.connection.execute(
-            "select src, dst, cosine, n_both, pearson, virtual_weight from edge where kind = ? "
-            "and src between ? and ? order by src, dst",
-            [kind, up.first_id, up.first_id + up.n_features - 1],
+            "select src - $up, dst - $down, cosine, n_both, pearson, virtual_weight, found_by from edge "
+            "where kind = $kind and src between $up and $last order by src, dst",
+            {
+                "up": up.first_id,
+                "down": down.first_id,
+                "kind": kind,
+                "last": up.first_id + up.n_features - 1,
+            },
         ).fetchall()
         seen += len(rows)
-        decoder_u = u.sae.W_dec.detach().numpy()
-        decoder_d = d.sae.W_dec.detach().numpy()
+        decoder_u, decoder_d = u.W_dec.detach().numpy(), d.W_dec.detach().numpy()
         cosine = decoder_u @ decoder_d.T
         cosine /= np.linalg.norm(decoder_u, axis=1)[:, None] * np.linalg.norm(decoder_d, axis=1)
-        assert {(src, dst) for src, dst, *_ in rows} == kept_pairs(cosine, dense.recipe.edges.top_k, up, down)
-        for src, dst, value, both, pearson, weight in rows:
-            i, j = src - up.first_id, dst - down.first_id
-            x, y = dense.codes[up.slab][:, i], dense.codes[down.slab][:, j]
-            assert value == pytest.approx(cosine[i, j], abs=1e-5)
+        near = best_at_either_end(cosine, dense.recipe.edges.top_k)
+        together = coactive_pairs(dense, up, down)
+        assert {(src, dst) for src, dst, *_ in rows} == near | together
+        for src, dst, value, both, pearson, weight, found_by in rows:
+            x, y = dense.codes[up.slab][:, src], dense.codes[down.slab][:, dst]
+            assert value == pytest.approx(cosine[src, dst], abs=1e-5)
             assert both == ((x != 0) & (y != 0)).sum()
-            encoder = d.sae.W_enc.detach().numpy()[:, j]
-            assert weight == pytest.approx(decoder_u[i] @ encoder, rel=1e-3, abs=1e-4)
+            assert weight == pytest.approx(
+                decoder_u[src] @ d.W_enc.detach().numpy()[:, dst], rel=1e-3, abs=1e-4
+            )
             if x.any() and y.any():
                 assert pearson == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-3)
             else:
                 assert pearson is None
+            by = [
+                name for name, pairs in (("cosine", near), ("coactivation", together)) if (src, dst) in pairs
+            ]
+            assert found_by == ("both" if len(by) == 2 else by[0])
     assert column(graph, "select count(*) from edge") == [seen]
 
 
-def kept_pairs(cosine: Matrix, k: int, up: object, down: object) -> set[tuple[int, int]]:
-    first_u, first_d = up.first_id, down.first_id  # type: ignore[attr-defined]
-    out = {(i, int(j)) for i in range(len(cosine)) for j in np.argsort(-cosine[i], kind="stable")[:k]}
-    into = {(int(i), j) for j in range(cosine.shape[1]) for i in np.argsort(-cosine[:, j], kind="stable")[:k]}
-    return {(first_u + i, first_d + j) for i, j in out | into}
+def best_at_either_end(score: Matrix, k: int) -> set[tuple[int, int]]:
+    """The pairs that are among the k best of their row or of their column; NaN is none of them."""
+    score = np.where(np.isnan(score), -np.inf, score)
+    out = {(i, int(j)) for i in range(len(score)) for j in np.argsort(-score[i], kind="stable")[:k]}
+    into = {(int(i), j) for j in range(score.shape[1]) for i in np.argsort(-score[:, j], kind="stable")[:k]}
+    return {(i, j) for i, j in out | into if np.isfinite(score[i, j])}
+
+
+def coactive_pairs(dense: Dense, up: Slab, down: Slab) -> set[tuple[int, int]]:
+    """The pairs that fire together often enough, and are the best of either end by pearson or by jaccard."""
+    plan = dense.recipe.edges
+    x, y = dense.codes[up.slab].astype(float), dense.codes[down.slab].astype(float)
+    on, off = (x != 0).astype(float), (y != 0).astype(float)
+    both = on.T @ off
+    jaccard = both / np.maximum(on.sum(0)[:, None] + off.sum(0) - both, 1)
+    x, y = x - x.mean(0), y - y.mean(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pearson = x.T @ y / np.sqrt((x**2).sum(0)[:, None] * (y**2).sum(0))
+    found: set[tuple[int, int]] = set()
+    for score in (pearson, jaccard):
+        found |= best_at_either_end(np.where(both >= plan.min_support, score, np.nan), plan.coactive_k)
+    return found
 
 
 def test_scores_are_the_largest_cosines_to_each_writer(dense: Dense, graph: Graph) -> None:
-    by_place = {(loaded.slab.layer, loaded.slab.site): loaded for loaded in dense.saes}
+    by_place = {(loaded.layer, loaded.site): loaded for loaded in dense.saes}
     for loaded in dense.saes:
-        layer, site = loaded.slab.layer, loaded.slab.site
+        layer, site = loaded.layer, loaded.site
         rows = graph.store.connection.execute(
             "select s_res, s_mlp, s_att from feature where layer = ? and site = ? order by id", [layer, site]
         ).fetchall()
@@ -188,12 +223,12 @@ def test_scores_are_the_largest_cosines_to_each_writer(dense: Dense, graph: Grap
 
 def test_examples_are_the_strongest_contexts_with_their_activations(dense: Dense, graph: Graph) -> None:
     piece = np.array(dense.piece)
-    for loaded, codes in zip(dense.saes[:3], dense.codes[:3], strict=True):
-        for idx in range(0, loaded.slab.n_features, 7):
+    for slab, codes in zip(dense.slabs[:3], dense.codes[:3], strict=True):
+        for idx in range(0, slab.n_features, 7):
             rows = graph.store.connection.execute(
                 "select rank, activation, token_index, tokens, activations from example where feature = ? "
                 "order by rank",
-                [loaded.slab.first_id + idx],
+                [slab.first_id + idx],
             ).fetchall()
             peaks = [codes[piece == number, idx].max() for number in range(len(dense.pieces.rows))]
             expected = sorted((peak for peak in peaks if peak > 0), reverse=True)[:10]
@@ -217,10 +252,9 @@ def test_thresholds_lie_above_the_null_and_high_at_or_above_low(dense: Dense, gr
     rows = graph.store.connection.execute(
         "select threshold_low, threshold_high from sae order by slab"
     ).fetchall()
-    for loaded, (low, high) in zip(dense.saes, rows, strict=True):
-        place = loaded.slab.slab
-        before = [sae.slab.slab for sae in dense.saes[:place] if sae.slab.site == "res"]
-        up = before[-1] if loaded.slab.site == "res" and before else place
+    for place, (loaded, (low, high)) in enumerate(zip(dense.saes, rows, strict=True)):
+        before = [slab.slab for slab in dense.slabs[:place] if slab.site == "res"]
+        up = before[-1] if loaded.site == "res" and before else place
         upstream, own = dense.saes[up].directions[alive[up]], loaded.directions[alive[place]]
         best = []
         for _ in range(40):
@@ -237,15 +271,7 @@ def test_the_same_recipe_twice_gives_identical_tables(
 ) -> None:
     again = tmp_path / "again.featgraph"
     ingest(read_recipe(small_recipe), again)
-    with duckdb.connect() as both:
-        both.execute(f"attach '{small / 'graph.duckdb'}' as one (read_only)")
-        both.execute(f"attach '{again / 'graph.duckdb'}' as two (read_only)")
-        for table in ("sae", "feature", "edge", "example", "label", "meta"):
-            for left, right in (("one", "two"), ("two", "one")):
-                difference = f"(from {left}.{table} except all from {right}.{table})"
-                assert both.execute(f"select count(*) from {difference}").fetchall() == [(0,)], table
-    for index in sorted((small / "vectors").iterdir()):
-        assert index.read_bytes() == (again / "vectors" / index.name).read_bytes()
+    assert differences(small, again) == []
 
 
 def test_the_file_is_in_the_older_storage_format(small: Path) -> None:

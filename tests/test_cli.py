@@ -70,7 +70,7 @@ def test_verbs_stand_in_statements(toy: Path) -> None:
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "lineage"])
 def test_every_verb_is_a_command_that_answers_the_same(toy: Path, verb: str) -> None:
-    examples = {"f": "1/res/0", "a": "0/res/1", "b": "2/res/1"}
+    examples = {"f": "1/res/0", "a": "0/res/1", "b": "2/res/1", "words": "cat"}
     names = [name for name in examples if name in VERBS[verb].arguments]
     passed = [f"{name} => '{examples[name]}'" for name in names]
     given = [examples[name] for name in names]

@@ -33,7 +33,7 @@ def refusal(recipe: Path, out: Path) -> str:
         ingest(read_recipe(recipe), out)
     assert caught.value.exit_code == 4
     assert "\n" not in str(caught.value)
-    assert list(out.parent.glob(".*")) == [], "leftovers beside the target"
+    assert [found.name for found in out.parent.glob(".*")] in ([], [f".{out.name}.building"])
     assert not out.exists()
     return str(caught.value)
 
@@ -148,6 +148,8 @@ def test_when_the_disk_fills_up_the_old_graph_stays_whole(small_recipe: Path, tm
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert snapshot(old) == before
+    assert sorted(found.name for found in tmp_path.iterdir()) == [".x.featgraph.building", "x.featgraph"]
+    ingest(read_recipe(small_recipe), old)
     assert [found.name for found in tmp_path.iterdir()] == ["x.featgraph"]
 
 
@@ -158,14 +160,15 @@ def test_ctrl_c_leaves_the_old_graph_and_the_next_run_works(small_recipe: Path, 
     command = [sys.executable, "-m", "featgraph", "ingest", str(small_recipe), "-o", str(old)]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
     deadline = time.monotonic() + 120
-    while not (tmp_path / ".x.featgraph.building").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(1.0)
+    ledger = tmp_path / ".x.featgraph.building" / "ledger.jsonl"
+    while not ledger.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
     os.kill(running.pid, signal.SIGINT)
     _, talk = running.communicate(timeout=60)
     assert running.returncode == 130, talk
     assert "Traceback" not in talk
+    assert "finished steps are kept; the same command goes on from there" in talk
     assert snapshot(old) == before
-    assert [found.name for found in tmp_path.iterdir()] == ["x.featgraph"]
+    assert sorted(found.name for found in tmp_path.iterdir()) == [".x.featgraph.building", "x.featgraph"]
     subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parent.parent)
     assert snapshot(old) != before

@@ -1,6 +1,6 @@
 """The macros of `verbs.sql` on random graphs against brute force: `layered` says what each must answer."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import duckdb
@@ -13,6 +13,8 @@ from featgraph import store as stores
 from layered import COSINES, IDS, KEYS, LAYERS, RESIDUAL, SIGNED, SLABS, Edge, Layered, dense, layer, layered
 
 Rows = list[tuple[object, ...]]
+Measured = Mapping[tuple[str, str], tuple[int | None, float | None, float | None, float | None]]
+"""Per edge: n_both, necessity, sufficiency, pearson."""
 
 
 class Database:
@@ -59,6 +61,19 @@ class Database:
             rank_in=[graph.rank_in(e) for e in edges],
         )
         stores.fill_pairs(self.connection)
+
+    def witness(self, measured: Measured, dead: set[str]) -> None:
+        """Give the edges of a graph that is loaded their co-activation, and say which features never fire."""
+        columns = ("src", "dst", "n_both", "necessity", "sufficiency", "pearson")
+        rows = [(IDS[src], IDS[dst], *found) for (src, dst), found in measured.items()]
+        self.connection.execute(
+            f"create or replace temp table measured ({', '.join(f'{c} float' for c in columns)})"
+        )
+        for row in rows:
+            self.connection.execute("insert into measured values (?, ?, ?, ?, ?, ?)", list(row))
+        chosen = ", ".join(f"{name} = m.{name}" for name in columns[2:])
+        self.ask(f"update edge set {chosen} from measured m where edge.src = m.src and edge.dst = m.dst")
+        self.ask("update feature set density = case when key in $dead then 0 end", dead=sorted(dead))
 
     def fill(self, table: str, **values: object) -> None:
         unnested = ", ".join(f"unnest(${name})" for name in values)
@@ -155,6 +170,42 @@ def test_a_layer_cuts_events_down_to_its_own(
         asked = {"min": least, "layer": at}
         some = database.ask(f"from {verb}(min := $min, layer := $layer)", **asked)
         assert some == [row for row in every if layer(str(row[1])) == at]
+
+
+@on_random_graphs
+@given(graph=layered() | dense(), least=thresholds, data=st.data())
+def test_events_by_evidence_are_those_of_the_links_that_fire_together(
+    database: Database, graph: Layered, least: float | None, data: st.DataObject
+) -> None:
+    low = data.draw(st.sampled_from([0.125, 0.25]))
+    shares, pearson = st.sampled_from([0.0, 0.1, 0.2, 0.5]), st.sampled_from([-0.1, 0.1, 0.5])
+    counted = st.tuples(st.just(7), shares, shares, pearson)
+    never = st.sampled_from([(0, None, 0.0, None), (None, None, None, None)])
+    residual = [e for e in graph.edges if e.kind == "res_res"]
+    measured = {(e.src, e.dst): data.draw(counted | never) for e in residual}
+    dead = data.draw(st.sets(st.sampled_from(RESIDUAL), max_size=4))
+
+    def passes(e: Edge) -> bool:
+        n_both, necessity, sufficiency, correlation = measured[e.src, e.dst]
+        if n_both is None:
+            return e.cosine >= graph.tau(e.dst, least)
+        most = max(necessity or 0, sufficiency or 0)
+        return e.cosine >= (low if least is None else least) and most >= 0.2 and (correlation or 0) >= 0.1
+
+    database.load(graph)
+    database.witness(measured, dead)
+    database.ask("update sae set threshold_low = $low", low=low)
+    linked = Layered(tuple(filter(passes, residual)), graph.high)
+    asked = "(min := $min, evidence := true)"
+    for verb, forks in (("splits", linked.splits(-1)), ("merges", linked.merges(-1))):
+        rows = database.ask(f"from {verb}{asked}", min=least)
+        assert [(row[1], row[2], row[3]) for row in rows] == [(k, len(v), v) for k, v in forks.items()]
+    births = [(row[1], row[3]) for row in database.ask(f"from births{asked}", min=least)]
+    assert births == [(k, graph.origin(k, least)) for k in linked.births(-1) if k not in dead]
+    deaths = [row[1] for row in database.ask(f"from deaths{asked}", min=least)]
+    assert deaths == [key for key in linked.deaths(-1) if key not in dead]
+    statement = f"select src, dst from persists{asked} order by src, dst"
+    assert database.ask(statement, min=least) == linked.persists(-1)
 
 
 @on_random_graphs

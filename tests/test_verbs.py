@@ -158,6 +158,13 @@ def test_a_death_has_no_child(store: Store) -> None:
     assert answer(store, "deaths", layer=0, min=0.3) == [(11, "0/res/3", 0)]
 
 
+def test_by_evidence_a_link_needs_less_cosine_and_more_company(store: Store) -> None:
+    assert answer(store, "splits", evidence=True) == answer(store, "splits")
+    assert [row[1] for row in answer(store, "births", evidence=True)] == []
+    assert [row[1] for row in answer(store, "deaths", evidence=True)] == []
+    assert [row[1] for row in answer(store, "births", evidence=True, min=0.5)] == ["1/res/3", "2/res/3"]
+
+
 def test_paths_lead_from_one_feature_down_to_another(store: Store) -> None:
     assert answer(store, "paths", a="0/res/1", b="2/res/1", k=3) == [
         (1, 2, 0.64, 0.64, 0.8, [9, 21, 33], ["0/res/1", "1/res/1", "2/res/1"]),
@@ -252,6 +259,7 @@ def test_verbs_stand_wherever_a_table_may(store: Store) -> None:
 @pytest.mark.parametrize("verb", [name for name, verb in VERBS.items() if not verb.computed])
 def test_another_client_answers_the_same_rows_from_the_file(store: Store, verb: str) -> None:
     examples = {"f": "'1/res/0'", "a": "'0/res/1'", "b": "'2/res/1'", "min": "0.3", "k": "2", "hops": "2"}
+    examples["words"] = "'cat'"
     given = [f"{name} => {value}" for name, value in examples.items() if name in VERBS[verb].arguments]
     call = f"from {verb}({', '.join(given)})"
     with duckdb.connect(str(store.database), read_only=True) as client:
@@ -278,10 +286,11 @@ def test_the_python_door_and_the_verb_agree(toy: Path, store: Store) -> None:
         ("splits", {"min": 0.7}),
         ("merges", {"layer": 2}),
         ("births", {"layer": 2}),
-        ("deaths", {"layer": 1}),
+        ("deaths", {"layer": 1, "evidence": True}),
         ("chains", {"min": 0.9}),
         ("components", {"min": 0.9}),
         ("flow", {"layer_a": 1, "layer_b": 2}),
+        ("search", {"words": "cat", "source": "tokens"}),
     ],
 )
 def test_every_verb_is_a_method_that_answers_the_same(
@@ -324,6 +333,7 @@ def test_a_feature_is_given_as_a_key_or_as_text(toy: Path) -> None:
         ("splits", {"min": math.nan}, "min = nan is no cosine"),
         ("splits", {"min": "high"}, "min = 'high' is not a number"),
         ("lineage", {"f": "1/res/0", "writers": 1}, "writers = 1 is neither true nor false"),
+        ("splits", {"evidence": None}, "evidence = null is neither true nor false"),
         ("lineage", {"f": "1/res/0", "writer_min": None}, "writer_min = null is not a number"),
         ("similar", {}, "give one feature key, one vector or one text"),
     ],

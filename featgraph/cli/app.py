@@ -25,10 +25,10 @@ class _Commands(QuickGroup):
         try:
             return super().invoke(ctx)
         except FeatgraphError as error:
-            note(str(error))
+            _say(str(error), error)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            note("interrupted")
+            _say("interrupted", error)
             raise typer.Exit(INTERRUPTED) from error
         except BrokenPipeError as error:  # the reader of our output, such as `head`, has seen enough
             _drop_stdout()
@@ -37,6 +37,12 @@ class _Commands(QuickGroup):
             _drop_stdout()
             note(f"cannot write the answer: {(error.strerror or str(error)).lower()}")
             raise typer.Exit(FeatgraphError.exit_code) from error
+
+
+def _say(message: str, error: BaseException) -> None:
+    """Tell what went wrong, and below it what else the error was given to say."""
+    for line in [message, *getattr(error, "__notes__", [])]:
+        note(line)
 
 
 def _drop_stdout() -> None:

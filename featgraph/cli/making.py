@@ -1,8 +1,8 @@
-"""Commands that make something: recipes, ingest, export."""
+"""Commands that make something: recipes, ingest, recipe, export."""
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,7 +10,12 @@ import featgraph
 from featgraph import output
 from featgraph.cli import options
 from featgraph.cli.app import command
-from featgraph.result import Result
+from featgraph.errors import UsageError
+from featgraph.output.choice import format_of
+
+if TYPE_CHECKING:
+    from featgraph.build import Summary
+    from featgraph.recipe import Recipe
 
 
 @command("recipes")
@@ -19,16 +24,15 @@ def recipes(
     out: options.OutOption = None,
     limit: options.LimitOption = None,
 ) -> None:
-    """List what can be ingested."""
-    from featgraph.recipe import all_recipes
+    """List what can be ingested, and what each would take.
 
-    rows: list[tuple[object, ...]] = [
-        (recipe.name, recipe.title, recipe.model_name, list(recipe.sites), recipe.layers, str(recipe.file))
-        for recipe in all_recipes()
-    ]
-    columns = ["name", "title", "model", "sites", "layers", "file"]
-    types = ["VARCHAR", "VARCHAR", "VARCHAR", "VARCHAR[]", "INTEGER", "VARCHAR"]
-    output.write(Result(columns, rows, types), format, out=out, limit=limit)
+    At the usual width: download of model and SAEs, disk while building, least memory. For another width, and
+    in detail: `featgraph ingest NAME --dry-run`.
+    """
+    from featgraph import preview
+
+    people = format_of(format, out) == "table"
+    output.write(preview.shipped_recipes(people=people), format, out=out, limit=limit)
 
 
 @command("ingest demo -o demo.featgraph")
@@ -40,31 +44,110 @@ def ingest(
             "--output", "-o", metavar="GRAPH", help="The graph directory.  [default: NAME.featgraph]"
         ),
     ] = None,
+    width: options.WidthOption = None,
+    tokens: options.TokensOption = None,
+    text: options.TextOption = None,
+    data_free: Annotated[
+        bool, typer.Option("--data-free", help="Geometry only: read no text and run no model.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Look up every SAE, print what it would take, and stop.")
+    ] = False,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Where the steps run: here, or on a Ray cluster.")
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="With --engine ray: a running cluster.  [default: start one]"),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget the steps that an interrupted ingest has finished.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
     """Build the feature graph of a model and its SAEs.
 
-    A graph that is there already is replaced, once the new one is complete.
+    A graph that is there already is replaced, once the new one is complete. What was cut off goes on where it
+    stopped when the same command is given again.
     """
     from featgraph.recipe import find_recipe
 
+    if data_free and (tokens is not None or text is not None):
+        raise UsageError("--data-free reads no text, so it goes with neither --text nor --tokens")
+    if ray_address is not None and engine != "ray":
+        raise UsageError("--ray-address means nothing without --engine ray")
     chosen = find_recipe(recipe)
+    chosen = chosen.with_width(width) if width is not None else chosen
+    chosen = chosen.with_text(text) if text is not None else chosen
+    chosen = chosen.with_tokens(tokens) if tokens is not None else chosen
+    chosen = chosen.data_free() if data_free else chosen
+    target = out or Path(f"{chosen.name}.featgraph")
+    if dry_run:
+        _dry_run(chosen, target)
+        return
     from featgraph.build import ingest as build
     from featgraph.progress import Bars, Silent
 
     with nullcontext(Silent()) if quiet else Bars() as progress:
-        made = build(chosen, out or Path(f"{chosen.name}.featgraph"), progress)
+        made = build(chosen, target, progress, engine=engine, ray_address=ray_address, fresh=fresh)
     if not quiet:
-        output.note(f"{made.features:,} features and {made.edges:,} edges from {made.n_tokens:,} tokens")
-        output.note(
-            f"{made.births:,} births, {made.deaths:,} deaths, {made.splits:,} splits, {made.merges:,} merges "
-            f"at the default threshold; `featgraph run {made.path} persistence` shows them over a range"
-        )
-        output.note(
-            f"next: `featgraph info {made.path}`, or `featgraph lineage {made.path} KEY` with a KEY from "
-            f"`featgraph run {made.path} stable-features`"
-        )
+        _tell(made)
     output.write_text(str(made.path))
+
+
+def _dry_run(recipe: "Recipe", out: Path) -> None:
+    from featgraph import preview
+
+    sites, totals, needs = preview.dry_run(recipe)
+    output.write(sites, "table")
+    output.write(totals, "table")
+    for line in [*preview.other_models(recipe), *preview.shortages(needs, out)]:
+        output.note(line)
+    output.note(f"nothing was fetched or written; without --dry-run this makes {out}")
+
+
+def _tell(made: "Summary") -> None:
+    output.note(f"{made.features:,} features and {made.edges:,} edges from {made.n_tokens:,} tokens")
+    output.note(
+        f"{made.births:,} births, {made.deaths:,} deaths, {made.splits:,} splits, {made.merges:,} merges "
+        f"at the default threshold; `featgraph run {made.path} persistence` shows them over a range"
+    )
+    output.note(
+        f"next: `featgraph info {made.path}`, or `featgraph lineage {made.path} KEY` with a KEY from "
+        f"`featgraph run {made.path} stable-features`"
+    )
+
+
+@command("recipe init google/gemma-2-2b --release gemma-scope-2b-pt-res-canonical -o mine.toml")
+def recipe(
+    action: Annotated[Literal["init"], typer.Argument(metavar="init", help="Write a new recipe.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A Hugging Face id, or the folder of a model.")
+    ],
+    release: Annotated[
+        list[str] | None,
+        typer.Option(metavar="R", help="A release of sae_lens's registry; repeat for more sites."),
+    ] = None,
+    saes: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A folder with your own SAEs, one folder each.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file.  [default: MODEL.toml]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write a recipe for a model, to be read and edited.
+
+    Without --release it takes the releases that cover most layers; those that it leaves out are named in the
+    file.
+    """
+    from featgraph import starting
+
+    path = out or Path(f"{starting.short_name(model)}.toml")
+    written = starting.write_recipe(model, path, releases=release or [], saes=saes, force=force)
+    output.note(f"wrote {written.file}: layers {written.layers}, sites {', '.join(written.sites)}")
+    output.note(f"next: read it, then `featgraph ingest {written.file} --dry-run`")
+    output.write_text(str(written.file))
 
 
 @command("export demo.featgraph 3/res/346 --lineage --format gguf -o feature.gguf")

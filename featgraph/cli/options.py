@@ -42,6 +42,19 @@ RecipeName = Annotated[
         metavar="RECIPE", help="A shipped recipe, or a path that ends in .toml.", autocompletion=_recipe_names
     ),
 ]
+WidthOption = Annotated[
+    str | None,
+    typer.Option(metavar="WIDTH", help="Which width of the SAEs, such as 65k.  [default: the recipe's]"),
+]
+TokensOption = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Most tokens read.  [default: the recipe's]")
+]
+TextOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH", help="Text to read: a file, a folder, or a dataset's id.  [default: the recipe's]"
+    ),
+]
 QueryName = Annotated[
     str,
     typer.Argument(
@@ -97,6 +110,10 @@ HopsOption = Annotated[
     int | None, typer.Option(min=0, metavar="N", help="How many edges to go each way.  [default: all]")
 ]
 LayerOption = Annotated[int | None, typer.Option(metavar="LAYER", help="Only this layer.  [default: all]")]
+EvidenceOption = Annotated[
+    bool,
+    typer.Option("--evidence", help="Go by what fires together too: edges from threshold_low on that do."),
+]
 FromLayer = Annotated[int | None, typer.Argument(metavar="LAYER_A", help="First layer.  [default: all]")]
 ToLayer = Annotated[int | None, typer.Argument(metavar="LAYER_B", help="Last layer.  [default: all]")]
 ScoreOption = Annotated[

@@ -162,6 +162,7 @@ def splits(
     graph: options.GraphPath,
     min: options.MinOption = None,
     layer: options.LayerOption = None,
+    evidence: options.EvidenceOption = False,
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
@@ -171,7 +172,7 @@ def splits(
 
     Their children pass the threshold and have them as best parent.
     """
-    _print(graph, "splits", {"min": min, "layer": layer}, format, out, limit, timeout)
+    _print(graph, "splits", {"min": min, "layer": layer, "evidence": evidence}, format, out, limit, timeout)
 
 
 @command("merges demo.featgraph --min 0.7")
@@ -179,6 +180,7 @@ def merges(
     graph: options.GraphPath,
     min: options.MinOption = None,
     layer: options.LayerOption = None,
+    evidence: options.EvidenceOption = False,
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
@@ -188,7 +190,7 @@ def merges(
 
     Their parents pass the threshold and have them as best child.
     """
-    _print(graph, "merges", {"min": min, "layer": layer}, format, out, limit, timeout)
+    _print(graph, "merges", {"min": min, "layer": layer, "evidence": evidence}, format, out, limit, timeout)
 
 
 @command("births demo.featgraph --layer 4")
@@ -196,13 +198,14 @@ def births(
     graph: options.GraphPath,
     min: options.MinOption = None,
     layer: options.LayerOption = None,
+    evidence: options.EvidenceOption = False,
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
     timeout: options.TimeoutOption = TIMEOUT,
 ) -> None:
     """List features that have no parent, and what writes them."""
-    _print(graph, "births", {"min": min, "layer": layer}, format, out, limit, timeout)
+    _print(graph, "births", {"min": min, "layer": layer, "evidence": evidence}, format, out, limit, timeout)
 
 
 @command("deaths demo.featgraph --layer 4")
@@ -210,13 +213,14 @@ def deaths(
     graph: options.GraphPath,
     min: options.MinOption = None,
     layer: options.LayerOption = None,
+    evidence: options.EvidenceOption = False,
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
     timeout: options.TimeoutOption = TIMEOUT,
 ) -> None:
     """List features that have no child."""
-    _print(graph, "deaths", {"min": min, "layer": layer}, format, out, limit, timeout)
+    _print(graph, "deaths", {"min": min, "layer": layer, "evidence": evidence}, format, out, limit, timeout)
 
 
 @command("chains demo.featgraph --min 0.8")
@@ -260,6 +264,29 @@ def flow(
 ) -> None:
     """Count what happens from each residual layer to the next."""
     _print(graph, "flow", {"layer_a": layer_a, "layer_b": layer_b, "min": min}, format, out, limit, timeout)
+
+
+@command("search demo.featgraph 'mom dad'")
+def search(
+    graph: options.GraphPath,
+    words: Annotated[
+        str,
+        typer.Argument(metavar="WORDS", help='What the label says; words in "double quotes" stand together.'),
+    ],
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Only labels of this source, such as neuronpedia.  [default: all]"),
+    ] = None,
+    format: options.FormatOption = None,
+    out: options.OutOption = None,
+    limit: options.LimitOption = None,
+    timeout: options.TimeoutOption = TIMEOUT,
+) -> None:
+    """List the features whose labels have some words, best first.
+
+    All words must be there, whole or as the beginning of a longer one; case and accents do not count.
+    """
+    _print(graph, "search", {"words": words, "source": source}, format, out, limit, timeout)
 
 
 def _print(

@@ -19,8 +19,8 @@ class Section:
 
 
 _SAES = """
-    select s.layer, s.site, s.n_features, s.n_dead, s.l0, s.explained_variance,
-        s.threshold_low, s.threshold_high, s.architecture, s.hook_name
+    select s.layer, s.site, s.n_features, s.n_dead, s.l0, s.expected_l0, s.explained_variance,
+        s.expected_variance, s.threshold_low, s.threshold_high, s.architecture, s.hook_name
     from sae s
     order by s.slab
 """

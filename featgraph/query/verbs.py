@@ -41,7 +41,7 @@ _PATHS: dict[str, ArgumentType] = {
     "by": "text",
     "writer_min": "float",
 }
-_EVENT: dict[str, ArgumentType] = {"min": "float", "layer": "int"}
+_EVENT: dict[str, ArgumentType] = {"min": "float", "layer": "int", "evidence": "bool"}
 
 _SIMILAR: dict[str, ArgumentType] = {"f": "key", "k": "int", "vector": "vector", "text": "text"}
 _COMPONENT = {"id": "INTEGER", "key": "VARCHAR", "layer": "INTEGER", "component": "INTEGER", "n": "INTEGER"}
@@ -71,6 +71,7 @@ VERBS: dict[str, Verb] = {
         Verb("components", {"min": "float"}, computed=True, columns=_COMPONENT),
         Verb("flow", {"layer_a": "int", "layer_b": "int", "min": "float"}),
         Verb("similar", _SIMILAR, computed=True, columns=_NEAREST),
+        Verb("search", {"words": "text", "source": "text"}, ("words",)),
     )
 }
 
@@ -100,7 +101,7 @@ def compute(store: Store, verb: str, values: Mapping[str, Any]) -> Result:
     return similar(store, values.get("f"), **given)
 
 
-_OPTIONAL = {"min", "hops", "layer", "layer_a", "layer_b"}
+_OPTIONAL = {"min", "hops", "layer", "layer_a", "layer_b", "source"}
 """Arguments that may be NULL, which is as if they were left out."""
 
 _LEAST = {"k": 1}
@@ -131,6 +132,10 @@ def _word(name: str, value: object, store: Store) -> object:
     if name == "by" and value not in SCORES:
         hint = nearest(value, SCORES) or ";"
         raise UsageError(f"{name} = {value!r} is no score of a path{hint} scores are {', '.join(SCORES)}")
+    if name == "words" and not any(letter.isalnum() for letter in value):
+        raise UsageError(
+            f"{name} = {value!r} has no letter or digit to search for; write 'rain' or 'heavy rain'"
+        )
     return value
 
 

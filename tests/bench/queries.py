@@ -2,9 +2,10 @@
 
 pip install rustworkx ladybug
 python tests/bench/queries.py --graphs DIR [--sizes XS,S,M] [--rounds 9] [--quick]
+python tests/bench/queries.py --graph PATH [--rounds 9]
 
-Makes the graphs that DIR lacks. Every answer is compared with featgraph's before anything is timed; a row in
-which one differs is left out, with a message, and the program ends with 1.
+Makes the graphs that DIR lacks, or takes any one graph. Every answer is compared with featgraph's before
+anything is timed; a row in which one differs is left out, with a message, and the program ends with 1.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,7 +25,7 @@ import cold
 import layers
 import worker
 from cases import Arguments, cases
-from peers import HOPS, PATH_LAYERS, PEERS, THRESHOLD, connect, read_layers
+from peers import HOPS, PEERS, THRESHOLD, Shape, connect, read_shape
 
 SIZES = {"XS": (26, 16384, 1.2), "S": (26, 16384, 8.0), "M": (26, 65536, 8.0)}
 """Layers, features per layer, edges per feature."""
@@ -31,10 +33,15 @@ WORKS = {
     "lineage": f"lineage of one feature, cosine >= {THRESHOLD} (ids)",
     "splits": f"all splits at {THRESHOLD} (id, number of children)",
     "children": f"all splits at {THRESHOLD} (id, children)",
-    "best_path": f"best product path over {PATH_LAYERS} layers, all edges (ids)",
+    "best_path": "best product path over {hops} layers, all edges (ids)",
     "walks": f"walks of 1 to {HOPS} edges from a layer, cosine >= {THRESHOLD} (count, sum of lengths)",
 }
 """Method of a peer -> how the table calls it."""
+RESIDUAL = (
+    "All questions are about residual features and the edges among them. Every peer leaves the other edges "
+    "out: those with SQL by a condition on the kind, those in memory while loading."
+)
+"""What the questions mean on a graph with other sites."""
 OURS = next(iter(PEERS))
 
 
@@ -43,6 +50,9 @@ class Table:
     """What was measured on one graph; a peer or a cell that is missing has a note instead."""
 
     title: str
+    works: dict[str, str]
+    """Work -> how the table calls it."""
+    remark: str = ""
     loading: dict[str, tuple[float, int, int]] = field(default_factory=dict)
     """Peer -> seconds, bytes after loading, bytes after the first answers."""
     times: dict[str, dict[str, list[float]]] = field(default_factory=dict)
@@ -55,16 +65,18 @@ class Table:
 
 def measure(name: str, graph: Path, rounds: int) -> Table:
     """Load every peer in a process of its own, compare their answers, time them round by round."""
-    asked = cases(graph)
-    table = Table(_title(name, graph))
-    width = len(read_layers(graph)[0])
+    shape = read_shape(graph)
+    asked = cases(graph, shape)
+    works = {work: text.format(hops=shape.hops) for work, text in WORKS.items()}
+    table = Table(_title(name, graph, shape), works, RESIDUAL if shape.writers else "")
     with ExitStack() as stack:
         workers: dict[str, ProcessPoolExecutor] = {}
         for peer in PEERS:
+            _say(f"{name}: loading {peer}")
             scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="featgraph-bench-")))
             pool = stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn")))
             stack.push(lambda *_, pool=pool: pool.submit(worker.close).result())
-            loaded = pool.submit(worker.load, peer, graph, scratch).result()
+            loaded = pool.submit(worker.load, peer, graph, shape, scratch).result()
             if isinstance(loaded, worker.NoAnswer):
                 if peer == OURS:
                     sys.exit(f"{peer} does not load {graph}: {loaded.reason}")
@@ -72,12 +84,13 @@ def measure(name: str, graph: Path, rounds: int) -> Table:
                 continue
             workers[peer] = pool
             table.loading[peer] = (loaded, pool.submit(worker.grown).result(), 0)
-        able = {work: _compare(table, workers, work, asked[work], width) for work in WORKS}
+        able = {work: _compare(table, workers, work, asked[work], shape) for work in WORKS}
         for peer, pool in workers.items():
             taken, before, _ = table.loading[peer]
             table.loading[peer] = (taken, before, pool.submit(worker.grown).result())
         table.times = {work: {peer: [] for peer in peers} for work, peers in able.items() if peers}
         for number in range(rounds):
+            _say(f"{name}: round {number + 1} of {rounds}")
             for work, times in table.times.items():
                 order = list(times)
                 for peer in order[number % len(order) :] + order[: number % len(order)]:
@@ -86,24 +99,28 @@ def measure(name: str, graph: Path, rounds: int) -> Table:
 
 
 def _compare(
-    table: Table, workers: dict[str, ProcessPoolExecutor], work: str, asked: list[Arguments], width: int
+    table: Table, workers: dict[str, ProcessPoolExecutor], work: str, asked: list[Arguments], shape: Shape
 ) -> list[str]:
     """Return the peers that can be timed on one question: none if any of them answers differently."""
+    _say(f"comparing answers: {table.works[work]}")
+    if not asked:
+        table.notes[f"this graph has no case of: {table.works[work]}"] = set(workers)
+        return []
     able: list[str] = []
     ours: list[Any] | None = None
     for peer, pool in workers.items():
         found = pool.submit(worker.answers, work, asked).result()
         if isinstance(found, worker.NoAnswer):
-            _note(table, peer, WORKS[work], found)
+            _note(table, peer, table.works[work], found)
             if found.fault:
                 return []
             continue
-        plain = [comparable(work, answer, width) for answer in found]
+        plain = [comparable(work, answer, shape) for answer in found]
         if ours is None:
             ours = plain
         elif plain != ours:
             case = next(case for case, a, b in zip(asked, ours, plain, strict=True) if a != b)
-            table.faults.append(f"{WORKS[work]}: {peer} answers {case} otherwise than {able[0]}")
+            table.faults.append(f"{table.works[work]}: {peer} answers {case} otherwise than {able[0]}")
             return []
         able.append(peer)
     return able
@@ -116,7 +133,7 @@ def _note(table: Table, peer: str, what: str, missing: worker.NoAnswer) -> None:
         table.notes.setdefault(missing.reason, set()).add(peer)
 
 
-def comparable(work: str, answer: Any, width: int) -> Any:
+def comparable(work: str, answer: Any, shape: Shape) -> Any:
     """Return an answer in one form for all peers: ids for keys, rows in order."""
     if work == "lineage":
         return sorted(answer)
@@ -124,24 +141,30 @@ def comparable(work: str, answer: Any, width: int) -> Any:
         return sorted((int(feature), int(n)) for feature, n in answer)
     if work == "children":
         return sorted(
-            (feature, sorted(_id(child, width) for child in members)) for feature, members in answer
+            (feature, sorted(shape.feature(child) if isinstance(child, str) else child for child in members))
+            for feature, members in answer
         )
     return list(answer)
 
 
-def _id(child: int | str, width: int) -> int:
-    if isinstance(child, int):
-        return child
-    layer, _, idx = child.split("/")
-    return int(layer) * width + int(idx)
-
-
-def _title(name: str, graph: Path) -> str:
+def _title(name: str, graph: Path, shape: Shape) -> str:
+    passing = f"count(*) filter (cosine >= {THRESHOLD})"
     with connect(graph) as connection:
-        passing = f"count(*) filter (cosine >= {THRESHOLD})"
         edges, strong = connection.execute(f"select count(*), {passing} from edge").fetchall()[0]
-    n_layers, width, _ = SIZES[name]
-    return f"{name}: {n_layers} x {width:,} features, {edges:,} edges, {strong:,} of them >= {THRESHOLD}"
+        statement = f"select count(*), {passing} from edge e where true{shape.residual}"
+        residual, strong_residual = connection.execute(statement).fetchall()[0]
+    widths = {len(ids) for ids in shape.layers.values()}
+    title = f"{name}: {len(shape.layers)} x {' or '.join(f'{width:,}' for width in sorted(widths))} "
+    if not shape.writers:
+        return f"{title}features, {edges:,} edges, {strong:,} of them >= {THRESHOLD}"
+    return (
+        f"{title}residual features, {residual:,} edges among them, {strong_residual:,} >= {THRESHOLD}; "
+        f"with other sites {shape.n_features:,} features, {edges:,} edges"
+    )
+
+
+def _say(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
 def show(table: Table) -> None:
@@ -154,11 +177,13 @@ def show(table: Table) -> None:
         fastest = min(medians, key=medians.__getitem__)
         cells = {peer: _digits(1000 * median) + _ratio(times, peer) for peer, median in medians.items()}
         cells[fastest] = f"**{cells[fastest]}**"
-        print(f"| {WORKS[work]} | {_row(cells)} | {fastest} |")
+        print(f"| {table.works[work]} | {_row(cells)} | {fastest} |")
     print(f"| loading, s | {_row({peer: _digits(took[0]) for peer, took in table.loading.items()})} | |")
     for place, when in ((1, "after loading"), (2, "after the first answers")):
         megabytes = {peer: _digits(took[place] / 1e6) for peer, took in table.loading.items()}
         print(f"| memory {when}, MB | {_row(megabytes)} | |")
+    if table.remark:
+        print(f"\n{table.remark}")
     for reason, peers in table.notes.items():
         print(f"\n`-` {', '.join(peer for peer in PEERS if peer in peers)}: {reason}.")
     for fault in table.faults:
@@ -183,10 +208,12 @@ def _digits(figure: float) -> str:
 
 def measure_cold(name: str, graph: Path, rounds: int) -> bool:
     """Print what questions cost from a cold process, beside `import duckdb`; return whether all ran."""
-    key = _followed(graph)
-    match = (
-        f"MATCH p = (a '{key}')-[e WHERE e.cosine >= {THRESHOLD}]->{{1,{HOPS}}}(b) RETURN b.key, weight(p)"
-    )
+    _say(f"{name}: cold processes")
+    shape = read_shape(graph)
+    key = _followed(graph, shape)
+    edge = "e:res_res" if shape.writers else "e"
+    passing = f"-[{edge} WHERE e.cosine >= {THRESHOLD}]->{{1,{HOPS}}}"
+    match = f"MATCH p = (a '{key}'){passing}(b) RETURN b.key, weight(p)"
     featgraph = str(Path(sys.executable).with_name("featgraph"))
     commands = {"python -c 'import duckdb'": [sys.executable, "-c", "import duckdb"]}
     for statement in ("select count(*) from edge", match):
@@ -213,27 +240,32 @@ def measure_cold(name: str, graph: Path, rounds: int) -> bool:
     return times.keys() == commands.keys()
 
 
-def _followed(graph: Path) -> str:
-    """Return the key of the first feature of the middle layer that a passing edge leaves."""
-    ids = read_layers(graph)
-    middle = len(ids) // 2
+def _followed(graph: Path, shape: Shape) -> str:
+    """Return the key of the first feature of the middle layer that a passing edge leaves, else its first."""
+    start = shape.layers[shape.middle].start
+    passing = f"src >= {start} and cosine >= {THRESHOLD}{shape.residual}"
     with connect(graph) as connection:
-        first = f"select min(src) from edge where src >= {ids[middle].start} and cosine >= {THRESHOLD}"
-        return f"{middle}/res/{connection.execute(first).fetchall()[0][0] - ids[middle].start}"
+        first = connection.execute(f"select coalesce(min(src), {start}) from edge e where {passing}")
+        return shape.key(first.fetchall()[0][0])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--graphs", type=Path, required=True, help="directory of the graphs")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument("--graphs", type=Path, help="directory of random graphs, made if they are not there")
+    place.add_argument("--graph", type=Path, help="any graph, instead of random ones")
     parser.add_argument("--sizes", default=",".join(SIZES))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--quick", action="store_true", help="two rounds on the smallest graph")
     arguments = parser.parse_args()
     sizes = ["XS"] if arguments.quick else arguments.sizes.split(",")
     rounds = 2 if arguments.quick else arguments.rounds
-    graphs = {name: layers.ready(arguments.graphs / f"{name}.featgraph", *SIZES[name]) for name in sizes}
+    if arguments.graph:
+        graphs = {arguments.graph.name.removesuffix(".featgraph"): arguments.graph}
+    else:
+        graphs = {name: layers.ready(arguments.graphs / f"{name}.featgraph", *SIZES[name]) for name in sizes}
     complete = True
     for name, graph in graphs.items():
         table = measure(name, graph, rounds)

@@ -3,15 +3,17 @@
 A process per peer, so that no one's memory, threads or garbage show in the figures of another.
 """
 
+import ctypes
 import gc
 import resource
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cases import Arguments
-from peers import Peer, UnavailableError, peer_class
+from peers import Peer, Shape, UnavailableError, peer_class
 
 
 @dataclass
@@ -37,13 +39,13 @@ class NoAnswer:
 STATE = State()
 
 
-def load(name: str, graph: Path, scratch: Path) -> float | NoAnswer:
+def load(name: str, graph: Path, shape: Shape, scratch: Path) -> float | NoAnswer:
     """Load a graph into the peer that this process is for; return the seconds it took."""
     try:
         made = peer_class(name)
         STATE.empty = resident()
         began = time.perf_counter()
-        STATE.peer = made(graph, scratch)
+        STATE.peer = made(graph, shape, scratch)
     except UnavailableError as error:
         return NoAnswer(str(error), fault=False)
     except Exception as error:  # of whatever library; the caller prints it
@@ -87,8 +89,10 @@ def close() -> None:
 
 
 def resident() -> int:
-    """Return the memory of this process in bytes, 0 where the system does not say."""
+    """Return the memory that this process holds in bytes, 0 where the system does not say."""
     table = Path("/proc/self/statm")
     if not table.is_file():
         return 0
+    with suppress(AttributeError):  # glibc keeps what was freed, until somebody asks it to give that back
+        ctypes.CDLL(None).malloc_trim(0)
     return int(table.read_text(encoding="ascii").split()[1]) * resource.getpagesize()

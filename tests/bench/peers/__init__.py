@@ -1,10 +1,13 @@
-"""The programs that are timed side by side, each behind the same few questions.
+"""The programs that are timed side by side, each behind the same few questions about residual features.
 
 A peer loads the edges of one graph as a competent user of it would, and answers with plain ids. A peer that
 cannot raises UnavailableError, with the reason for the footnote.
 """
 
 import importlib
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +20,9 @@ THRESHOLD = 0.5
 HOPS = 5
 """The longest walk of `walks`."""
 PATH_LAYERS = 10
-"""How many layers apart the ends of `best_path` are."""
+"""How many layers apart the ends of `best_path` are, where there are so many."""
+START_LAYER = 8
+"""Where walks and best paths start, where paths from there are long enough."""
 
 Columns = dict[str, NDArray[np.generic]]
 Rows = list[tuple[Any, ...]]
@@ -33,6 +38,53 @@ PEERS = {
 """Name in the table -> module and class here. The first is the one that the others are held against."""
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What the questions need to know of a graph."""
+
+    layers: dict[int, range]
+    """The ids of the residual features of each layer, in the order of the model."""
+    n_features: int
+    """Of all sites; every id is below."""
+    writers: bool
+    """Whether there are other edges than those between residual features."""
+
+    @property
+    def residual(self) -> str:
+        """What to add to a condition on `edge e`, so that only edges between residual features are left."""
+        return " and e.kind = 'res_res'" if self.writers else ""
+
+    @property
+    def hops(self) -> int:
+        """How many layers apart the ends of `best_path` are."""
+        return min(PATH_LAYERS, len(self.layers) - 1)
+
+    @property
+    def start(self) -> int:
+        """The layer where walks and best paths start."""
+        return list(self.layers)[min(START_LAYER, len(self.layers) - 1 - self.hops)]
+
+    @property
+    def middle(self) -> int:
+        """The layer of the features whose lineages are asked for."""
+        return list(self.layers)[len(self.layers) // 2]
+
+    @cached_property
+    def _starts(self) -> tuple[list[int], list[str]]:
+        return [ids.start for ids in self.layers.values()], [f"{layer}/res/" for layer in self.layers]
+
+    def key(self, feature: int) -> str:
+        """Return the key of a residual feature."""
+        starts, prefixes = self._starts
+        place = bisect_right(starts, feature) - 1
+        return f"{prefixes[place]}{feature - starts[place]}"
+
+    def feature(self, key: str) -> int:
+        """Return the id of a residual feature."""
+        layer, _, idx = key.split("/")
+        return self.layers[int(layer)].start + int(idx)
+
+
 class UnavailableError(Exception):
     """This peer has no answer, and why."""
 
@@ -40,7 +92,7 @@ class UnavailableError(Exception):
 class Peer(Protocol):
     """One program with one graph loaded; making it is what the table calls loading."""
 
-    def __init__(self, graph: Path, scratch: Path) -> None:
+    def __init__(self, graph: Path, shape: Shape, scratch: Path) -> None:
         """Load a graph directory; `scratch` is an empty directory to work in."""
 
     def lineage(self, feature: int) -> list[int]:
@@ -82,17 +134,26 @@ def connect(graph: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def read_edges(graph: Path, condition: str = "true") -> Columns:
-    """Return src, dst, cosine, rank_in and cost (-ln cosine) of edges, for peers that load from memory."""
+def select_edges(shape: Shape, least: str) -> str:
+    """Return the SQL of src, dst, cosine, rank_in and cost (-ln cosine) of the residual edges.
+
+    least: what cosines must be. A cosine that was rounded to more than 1 costs nothing.
+    """
+    columns = "src, dst, cosine, rank_in, greatest(-ln(cosine::double), 0) as cost"
+    return f"select {columns} from edge e where cosine {least}{shape.residual} order by src, dst"
+
+
+def read_edges(graph: Path, shape: Shape, least: str = "> 0") -> Columns:
+    """Return the columns of `select_edges`, for peers that load from memory."""
     with connect(graph) as connection:
-        columns = "src, dst, cosine, rank_in, -ln(cosine::double) as cost"
-        statement = f"select {columns} from edge where {condition} order by src, dst"
-        found: Columns = connection.execute(statement).fetchnumpy()
+        found: Columns = connection.execute(select_edges(shape, least)).fetchnumpy()
         return found
 
 
-def read_layers(graph: Path) -> list[range]:
-    """Return the ids of each layer's features."""
+def read_shape(graph: Path) -> Shape:
+    """Return what the questions need to know of a graph."""
     with connect(graph) as connection:
-        rows = connection.execute("select first_id, n_features from sae order by layer").fetchall()
-        return [range(first, first + n) for first, n in rows]
+        statement = "select layer, site, first_id, n_features from sae order by slab"
+        saes = connection.execute(statement).fetchall()
+    layers = {layer: range(first, first + n) for layer, site, first, n in saes if site == "res"}
+    return Shape(layers, sum(n for *_, n in saes), any(site != "res" for _, site, *_ in saes))

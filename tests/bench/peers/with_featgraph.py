@@ -4,29 +4,28 @@ from pathlib import Path
 from typing import Any
 
 import featgraph
-from peers import HOPS, THRESHOLD, Rows, UnavailableError, read_layers
+from peers import HOPS, THRESHOLD, Rows, Shape, UnavailableError
 
 NO_VERB = "adjacency in memory answers lineages, best paths and components"
 
 
 class Sql:
-    """A graph that was opened once; each question is a statement."""
+    """A graph that was opened once; each question is a statement that names edges where there are others."""
 
-    def __init__(self, graph: Path, scratch: Path) -> None:
+    def __init__(self, graph: Path, shape: Shape, scratch: Path) -> None:
         del scratch
         self.graph = featgraph.open(graph)
-        self.width = len(read_layers(graph)[0])
-
-    def _key(self, feature: int) -> str:
-        layer, idx = divmod(feature, self.width)
-        return f"{layer}/res/{idx}"
+        self.graph.store.connection  # noqa: B018 (opened at its first use otherwise)
+        self.key = shape.key
+        self.edge = "e:res_res" if shape.writers else "e"
+        self.bare = ", writers => false" if shape.writers else ""
 
     def _rows(self, statement: str, parameters: dict[str, object] | None = None) -> Rows:
         return self.graph.sql(statement, parameters).rows
 
     def lineage(self, feature: int) -> list[int]:
-        found = self._rows(f"select id from lineage($f, min => {THRESHOLD})", {"f": self._key(feature)})
-        return [row[0] for row in found]
+        statement = f"select id from lineage($f, min => {THRESHOLD}{self.bare})"
+        return [row[0] for row in self._rows(statement, {"f": self.key(feature)})]
 
     def splits(self) -> Rows:
         return self._rows(f"select id, n from splits(min => {THRESHOLD})")
@@ -36,11 +35,12 @@ class Sql:
         return self._rows(f"select id, members from splits(min => {THRESHOLD})")
 
     def best_path(self, first: int, last: int) -> list[int]:
-        ends: dict[str, object] = {"first": self._key(first), "last": self._key(last)}
-        return list(self._rows("match best p = (a $first)-[e]->+(b $last) return nodes(p)", ends)[0][0])
+        ends: dict[str, object] = {"first": self.key(first), "last": self.key(last)}
+        statement = f"match best p = (a $first)-[{self.edge}]->+(b $last) return nodes(p)"
+        return list(self._rows(statement, ends)[0][0])
 
     def walks(self, layer: int) -> tuple[int, int]:
-        pattern = f"(a:res {{layer: {layer}}})-[e where e.cosine >= {THRESHOLD}]->{{1,{HOPS}}}(b)"
+        pattern = f"(a:res {{layer: {layer}}})-[{self.edge} where e.cosine >= {THRESHOLD}]->{{1,{HOPS}}}(b)"
         count, total = self._rows(f"match p = {pattern} return count(*), sum(path_length(p))")[0]
         return int(count), int(total)
 
@@ -51,12 +51,12 @@ class Sql:
 class Memory(Sql):
     """The same graph with its edges read into memory, and the verbs that it answers from there."""
 
-    def __init__(self, graph: Path, scratch: Path) -> None:
-        super().__init__(graph, scratch)
+    def __init__(self, graph: Path, shape: Shape, scratch: Path) -> None:
+        super().__init__(graph, shape, scratch)
         self.adjacency = self.graph.adjacency
 
     def lineage(self, feature: int) -> list[int]:
-        found: Rows = self.adjacency.lineage(self._key(feature), min=THRESHOLD).rows
+        found: Rows = self.adjacency.lineage(self.key(feature), min=THRESHOLD, writers=not self.bare).rows
         return [row[0] for row in found]
 
     def splits(self) -> Rows:
@@ -66,7 +66,7 @@ class Memory(Sql):
         raise UnavailableError(NO_VERB)
 
     def best_path(self, first: int, last: int) -> list[int]:
-        found = self.adjacency.paths(self._key(first), self._key(last), min=0)
+        found = self.adjacency.paths(self.key(first), self.key(last), min=0)
         best: dict[str, Any] = found.dicts()[0]
         return list(best["nodes"])
 

@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from peers import HOPS, PATH_LAYERS, THRESHOLD, Rows, connect, read_layers
+from peers import HOPS, THRESHOLD, Rows, Shape, connect, select_edges
 
 ladybug: Any = importlib.import_module("ladybug")
 
@@ -22,15 +22,19 @@ class Ladybug:
     every path. Weighted shortest paths are told how many layers apart their ends are.
     """
 
-    def __init__(self, graph: Path, scratch: Path) -> None:
-        features, edges = _export(graph, scratch)
+    def __init__(self, graph: Path, shape: Shape, scratch: Path) -> None:
+        features, edges = _export(graph, shape, scratch)
         self.database = ladybug.Database(str(scratch / "graph.lbug"))
         self.connection = ladybug.Connection(self.database)
         for statement in TABLES:
             self.connection.execute(statement)
         self.connection.execute(f"copy Feature from '{features}'")
         self.connection.execute(f"copy Edge from '{edges}'")
-        passing = f"* shortest 1..{len(read_layers(graph))} (e, n | where e.cosine >= {THRESHOLD})"
+        passing = f"* shortest 1..{len(shape.layers)} (e, n | where e.cosine >= {THRESHOLD})"
+        self.path_statement = (
+            f"match p = (a:Feature {{id: $first}})-[:Edge* wshortest(cost) 1..{shape.hops}]->"
+            "(b:Feature {id: $last}) return properties(nodes(p), 'id')"
+        )
         self.lineage_statement = (
             f"match (a:Feature {{id: $f}})-[:Edge{passing}]->(b:Feature) return b.id "
             f"union all match (a:Feature {{id: $f}})<-[:Edge{passing}]-(b:Feature) return b.id"
@@ -53,12 +57,7 @@ class Ladybug:
         )
 
     def best_path(self, first: int, last: int) -> list[int]:
-        found = self._rows(
-            f"match p = (a:Feature {{id: $first}})-[:Edge* wshortest(cost) 1..{PATH_LAYERS}]->"
-            "(b:Feature {id: $last}) return properties(nodes(p), 'id')",
-            {"first": first, "last": last},
-        )
-        return list(found[0][0])
+        return list(self._rows(self.path_statement, {"first": first, "last": last})[0][0])
 
     def walks(self, layer: int) -> tuple[int, int]:
         found = self._rows(
@@ -73,13 +72,11 @@ class Ladybug:
         self.database.close()
 
 
-def _export(graph: Path, scratch: Path) -> tuple[Path, Path]:
+def _export(graph: Path, shape: Shape, scratch: Path) -> tuple[Path, Path]:
     """Write what ladybug copies; a second or two of its load on the largest graph."""
     features, edges = scratch / "feature.parquet", scratch / "edge.parquet"
     with connect(graph) as connection:
-        connection.execute(f"copy (select id, layer from feature order by id) to '{features}'")
-        connection.execute(
-            "copy (select src, dst, cosine, rank_in, -ln(cosine::double) as cost from edge order by src, dst)"
-            f" to '{edges}'"
-        )
+        residual = "select id, layer from feature where site = 'res' order by id"
+        connection.execute(f"copy ({residual}) to '{features}'")
+        connection.execute(f"copy ({select_edges(shape, '> 0')}) to '{edges}'")
     return features, edges

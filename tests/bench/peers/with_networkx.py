@@ -7,7 +7,7 @@ from pathlib import Path
 
 import networkx as nx
 
-from peers import THRESHOLD, Rows, UnavailableError, read_edges, read_layers
+from peers import THRESHOLD, Rows, Shape, UnavailableError, read_edges
 from peers.counting import count_walks
 
 BYTES_PER_FEATURE, BYTES_PER_EDGE = 1300, 450
@@ -15,21 +15,23 @@ BYTES_PER_FEATURE, BYTES_PER_EDGE = 1300, 450
 
 
 class NetworkX:
-    def __init__(self, graph: Path, scratch: Path) -> None:
+    def __init__(self, graph: Path, shape: Shape, scratch: Path) -> None:
         del scratch
-        self.layers = read_layers(graph)
-        edges = read_edges(graph)
-        needed = BYTES_PER_FEATURE * self.layers[-1].stop + BYTES_PER_EDGE * len(edges["src"])
+        self.layers = shape.layers
+        edges = read_edges(graph, shape)
+        n_features = sum(map(len, self.layers.values()))
+        needed = BYTES_PER_FEATURE * n_features + BYTES_PER_EDGE * len(edges["src"])
         free = _free_memory()
         if needed > free:
             raise UnavailableError(f"needs {needed / 1e9:.0f} GB of memory; {free / 1e9:.0f} GB are free")
         src, dst, cost = (edges[column].tolist() for column in ("src", "dst", "cost"))
         self.every = nx.DiGraph()
         self.every.add_edges_from((a, b, {"cost": paid}) for a, b, paid in zip(src, dst, cost, strict=True))
-        strong = read_edges(graph, f"cosine >= {THRESHOLD}")
+        strong = read_edges(graph, shape, f">= {THRESHOLD}")
         src, dst, rank = (strong[column].tolist() for column in ("src", "dst", "rank_in"))
         self.passing = nx.DiGraph()
-        self.passing.add_nodes_from(range(self.layers[-1].stop))
+        for ids in self.layers.values():
+            self.passing.add_nodes_from(ids)
         self.passing.add_edges_from(
             (a, b, {"rank_in": place}) for a, b, place in zip(src, dst, rank, strict=True)
         )

@@ -7,23 +7,22 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from peers import THRESHOLD, Rows, read_edges, read_layers
+from peers import THRESHOLD, Rows, Shape, read_edges
 from peers.counting import count_walks
 
 rx: Any = importlib.import_module("rustworkx")
 
 
 class RustworkX:
-    def __init__(self, graph: Path, scratch: Path) -> None:
+    def __init__(self, graph: Path, shape: Shape, scratch: Path) -> None:
         del scratch
-        self.layers = read_layers(graph)
-        n_features = self.layers[-1].stop
-        edges = read_edges(graph)
+        self.layers, n_features = shape.layers, shape.n_features
+        edges = read_edges(graph, shape)
         src, dst, cost = (edges[column].tolist() for column in ("src", "dst", "cost"))
         self.every = rx.PyDiGraph(node_count_hint=n_features, edge_count_hint=len(src))
         self.every.add_nodes_from(range(n_features))
         self.every.extend_from_weighted_edge_list(list(zip(src, dst, cost, strict=True)))
-        strong = read_edges(graph, f"cosine >= {THRESHOLD}")
+        strong = read_edges(graph, shape, f">= {THRESHOLD}")
         src, dst, rank = (strong[column].tolist() for column in ("src", "dst", "rank_in"))
         self.passing = rx.PyDiGraph(node_count_hint=n_features, edge_count_hint=len(src))
         self.passing.add_nodes_from(range(n_features))

@@ -1,0 +1,88 @@
+"""The steps of a build on a Ray cluster; all its machines see the build directory under the same path."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from featgraph.build.ledger import Step
+from featgraph.build.local import Finished, timed
+from featgraph.build.worker import Worker
+from featgraph.errors import SourceError, UsageError
+from featgraph.recipe import Recipe
+
+TRIES = 3
+"""Times that a step is run again after the process or the machine that ran it was lost."""
+
+
+class Cluster:
+    """Runs each step as a Ray task that takes one processor."""
+
+    def __init__(self, worker: Worker, address: str | None) -> None:
+        """address: of a running cluster, such as `auto` or `ray://host:10001`; None starts one here.
+
+        Raises UsageError: Ray is not installed. SourceError: there is no cluster at the address.
+        """
+        try:
+            import ray
+        except ImportError as error:
+            raise UsageError(
+                "the engine 'ray' needs Ray; install it with `pip install featgraph[ray]`"
+            ) from error
+        self.worker = worker
+        self._ray = ray
+        self._started = not ray.is_initialized()
+        if self._started:
+            try:
+                ray.init(address, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+            except (ConnectionError, ValueError, RuntimeError) as error:
+                reason = str(error).splitlines()[0]
+                raise SourceError(f"cannot join a Ray cluster at {address!r}: {reason}") from error
+        self._run: Any = ray.remote(num_cpus=1, max_retries=TRIES)(_run)
+
+    @property
+    def at_once(self) -> int:
+        """Encoding steps that may share one machine's memory."""
+        return max(int(node["Resources"].get("CPU", 1)) for node in self._ray.nodes() if node["Alive"])
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._started:
+            self._ray.shutdown()
+
+    def run(self, steps: Sequence[Step], finished: Finished, *, whole_machine: bool) -> None:
+        """Run steps that do not need each other; the first that fails ends it."""
+        recipe, root = self.worker.recipe, self.worker.work.root
+        waiting = {self._run.remote(step, recipe, root): step for step in steps}
+        try:
+            while waiting:
+                [done], _ = self._ray.wait(list(waiting), num_returns=1)
+                seconds = self._result(done, waiting[done])
+                finished(waiting.pop(done), seconds)
+        finally:
+            for left in waiting:
+                self._ray.cancel(left, force=True)
+
+    def _result(self, done: Any, step: Step) -> float:
+        try:
+            return float(self._ray.get(done))
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+        except self._ray.exceptions.RayError as error:
+            reason = str(error).splitlines()[0]
+            raise SourceError(f"Ray lost the step {step.name}, {TRIES + 1} times: {reason}") from error
+
+
+def _run(step: Step, recipe: Recipe, root: Path) -> float:
+    from featgraph.activations import one_thread_per_task
+
+    with one_thread_per_task():
+        return timed(step, _worker(recipe, root))
+
+
+@lru_cache(maxsize=1)
+def _worker(recipe: Recipe, root: Path) -> Worker:
+    """The worker of this process, which keeps the model and the SAEs from step to step."""
+    return Worker(recipe, root)

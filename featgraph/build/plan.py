@@ -1,0 +1,178 @@
+"""Recipe -> the steps of its build, stage by stage; each step's key says what it is made from.
+
+A stage is known once the one before it is done: how many features an SAE has, how many shards a text.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import featgraph
+from featgraph import loading, text
+from featgraph.build import steps
+from featgraph.build.ledger import Step, key_of
+from featgraph.build.memory import groups
+from featgraph.build.worker import Worker, pair_name
+from featgraph.model import SITES, EdgeKind, Slab, edge_plan
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps that do not need each other."""
+
+    name: str
+    unit: str
+    steps: list[Step]
+    whole_machine: bool
+    """Whether one step at a time is enough for a machine: it uses all processors, or all of the disk."""
+
+
+class Plan:
+    """The steps of one build."""
+
+    def __init__(self, worker: Worker, at_once: int) -> None:
+        """at_once: encoding steps that share this machine's memory."""
+        self.worker = worker
+        self.recipe = worker.recipe
+        self.at_once = at_once
+
+    def stages(self) -> Iterator[Stage]:
+        """Yield the stages in order; ask for the next when the steps of one are done."""
+        yield Stage("load SAEs", "SAEs", list(self.load()), whole_machine=True)
+        yield Stage("match directions", "pairs of SAEs", list(self.match()), whole_machine=True)
+        if self.recipe.text is not None:
+            yield Stage("read text", "text", [self.read()], whole_machine=True)
+            yield Stage("read activations", "tokens", list(self.encode()), whole_machine=True)
+            yield Stage("sum up", "SAEs", list(self.summarise()), whole_machine=False)
+        yield Stage("calibrate", "SAEs", list(self.calibrate()), whole_machine=True)
+        yield Stage("gather evidence", "pairs of SAEs", list(self.link()), whole_machine=False)
+        yield Stage("describe features", "SAEs", list(self.describe()), whole_machine=False)
+
+    @cached_property
+    def slabs(self) -> list[Slab]:
+        """The SAEs in topological order, once they are loaded."""
+        found: list[Slab] = []
+        facts = [self.worker.facts(name) for name in self._sae_keys]
+        facts.sort(key=lambda one: (one["block"], SITES.index(one["site"]), one["layer"]))
+        for number, one in enumerate(facts):
+            first = found[-1].first_id + found[-1].n_features if found else 0
+            shift = one["block"] - one["layer"]
+            found.append(Slab(number, one["layer"], one["site"], first, one["n_features"], shift))
+        return found
+
+    @cached_property
+    def pairs(self) -> list[tuple[Slab, Slab, EdgeKind]]:
+        """The pairs of SAEs that get edges, by the upstream one, as edges are stored."""
+        found = edge_plan(self.slabs, self.recipe.edges.kinds)
+        return sorted(found, key=lambda pair: (pair[0].slab, pair[1].slab))
+
+    def load(self) -> Iterator[Step]:
+        """Load each SAE."""
+        for layer, source in self.recipe.places:
+            name = f"{layer}.{source.site}"
+            files = [f"saes/{name}.json", f"saes/{name}.norms.npy", f"saes/{name}.encoder.npy"]
+            files.append(f"graph/vectors/{source.site}.{layer}.faiss")
+            run = partial(steps.load_sae, place=(layer, source.site))
+            yield Step(f"load/{name}", self._sae_keys[name], run, tuple(files))
+
+    def match(self) -> Iterator[Step]:
+        """Match the directions of each pair of SAEs."""
+        for up, down, _ in self.pairs:
+            name = pair_name(up, down)
+            run = partial(steps.match, upstream=up, downstream=down)
+            yield Step(f"match/{name}", self._match_key(up, down), run, (f"candidates/{name}.npz",))
+
+    def read(self) -> Step:
+        """Tokenise the text."""
+        return Step("text", self._text_key, steps.read_text, ("text.json",))
+
+    def encode(self) -> Iterator[Step]:
+        """Encode each shard of text, by groups of SAEs that fit in memory together."""
+        n_tokens = self.worker.work.facts("text.json")["n_tokens"]
+        for group in groups(self.slabs, self.worker, self.at_once):
+            names = [slab.name for slab in group]
+            for shard, tokens in enumerate(n_tokens):
+                files = [f"{kind}/{name}/{shard:05}.npz" for name in names for kind in ("codes", "rebuilt")]
+                places = [(slab.layer, slab.site) for slab in group]
+                run = partial(steps.encode, places=places, shard=shard)
+                key = key_of("encode", self._fired_key(*group), shard)
+                yield Step(f"encode/{names[0]}-{names[-1]}/{shard}", key, run, tuple(files), tokens)
+
+    def summarise(self) -> Iterator[Step]:
+        """Sum up what each SAE's features fire on."""
+        for slab in self.slabs:
+            files = [f"moments/{slab.name}.json"]
+            files += [f"{kind}/{slab.name}.npz" for kind in ("moments", "contexts", "top")]
+            run = partial(steps.summarise, slab=slab)
+            yield Step(f"sum/{slab.name}", self._fired_key(slab), run, tuple(files))
+
+    def calibrate(self) -> Iterator[Step]:
+        """Find each SAE's thresholds, against the residual SAE before it, or itself where there is none."""
+        residual = None
+        for slab in self.slabs:
+            upstream = residual if slab.site == "res" and residual else slab
+            run = partial(steps.calibrate, slab=slab, upstream=upstream)
+            key = key_of("calibrate", self._fired_key(slab, upstream), self.recipe.seed, slab.slab)
+            yield Step(f"calibrate/{slab.name}", key, run, (f"thresholds/{slab.name}.json",))
+            residual = slab if slab.site == "res" else residual
+
+    def link(self) -> Iterator[Step]:
+        """Gather the evidence for the edges of each pair of SAEs."""
+        for up, down, kind in self.pairs:
+            name = pair_name(up, down)
+            key = key_of("link", self._match_key(up, down), self._fired_key(up, down), self.recipe.edges)
+            run = partial(steps.link, upstream=up, downstream=down, kind=kind)
+            yield Step(f"link/{name}", key, run, (f"edges/{name}.parquet",))
+
+    def describe(self) -> Iterator[Step]:
+        """Describe the features of each SAE."""
+        for slab in self.slabs:
+            writers = [up for up, down, _ in self.pairs if down == slab]
+            key = key_of("describe", self._fired_key(slab), [self._match_key(up, slab) for up in writers])
+            files = [f"features/{slab.name}.parquet"]
+            if self.recipe.text is not None:
+                files += [f"{kind}/{slab.name}.parquet" for kind in ("examples", "labels")]
+            yield Step(
+                f"describe/{slab.name}",
+                key,
+                partial(steps.describe, slab=slab, writers=writers),
+                tuple(files),
+            )
+
+    # What steps are made from.
+
+    @cached_property
+    def _sae_keys(self) -> dict[str, str]:
+        """Per SAE, in the order of the recipe; the model takes part because some decoders go through it."""
+        return {
+            f"{layer}.{source.site}": key_of(
+                "load", self._model_key, loading.source_digest(self.recipe, source, layer)
+            )
+            for layer, source in self.recipe.places
+        }
+
+    @cached_property
+    def _model_key(self) -> str:
+        shape = self.worker.shape
+        return key_of(featgraph.__version__, self.recipe.model_name, shape and shape.digest)
+
+    @cached_property
+    def _text_key(self) -> str:
+        source = self.recipe.text
+        if source is None:
+            return ""
+        return key_of("text", self._model_key, self.text_identity, source.tokens, source.context)
+
+    @cached_property
+    def text_identity(self) -> str:
+        """The digest of the text."""
+        assert self.recipe.text is not None
+        return text.text_digest(self.recipe.text)
+
+    def _fired_key(self, *slabs: Slab) -> str:
+        """What some SAEs' codes on the text are made from."""
+        return key_of("fired", self._text_key, [(slab, self._sae_keys[slab.name]) for slab in slabs])
+
+    def _match_key(self, up: Slab, down: Slab) -> str:
+        keys = [self._sae_keys[end.name] for end in (up, down)]
+        return key_of("match", keys, self.recipe.edges.top_k)

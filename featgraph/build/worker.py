@@ -1,0 +1,143 @@
+"""What the steps of one process share: the recipe, the build directory, the model and the SAEs in memory."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import scipy.sparse
+
+from featgraph import codes, suite, vectors
+from featgraph.activations import Batch, Pieces, Tokens
+from featgraph.arrays import Matrix
+from featgraph.build.work import Arrays, Work
+from featgraph.errors import SourceError
+from featgraph.matching import Candidates
+from featgraph.model import Site, Slab
+from featgraph.recipe import Recipe
+from featgraph.statistics import Moments
+from featgraph.store import new_graph, vectors_file
+from featgraph.suite import LanguageModel, LoadedSae
+
+Place = tuple[int, Site]
+"""Layer and site of one SAE."""
+
+
+class Stopped(Exception):
+    """The build was interrupted while this step ran."""
+
+
+def pair_name(upstream: Slab, downstream: Slab) -> str:
+    """Return the name of the files that join two SAEs."""
+    return f"{upstream.name}-{downstream.name}"
+
+
+class Worker:
+    """One process at work on one build."""
+
+    def __init__(self, recipe: Recipe, root: Path, stop: Event | None = None) -> None:
+        self.recipe = recipe
+        self.work = Work(root)
+        self._stop = stop
+        self._group: dict[Place, LoadedSae] = {}
+
+    def check_stopped(self) -> None:
+        """Leave a long step when the build has been interrupted."""
+        if self._stop is not None and self._stop.is_set():
+            raise Stopped
+
+    # The model and its SAEs.
+
+    @cached_property
+    def skeleton(self) -> LanguageModel:
+        """The model's shape and tokenizer; single weights are read when they are asked for."""
+        return suite.load_skeleton(self.recipe)
+
+    @cached_property
+    def shape(self) -> LanguageModel | None:
+        """The skeleton; None for a graph of directions alone whose model is not to be had."""
+        try:
+            return self.skeleton
+        except SourceError:
+            if self.recipe.text is not None:
+                raise
+            return None
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The model with its weights."""
+        return suite.load_model(self.recipe)
+
+    @cached_property
+    def unembedding(self) -> Matrix:
+        """Output embedding rows, (n_vocabulary, d_model)."""
+        return self.skeleton.unembedding
+
+    def load(self, place: Place, model: LanguageModel | None = None) -> LoadedSae:
+        """Load one SAE, to be run in `model` or, without one, only for its weights."""
+        layer, site = place
+        [source] = [found for found in self.recipe.sources if found.site == site]
+        return suite.load_sae(self.recipe, source, layer, model or self.shape)
+
+    def group(self, places: Sequence[Place]) -> list[LoadedSae]:
+        """Return several SAEs ready to run, which stay in memory until another group is asked for."""
+        self._group = {place: found for place, found in self._group.items() if place in places}
+        for place in places:
+            if place not in self._group:
+                self._group[place] = self.load(place, self.model)
+        return [self._group[place] for place in places]
+
+    # What earlier steps have left.
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """Return what identifies one SAE."""
+        return self.work.facts(f"saes/{name}.json")
+
+    def directions(self, slab: Slab) -> Matrix:
+        """Return the unit decoder directions of one SAE, (n_features, d_model)."""
+        return vectors.directions(vectors_file(new_graph(self.work.root), slab))
+
+    def norms(self, slab: Slab) -> Matrix:
+        """Return the lengths of the decoder rows of one SAE, (n_features,)."""
+        return self.work.matrix(f"saes/{slab.name}.norms.npy")
+
+    def candidates(self, name: str) -> Candidates:
+        """Return the cosine candidates of one pair of SAEs."""
+        return Candidates(**self.work.arrays(f"candidates/{name}.npz"))
+
+    @property
+    def n_shards(self) -> int:
+        """How many shards the text has; 0 for a graph of directions alone."""
+        return 0 if self.recipe.text is None else len(self.work.facts("text.json")["n_tokens"])
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens count in the statistics."""
+        return sum(self.work.facts("text.json")["n_tokens"])
+
+    def pieces(self, shard: int) -> Pieces:
+        """Return one shard of the text."""
+        arrays = self.work.arrays(f"text/{shard:05}.npz")
+        ends = arrays["lengths"].cumsum()
+        rows = [arrays["ids"][end - n : end] for end, n in zip(ends, arrays["lengths"], strict=True)]
+        return Pieces(rows, frozenset(arrays["special"].tolist()), int(arrays["first"]))
+
+    def tokens(self, shard: int) -> Tokens:
+        """Return where the tokens of one shard's codes stand in the text."""
+        return Tokens.joined(list[Batch](self.pieces(shard).batches()))
+
+    def codes(self, slab: Slab) -> Iterator[scipy.sparse.csr_matrix]:
+        """Yield the codes of one SAE, (n_tokens, n_features), shard by shard."""
+        for shard in range(self.n_shards):
+            self.check_stopped()
+            yield codes.unpack(self.work.arrays(f"codes/{slab.name}/{shard:05}.npz"))
+
+    def rebuilt(self, slab: Slab) -> Iterator[Arrays]:
+        """Yield how well one SAE rebuilds what it reads, shard by shard."""
+        for shard in range(self.n_shards):
+            yield self.work.arrays(f"rebuilt/{slab.name}/{shard:05}.npz")
+
+    def moments(self, slab: Slab) -> Moments:
+        """Return the moments of one SAE's activations."""
+        return Moments.of(self.work.arrays(f"moments/{slab.name}.npz"))

@@ -1,0 +1,107 @@
+"""A language model's weights on disk or on the Hub, read one tensor at a time from its safetensors."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featgraph.errors import SourceError
+
+if TYPE_CHECKING:
+    import torch
+
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+"""A checkpoint is one file, or many with an index that says in which file each tensor is."""
+
+FILES = (".json", ".safetensors", ".bin", ".model", ".txt")
+"""Endings of the files that a model and its tokenizer are loaded from; others beside them do not count."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The files of one model; nothing is read or fetched before it is asked for."""
+
+    source: str
+    """A folder, or a Hugging Face id."""
+    commit: str | None
+    """Which state of the Hub's repository; None for a folder."""
+    model: Any
+    """The model that they belong to, with its weights or without."""
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 of all that the model and its tokenizer are made of; on the Hub the commit stands for it."""
+        if self.commit is not None:
+            return hashlib.sha256(f"{self.source} {self.commit}".encode()).hexdigest()
+        digest = hashlib.sha256()
+        for file in sorted(Path(self.source).iterdir()):
+            if file.suffix in FILES:
+                digest.update(file.name.encode())
+                with file.open("rb") as handle:
+                    digest.update(hashlib.file_digest(handle, "sha256").digest())
+        return digest.hexdigest()
+
+    def tensor(self, parameter: str) -> "torch.Tensor":
+        """Return one parameter of the model, float32.
+
+        Raises SourceError: there is none of that name, or it cannot be read.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        stored = self._stored_names.get(parameter)
+        if stored is None:
+            raise SourceError(f"the weights of {self.source} have no tensor {parameter!r}")
+        file = self._fetched(self._files[stored])
+        try:
+            with safe_open(str(file), framework="pt") as opened:
+                tensor: torch.Tensor = opened.get_tensor(stored).float()
+                return tensor
+        except (SafetensorError, OSError) as error:
+            raise SourceError(f"cannot read {file}: {str(error).splitlines()[0]}") from error
+
+    @cached_property
+    def _stored_names(self) -> dict[str, str]:
+        """What the checkpoint calls each of the model's parameters; transformers renames some as it loads."""
+        from transformers.conversion_mapping import get_model_conversion_mapping
+        from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+        mapping = get_model_conversion_mapping(self.model)
+        renamings = [one for one in mapping if isinstance(one, WeightRenaming)]
+        converters = [one for one in mapping if isinstance(one, WeightConverter)]
+        prefix, wanted = self.model.base_model_prefix, self.model.state_dict()
+        names = {}
+        for stored in self._files:
+            name, converted = rename_source_key(stored, renamings, converters, prefix, wanted)
+            if converted is None:
+                names[name] = stored
+        return names
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """The file of each tensor."""
+        from safetensors import SafetensorError, safe_open
+
+        index = self._fetched(INDEX)
+        if index is not None:
+            listed: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            return listed
+        whole = self._fetched(WHOLE)
+        if whole is None:
+            raise SourceError(
+                f"{self.source} has no {WHOLE}, which single weights of the model are read from; save it "
+                "again with save_pretrained, or ingest with a text, which loads all of the model"
+            )
+        try:
+            with safe_open(str(whole), framework="pt") as opened:
+                return dict.fromkeys(opened.keys(), WHOLE)
+        except (SafetensorError, OSError) as error:
+            raise SourceError(f"cannot read {whole}: {str(error).splitlines()[0]}") from error
+
+    def _fetched(self, file: str) -> Path | None:
+        """Return where a file of the checkpoint lies, None if it has no such."""
+        from transformers.utils.hub import cached_file
+
+        found = cached_file(self.source, file, _raise_exceptions_for_missing_entries=False)
+        return None if found is None else Path(found)

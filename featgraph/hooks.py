@@ -1,0 +1,203 @@
+"""Hook names -> which tensor of which block they mean, and which module of the model gives it.
+
+A name is written as in TransformerLens (`blocks.5.hook_mlp_out`) or as a path of transformers' modules
+(`model.layers.5.mlp`, `model.layers.5.self_attn.o_proj.input`; without an ending it is the output). Owns
+where each family keeps the modules of a block; what a decoder row means there is `residual`'s to say.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from featgraph.errors import SourceError
+from featgraph.model import Site
+
+BLOCKS = ("model.layers", "model.language_model.layers", "transformer.h", "gpt_neox.layers")
+"""Where the families keep their blocks: Llama, Gemma and Qwen; multimodal Gemma 3; GPT-2; GPT-NeoX."""
+
+_BEFORE = "language_model.model.layers"
+"""What multimodal models called them before transformers 5; names in published SAEs stay."""
+
+End = Literal["input", "output"]
+Form = Literal["raw", "centred", "normalised"]
+Point = Literal[
+    "resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z", "mlp_in", "normalized", "attn", "mlp"
+]
+"""A tensor of a block: the residual stream before it, between attention and mlp, and after it; what attention
+and mlp add to it; attention's heads before W_O; what the mlp reads, with the gain of the norm before it and
+without; attention's and mlp's outputs before the norm that some blocks put behind them."""
+
+_TRANSFORMER_LENS: dict[str, Point] = {
+    "hook_resid_pre": "resid_pre",
+    "hook_resid_mid": "resid_mid",
+    "hook_resid_post": "resid_post",
+    "hook_attn_out": "attn_out",
+    "hook_mlp_out": "mlp_out",
+    "attn.hook_z": "z",
+    "hook_mlp_in": "resid_mid",
+    "mlp.hook_in": "mlp_in",
+    "ln2.hook_normalized": "normalized",
+}
+"""TransformerLens' `hook_mlp_in` is before the norm; SAEs that mean the norm's output say so in
+`hf_hook_name`. Source: transformer_lens 3.9, components/transformer_block.py."""
+
+_SITES: dict[Point, Site] = {
+    "resid_pre": "res",
+    "resid_post": "res",
+    "attn_out": "att",
+    "z": "att",
+    "attn": "att",
+    "mlp_out": "mlp",
+    "mlp": "mlp",
+}
+
+_ModuleEnd = tuple[str | None, End, Point]
+_IN_EVERY_FAMILY: list[_ModuleEnd] = [("", "output", "resid_post"), ("", "input", "resid_pre")]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which tensor of the model an SAE encodes; `sites.Sites` gives it."""
+
+    module: str
+    end: End
+    form: Form = "raw"
+    """centred: less its mean over d_model. normalised: as the module, a norm, leaves it but for its gain."""
+    target: "Reading | None" = None
+    """What a transcoder's `decode` should come close to; None where that is the tensor itself."""
+
+    @property
+    def rebuilt(self) -> "Reading":
+        """What the SAE's `decode` should come close to."""
+        return self.target or self
+
+
+@dataclass(frozen=True)
+class Hook:
+    """One tensor of one block."""
+
+    point: Point
+    number: int
+    """The block that the name says, 0 = the first."""
+
+    @property
+    def site(self) -> Site | None:
+        """The site of an SAE here, None where what it writes is at no site."""
+        return _SITES.get(self.point)
+
+    @property
+    def block(self) -> int:
+        """The block after which the tensor is (res) or in which it is, see `model.block_of`."""
+        return self.number - (self.point == "resid_pre")
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The modules of a model's blocks, as suffixes to a block's path; None where the blocks have no such."""
+
+    path: str
+    attention: str = ".self_attn"
+    projection: str = ".self_attn.o_proj"
+    mlp: str = ".mlp"
+    norm_before_mlp: str | None = ".post_attention_layernorm"
+    norm_after_attention: str | None = None
+    norm_after_mlp: str | None = None
+
+    def places(self) -> list[_ModuleEnd]:
+        """Return which end of which module is which tensor; the first that fits a tensor gives it."""
+        return [
+            *_IN_EVERY_FAMILY,
+            (self.norm_after_attention or self.attention, "output", "attn_out"),
+            (self.norm_after_mlp or self.mlp, "output", "mlp_out"),
+            (self.attention, "output", "attn"),
+            (self.mlp, "output", "mlp"),
+            (self.projection, "input", "z"),
+            (self.mlp, "input", "mlp_in"),
+            (self.norm_before_mlp, "output", "mlp_in"),
+            (self.norm_before_mlp, "input", "resid_mid"),
+            (self.norm_before_mlp, "input", "normalized"),
+        ]
+
+    def writing(self, hook: Hook) -> list[str]:
+        """Return the modules that a tensor passes before the block adds it to the residual, in order."""
+        passed = {
+            "z": [self.projection, self.norm_after_attention],
+            "attn": [self.norm_after_attention],
+            "mlp": [self.norm_after_mlp],
+        }
+        return [f"{self.path}.{hook.number}{suffix}" for suffix in passed.get(hook.point, []) if suffix]
+
+    def reading(self, model: Any, hook: Hook, label: str) -> Reading:
+        """Return which module gives a tensor, raw.
+
+        Raises SourceError: the model has no such block or module.
+        """
+        for suffix, end, point in self.places():
+            path = f"{self.path}.{hook.number}{suffix}"
+            if point == hook.point and suffix is not None and has_module(model, path):
+                return Reading(path, end, "normalised" if point == "normalized" else "raw")
+        what = f"{hook.site} output" if hook.site else f"{hook.point} tensor"
+        raise SourceError(f"{label}: the model has no layer {hook.number} with {what} under {self.path}")
+
+
+def blocks_of(model: Any) -> Blocks:
+    """Return where a causal language model keeps the modules of its blocks.
+
+    Raises SourceError: the model is of a family whose blocks are not known.
+    """
+    path = block_list(model)
+    if path == "transformer.h":
+        return Blocks(path, ".attn", ".attn.c_proj", norm_before_mlp=".ln_2")
+    if path == "gpt_neox.layers":
+        return Blocks(path, ".attention", ".attention.dense")
+    if not has_module(model, f"{path}.0.post_feedforward_layernorm"):
+        return Blocks(path)
+    before = ".pre_feedforward_layernorm"
+    return Blocks(
+        path,
+        norm_before_mlp=before if has_module(model, f"{path}.0{before}") else None,
+        norm_after_attention=".post_attention_layernorm",
+        norm_after_mlp=".post_feedforward_layernorm",
+    )
+
+
+def block_list(model: Any) -> str:
+    """Return the path of the module list that holds a causal language model's blocks.
+
+    Raises SourceError: the model is of a family whose blocks are not known.
+    """
+    for path in BLOCKS:
+        if has_module(model, path):
+            return path
+    raise SourceError(
+        f"cannot find the blocks of a {type(model).__name__}; known places: {', '.join(BLOCKS)}"
+    )
+
+
+def find_hook(name: str | None, blocks: Blocks | None) -> Hook | None:
+    """Return the tensor that a hook name means, None where it is not a known one.
+
+    blocks: of the model; without them only names that mean the same in every family are known.
+    """
+    lens = re.fullmatch(r"blocks\.(\d+)\.([\w.]+)", name or "")
+    if lens:
+        known = _TRANSFORMER_LENS.get(lens[2])
+        return None if known is None else Hook(known, int(lens[1]))
+    paths = "|".join(re.escape(path) for path in (*BLOCKS, _BEFORE))
+    named = re.fullmatch(rf"(?:{paths})\.(\d+)((?:\.\w+)*?)(?:\.(input|output))?", name or "")
+    if named is None:
+        return None
+    wanted = (named[2], named[3] or "output")
+    for suffix, end, point in blocks.places() if blocks else _IN_EVERY_FAMILY:
+        if (suffix, end) == wanted:
+            return Hook(point, int(named[1]))
+    return None
+
+
+def has_module(model: Any, path: str) -> bool:
+    """Return whether a model has a module at a path."""
+    try:
+        model.get_submodule(path)
+    except AttributeError:
+        return False
+    return True

@@ -1,0 +1,30 @@
+"""Labels for the features of a graph: words from Neuronpedia, a table, the tokens, or a language model.
+
+    neuronpedia    bulk explanations, joined on the SAE and `index` (files: `bulk`, HTTP: `fetching`)
+    table          a CSV, JSON or Parquet file with a key and a text per row
+    tokens         the labels that ingest makes, anew
+    llm            one request per feature to an OpenAI-compatible endpoint (what is asked: `prompts`)
+    writing        puts them into the graph at once; a reader sees the old labels or the new ones
+
+A label takes the place of one of the same source and feature; those of other sources stay.
+"""
+
+from featgraph.labels.fetching import Patience
+from featgraph.labels.llm import Endpoint, from_llm, key_from
+from featgraph.labels.neuronpedia import from_neuronpedia
+from featgraph.labels.table import from_table
+from featgraph.labels.tokens import from_tokens
+from featgraph.labels.writing import Added, Labelled, counted
+
+__all__ = [
+    "Added",
+    "Endpoint",
+    "Labelled",
+    "Patience",
+    "counted",
+    "from_llm",
+    "from_neuronpedia",
+    "from_table",
+    "from_tokens",
+    "key_from",
+]

@@ -1,0 +1,139 @@
+"""Neuronpedia's bulk files of explanations, one after the other, from a disk or a server; each is whole."""
+
+import glob
+import gzip
+import json
+import re
+import urllib.request
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from featgraph.errors import SourceError, UsageError, nearest
+from featgraph.labels.fetching import Patience, Refused, Unreachable, checked_url, fetch
+from featgraph.progress import Progress
+
+BATCH = 1024
+"""Features per bulk file. Source: the exporter of github.com/hijohnnylin/neuronpedia."""
+
+_COLUMNS = ("modelId", "layer", "index", "description")
+
+_ABSENT = (403, 404)
+"""What S3 says of a file that it has not; 403 where it does not list its files."""
+
+
+class File(NamedTuple):
+    """A bulk file that can be read."""
+
+    path: Path
+    shown: str
+    """What messages call it."""
+
+
+def local(place: str, progress: Progress) -> Iterator[File]:
+    """Yield the files that a path, a folder or a glob names, batch 2 before batch 10.
+
+    Raises UsageError: there is nothing there. SourceError: a file is damaged or holds something else.
+    """
+    files = _found(place)
+    with progress.step("explanations", len(files), "files") as advance:
+        for path in files:
+            _check(path, str(path))
+            yield File(path, str(path))
+            advance(1)
+
+
+def remote(
+    address: str, saes: Sequence[tuple[str | None, int]], folder: Path, progress: Progress, patience: Patience
+) -> Iterator[File | None]:
+    """Yield the files below an address, or None for one that the server has not.
+
+    saes: Neuronpedia id and number of features of each SAE that explanations are wanted of; no id if the
+    address is that of the source. folder: where a file lies until the next one is wanted.
+
+    Raises UsageError: it is no address. SourceError: a file cannot be had, is damaged or something else.
+    """
+    urls = list(_addresses(checked_url(address), saes))
+    path = folder / "batch.jsonl.gz"
+    try:
+        with progress.step("explanations", len(urls), "files") as advance:
+            for url in urls:
+                body = _body(url, patience)
+                if body is None:
+                    yield None
+                else:
+                    path.write_bytes(body)
+                    _check(path, url)
+                    yield File(path, url)
+                advance(1)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _body(url: str, patience: Patience) -> bytes | None:
+    try:
+        return fetch(urllib.request.Request(url), patience)
+    except Refused as error:
+        if error.status in _ABSENT:
+            return None
+        raise SourceError(f"cannot fetch {url}: {error}") from error
+    except Unreachable as error:
+        raise SourceError(f"cannot fetch {url}: {error}; try again later") from error
+
+
+def _found(place: str) -> list[Path]:
+    path = Path(place)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        files = [*path.rglob("explanations/*.jsonl.gz"), *path.rglob("explanations/*.jsonl")]
+        files = files or [*path.glob("*.jsonl.gz"), *path.glob("*.jsonl")]
+    else:
+        files = [Path(name) for name in glob.glob(place, recursive=True) if Path(name).is_file()]  # noqa: PTH207
+    if not files:
+        what = "has no *.jsonl.gz files" if path.is_dir() else "does not exist"
+        raise UsageError(f"{place} {what}; give a bulk file, a folder of them, a glob or an address")
+    numbers = re.compile(r"(\d+)")
+    return sorted(files, key=lambda file: [part.zfill(12) for part in numbers.split(str(file))])
+
+
+def _addresses(address: str, saes: Sequence[tuple[str | None, int]]) -> Iterator[str]:
+    if address.endswith((".jsonl.gz", ".jsonl")):
+        yield address
+        return
+    bare = address.removesuffix("/explanations")
+    here = [sae for sae in saes if sae[0] is None or bare.endswith(f"/{sae[0]}")]
+    for sae, n_features in here or saes:
+        folder = bare if here else f"{bare}/{sae}"
+        for batch in range(-(-n_features // BATCH)):
+            yield f"{folder}/explanations/batch-{batch}.jsonl.gz"
+
+
+def _check(path: Path, shown: str) -> None:
+    """Raise SourceError if a file is damaged or no file of explanations; DuckDB looks at no check sum."""
+    try:
+        with path.open("rb") as bare:
+            begin = bare.read(2)
+        zipped = begin == b"\x1f\x8b" or shown.endswith(".gz")
+        if zipped and not begin:
+            raise EOFError("it is empty")
+        with gzip.open(path) if zipped else path.open("rb") as stream:
+            first = stream.readline()
+            while zipped and stream.read(1 << 20):
+                pass
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise SourceError(f"{shown} is damaged ({error}); fetch it again") from error
+    except OSError as error:
+        raise SourceError(f"cannot read {shown}: {(error.strerror or str(error)).lower()}") from error
+    if not first.strip():
+        return
+    try:
+        row = json.loads(first)
+    except ValueError as error:
+        raise SourceError(f"{shown} is no JSON Lines file: {error}") from error
+    columns = list(row) if isinstance(row, dict) else []
+    for column in _COLUMNS:
+        if column not in columns:
+            hint = nearest(column, columns) or f"; it has {', '.join(columns) or 'none'}"
+            raise SourceError(f"{shown} is no file of explanations: it has no column {column!r}{hint}")

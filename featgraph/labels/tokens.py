@@ -1,0 +1,33 @@
+"""Labels made of the tokens that a feature fires on and those that it promotes, as ingest makes them."""
+
+from pathlib import Path
+
+from featgraph.labels.writing import Labelled, counted, labelling
+from featgraph.progress import Progress, Silent
+from featgraph.words import label
+
+SOURCE = "tokens"
+
+_ROWS = 50_000
+"""Features whose tokens are in memory at a time."""
+
+
+def from_tokens(path: str | Path, *, progress: Progress | None = None) -> Labelled:
+    """Make the labels of a graph's own tokens anew; all that had this source go.
+
+    Raises StoreError: the graph cannot be read or written.
+    """
+    n_without = 0
+    with labelling(path) as work, work.store.connection.cursor() as cursor:
+        total = sum(slab.n_features for slab in work.store.slabs)
+        cursor.execute("select id, coalesce(top_tokens, []), coalesce(logit_tokens, []) from feature")
+        with (progress or Silent()).step("labels", total, "features") as advance:
+            while rows := cursor.fetchmany(_ROWS):
+                made = [(number, label(top, promotes)) for number, top, promotes in rows]
+                named = [(number, text) for number, text in made if text]
+                work.stage([number for number, _ in named], SOURCE, [text for _, text in named])
+                n_without += len(rows) - len(named)
+                advance(len(rows))
+        added = work.commit("top and promoted tokens", remade=(SOURCE,))
+    left_out = [f"{counted(n_without, 'feature')} without tokens"] if n_without else []
+    return Labelled(added, left_out)

@@ -1,0 +1,151 @@
+"""A recipe's language model: all of it, ready to run, or a skeleton whose weights stay where they are."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from featgraph.arrays import Matrix
+from featgraph.checkpoint import Checkpoint
+from featgraph.errors import SourceError
+from featgraph.hooks import Blocks, blocks_of
+from featgraph.loading import state_digest
+from featgraph.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal language model with its tokenizer and what identifies it."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+    checkpoint: Checkpoint | None = None
+    """The files that it is from; None for one made in memory."""
+
+    @cached_property
+    def digest(self) -> str:
+        """What identifies it, the same with its weights and as a skeleton."""
+        return state_digest(self.model) if self.checkpoint is None else self.checkpoint.digest
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """Where it keeps the modules of its blocks; SourceError if it is of a family not known."""
+        return blocks_of(self.model)
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return int(self.model.config.get_text_config().hidden_size)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of blocks."""
+        return int(self.model.config.get_text_config().num_hidden_layers)
+
+    @property
+    def n_vocabulary(self) -> int:
+        """Rows of the unembedding."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @property
+    def unembedding(self) -> Matrix:
+        """Output embedding rows, (n_vocabulary, d_model)."""
+        tied = self.model.config.get_text_config().tie_word_embeddings
+        wanted = self.model.get_input_embeddings() if tied else self.model.get_output_embeddings()
+        [path] = [name for name, module in self.model.named_modules() if module is wanted]
+        found: Matrix = self.parameter(f"{path}.weight").numpy()
+        return found
+
+    @property
+    def parallel_residual(self) -> dict[str, bool]:
+        """Whether attention and mlp read the same residual, for the families that can be set either way."""
+        known = getattr(self.model.config, "use_parallel_residual", None)
+        return {} if known is None else {"parallel_residual": bool(known)}
+
+    @property
+    def model_type(self) -> str:
+        """The architecture's name in transformers, such as llama."""
+        return str(self.model.config.model_type)
+
+    @property
+    def device(self) -> "torch.device":
+        """Where its weights are; `meta` for a skeleton, which cannot be run."""
+        device: torch.device = self.model.get_output_embeddings().weight.device
+        return device
+
+    def parameter(self, path: str) -> "torch.Tensor":
+        """Return one weight in float32 on the CPU, from the files if this is a skeleton.
+
+        Raises SourceError: it is not in the files, or they cannot be read.
+        """
+        weight: torch.Tensor = self.model.get_parameter(path).detach()
+        if weight.is_meta:
+            assert self.checkpoint is not None, "a skeleton is made from files"
+            return self.checkpoint.tensor(path)
+        return weight.float().cpu()
+
+
+def load_model(recipe: Recipe) -> LanguageModel:
+    """Load the recipe's language model in float32, ready for inference, on the GPU where there is one.
+
+    Raises SourceError: there is no model there, or transformers cannot read it.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    name = _where(recipe)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval()
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise SourceError(f"cannot load model {recipe.model_name}: {str(error).splitlines()[0]}") from error
+    if torch.cuda.is_available():
+        model = model.to("cuda")
+    return LanguageModel(model, tokenizer, recipe.model_name, _checkpoint(name, model))
+
+
+def load_skeleton(recipe: Recipe) -> LanguageModel:
+    """Return the recipe's language model without its weights: `parameter` reads those that are needed.
+
+    It has a tokenizer if the recipe has a text.
+
+    Raises SourceError: there is no model there, or transformers cannot read its configuration.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    name = _where(recipe)
+    try:
+        config = AutoConfig.from_pretrained(name)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config).eval()
+        tokenizer = None if recipe.text is None else AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot load model {recipe.model_name}: {str(error).splitlines()[0]}") from error
+    return LanguageModel(model, tokenizer, recipe.model_name, _checkpoint(name, model))
+
+
+def model_identity(recipe: Recipe) -> str:
+    """Return what identifies the recipe's model and tokenizer, without loading them: `LanguageModel.digest`.
+
+    Raises SourceError: there is no model there, or transformers cannot read its configuration.
+    """
+    return load_skeleton(recipe.data_free()).digest
+
+
+def _checkpoint(name: str, model: Any) -> Checkpoint:
+    # Set by transformers where the configuration came from the Hub.
+    return Checkpoint(name, getattr(model.config, "_commit_hash", None), model)
+
+
+def _where(recipe: Recipe) -> str:
+    source = recipe.model
+    if source.path is not None and not (source.path / "config.json").is_file():
+        raise SourceError(f"{recipe.file}: no model at {source.path} (it has no config.json)")
+    return str(source.path or source.hf)

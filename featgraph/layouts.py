@@ -1,0 +1,100 @@
+"""How SAEs lie on disk: which project's layout a folder has, and what is known without reading the weights.
+
+Loads neither torch nor sae_lens, so that a suite can be sized before anything else is.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from featgraph.errors import SourceError
+
+FLOATS = ("F64", "F32", "F16", "BF16")
+"""The dtypes of a safetensors file that are weights; all are read as float32."""
+
+
+class Layout(NamedTuple):
+    """The files in which one project keeps an SAE."""
+
+    name: str
+    config: str
+    weights: str
+
+
+LAYOUTS = (
+    Layout("sae_lens", "cfg.json", "sae_weights.safetensors"),
+    Layout("sparsify", "cfg.json", "sae.safetensors"),
+    Layout("dictionary_learning", "config.json", "ae.pt"),
+)
+"""Told apart by the file that holds the weights."""
+
+
+def layout_of(folder: Path, asked_by: str) -> Layout:
+    """Return the layout of an SAE's folder.
+
+    asked_by: the recipe, for the error.
+
+    Raises SourceError: no SAE is there, or half of one.
+    """
+    for layout in LAYOUTS:
+        has_weights, has_config = (folder / layout.weights).is_file(), (folder / layout.config).is_file()
+        if has_weights and has_config:
+            return layout
+        if has_weights:
+            raise SourceError(f"{asked_by}: the SAE at {folder} has {layout.weights}, but no {layout.config}")
+    wanted = ", ".join(f"{layout.weights} ({layout.name})" for layout in LAYOUTS)
+    what = "has none of" if folder.is_dir() else "is no folder; an SAE's folder has one of"
+    raise SourceError(f"{asked_by}: no SAE at {folder}: it {what} {wanted}")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a JSON object from a file.
+
+    Raises SourceError: absent, unreadable, or something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(found, dict):
+        raise SourceError(f"cannot read {path}: it holds no JSON object")
+    return found
+
+
+def declared_shape(folder: Path, layout: Layout) -> tuple[int, int]:
+    """Return (n_features, d_in) as an SAE's config declares them.
+
+    Raises SourceError: it does not.
+    """
+    config = read_config(folder / layout.config)
+    try:
+        if layout.name == "dictionary_learning":
+            return int(config["trainer"]["dict_size"]), int(config["trainer"]["activation_dim"])
+        d_in = int(config["d_in"])
+        if layout.name == "sae_lens":
+            return int(config["d_sae"]), d_in
+        return int(config.get("num_latents") or d_in * config["expansion_factor"]), d_in
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(f"{folder / layout.config} does not say how wide the SAE is: {error}") from error
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor in a safetensors file, reading only its header.
+
+    Raises SourceError: absent, damaged, cut short, or a tensor in it is no float.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as opened:
+            slices = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (no mapping)
+            dtypes = {name: part.get_dtype() for name, part in slices.items()}
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise SourceError(f"cannot load {path}: {str(error).splitlines()[0]}") from error
+    for name, dtype in dtypes.items():
+        if dtype not in FLOATS:
+            raise SourceError(
+                f"{path}: {name} holds {dtype} values; weights must be floats: {', '.join(FLOATS)}"
+            )
+    return shapes

@@ -1,0 +1,99 @@
+"""What an SAE's decoder row writes into the residual stream, and how its encoder reads it.
+
+Directions can be compared in one basis only, that of the residual stream. The direction found here is exact:
+adding the feature at its own hook moves the residual along it. Its length is not where a norm stands between,
+which divides by what else passes through it at that token.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from featgraph.arrays import Matrix
+from featgraph.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class Writer:
+    """The way from the tensor that an SAE rebuilds to the residual stream."""
+
+    modules: tuple[str, ...] = ()
+    """Linear maps and norms that it passes, in order, without their biases."""
+    centred: bool = False
+    """Whether the SAE's model writes no mean over d_model, see `centred_rows`."""
+
+    def rows(self, rows: Matrix, model: LanguageModel | None) -> Matrix:
+        """Return what rows, (n, width of the tensor), write in the residual basis, (n, d_model).
+
+        The length of a row that passes a norm is that at a root mean square of 1.
+        """
+        for path in self.modules:
+            assert model is not None, "a writer with modules is made from a model"
+            rows = _passed(rows, path, model)
+        return centred_rows(rows) if self.centred else rows
+
+
+def centred_rows(rows: Matrix) -> Matrix:
+    """Return rows less their mean over d_model.
+
+    Some suites were trained on models whose weights write vectors of mean 0. LayerNorm takes the mean away
+    from whatever reads the residual stream, so of a decoder row only what is left without it has an effect.
+
+    Source: TransformerLens, `center_writing_weights`; needed for sae_lens's gpt2-small-res-jb.
+    """
+    centred: Matrix = rows - rows.mean(axis=1, keepdims=True)
+    return centred
+
+
+def decoder_rows(sae: Any) -> Matrix:
+    """Return what one unit of each feature's activation adds to an SAE's reconstruction, (n_features, d_out).
+
+    SAEs that scale activations by the decoder's norms divide by them again when they decode. Those that
+    normalise what they read (layer_norm, constant_norm_rescale) undo it with a factor of each token, which
+    is left out.
+    """
+    rows: Matrix = sae.W_dec.detach().cpu().numpy().astype(np.float32)
+    return rows / _norms(rows) if _rescaled(sae) else rows
+
+
+def encoder_rows(sae: Any, *, centred: bool) -> Matrix | None:
+    """Return how each feature's pre-activation reads the residual stream, (n_features, d_model).
+
+    None where the SAE encodes without an encoder of its own. Biases and the factor of each token that
+    normalising SAEs apply are left out.
+    """
+    if sae.cfg.architecture() == "matching_pursuit":
+        return None
+    rows: Matrix = np.ascontiguousarray(sae.W_enc.detach().cpu().numpy().T, dtype=np.float32)
+    if _rescaled(sae):
+        rows = rows * _norms(sae.W_dec.detach().cpu().numpy())
+    return centred_rows(rows) if centred or sae.cfg.normalize_activations == "layer_norm" else rows
+
+
+def _passed(rows: Matrix, path: str, model: LanguageModel) -> Matrix:
+    """Return rows after a linear map or the gain of a norm."""
+    import torch
+    from torch.func import functional_call
+
+    module = model.model.get_submodule(path)
+    weights = {name: model.parameter(f"{path}.{name}") for name, _ in module.named_parameters()}
+    if "bias" in weights:
+        weights["bias"] = torch.zeros_like(weights["bias"])
+    with torch.inference_mode():
+        if weights["weight"].ndim == 2:
+            passed: Matrix = functional_call(module, weights, (torch.from_numpy(rows),)).numpy()
+            return passed
+        # What a norm makes of ones is its gain, whether the family stores it as such or as what to add to 1.
+        gain: Matrix = functional_call(module, weights, (torch.ones_like(weights["weight"]),)).numpy()
+    scaled: Matrix = rows * gain
+    return scaled
+
+
+def _rescaled(sae: Any) -> bool:
+    return bool(getattr(sae.cfg, "rescale_acts_by_decoder_norm", False))
+
+
+def _norms(rows: Matrix) -> Matrix:
+    norms: Matrix = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return norms

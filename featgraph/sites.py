@@ -1,0 +1,99 @@
+"""Runs the language model as far as SAEs need it and keeps the tensors that they read."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from featgraph.activations import Batch
+from featgraph.hooks import End, Reading
+from featgraph.language_model import LanguageModel
+
+if TYPE_CHECKING:
+    import torch
+
+Activations = dict[Reading, "torch.Tensor"]
+"""What SAEs read and rebuild on the counted tokens of some text: float32, (n_tokens, d_in) each."""
+
+
+class _AllRead(Exception):
+    """Ends a forward pass once every tensor is there."""
+
+
+class Sites:
+    """What some SAEs read, and what those of them that are transcoders rebuild, for batches of text."""
+
+    def __init__(self, model: LanguageModel, readings: Sequence[Reading]) -> None:
+        self.model = model
+        self.readings = list(dict.fromkeys(one for reading in readings for one in (reading, reading.rebuilt)))
+
+    def __call__(self, batch: Batch) -> Activations:
+        """Return each reading, and its target, on the batch's counted tokens."""
+        import torch
+
+        language_model, device = self.model.model, self.model.device
+        counted = torch.from_numpy(batch.counted).to(device)
+        missing: set[tuple[str, End]] = {(reading.module, reading.end) for reading in self.readings}
+        kept: dict[tuple[str, End], torch.Tensor] = {}
+        handles = [
+            _on_read(language_model.get_submodule(place[0]), place[1], _keeper(kept, missing, place, counted))
+            for place in sorted(missing)
+        ]
+        try:
+            with torch.inference_mode():
+                language_model.base_model(torch.from_numpy(batch.ids).to(device), use_cache=False)
+        except _AllRead:
+            pass
+        finally:
+            for handle in handles:
+                handle.remove()
+        return {
+            reading: _formed(kept[reading.module, reading.end], reading, language_model)
+            for reading in self.readings
+        }
+
+
+def _keeper(
+    kept: dict[tuple[str, End], "torch.Tensor"],
+    missing: set[tuple[str, End]],
+    place: tuple[str, End],
+    counted: "torch.Tensor",
+) -> Any:
+    def keep(tensor: "torch.Tensor") -> None:
+        kept[place] = tensor[counted].float()
+        missing.discard(place)
+        if not missing:
+            raise _AllRead
+
+    return keep
+
+
+def _on_read(module: "torch.nn.Module", end: End, keep: Any) -> Any:
+    """Register a hook that passes what a module reads or gives; blocks and attention may give a tuple."""
+
+    def before(_module: Any, arguments: Any, named: Any) -> None:
+        keep(arguments[0] if arguments else named["hidden_states"])
+
+    def after(_module: Any, _arguments: Any, output: Any) -> None:
+        keep(output[0] if isinstance(output, tuple) else output)
+
+    if end == "input":
+        return module.register_forward_pre_hook(before, with_kwargs=True)
+    return module.register_forward_hook(after)
+
+
+def _formed(tensor: "torch.Tensor", reading: Reading, model: Any) -> "torch.Tensor":
+    """Return a tensor in the form that the SAE takes it."""
+    if reading.form == "centred":
+        return tensor - tensor.mean(dim=-1, keepdim=True)
+    if reading.form == "normalised":
+        return _without_gain(tensor, model.get_submodule(reading.module))
+    return tensor
+
+
+def _without_gain(tensor: "torch.Tensor", norm: Any) -> "torch.Tensor":
+    """Return what a norm makes of its input before gain and bias, as TransformerLens' hook_normalized."""
+    import torch
+
+    if isinstance(norm, torch.nn.LayerNorm):
+        tensor = tensor - tensor.mean(dim=-1, keepdim=True)
+    epsilon = norm.variance_epsilon if hasattr(norm, "variance_epsilon") else norm.eps
+    return tensor * torch.rsqrt(tensor.square().mean(dim=-1, keepdim=True) + epsilon)

@@ -1,0 +1,232 @@
+"""One file -> its documents: plain text between separators, or a column of JSON lines, CSV or Parquet.
+
+The ending of its name says which, and how it is compressed. A file is read as its documents are asked for;
+of plain text and lines no more than one document and one chunk is in memory. Which files, and in which order,
+is left to `text.py`.
+"""
+
+import codecs
+import csv
+import io
+import json
+import reprlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from featgraph.errors import SourceError, nearest
+from featgraph.recipe import TextSource
+
+CHUNK = 1 << 20
+"""Bytes read at once; our choice: so many that the calls do not count, few beside any model."""
+
+ROWS = 1024
+"""Rows of a Parquet file decoded at once; our choice: some megabytes of usual documents."""
+
+LONGEST_FIELD = 2**31 - 1
+"""Characters that a field of CSV may have: the largest limit that Python's reader takes on every platform."""
+
+COLUMN = "text"
+"""The column that is read where the source names none; text datasets mostly call it so."""
+
+CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+"""Endings of compressed files -> what pyarrow calls their compression."""
+
+REASON = 300
+"""Characters that are kept of what a library says."""
+
+FAULTS = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError)
+"""What pyarrow and `datasets` raise on input that they cannot read."""
+
+
+def file_documents(path: Path, source: TextSource) -> Iterator[str]:
+    """Yield the documents of one file as they stand in it; an ending that says nothing means plain text.
+
+    Raises SourceError: unreadable, not UTF-8, malformed, or without the column.
+    """
+    return READERS.get(kind(path), _plain)(path, source)
+
+
+def kind(path: Path) -> str:
+    """Return the ending of a file's name in lower case, without that of its compression.
+
+    >>> kind(Path("stories.JSONL.gz"))
+    '.jsonl'
+    """
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in CODECS else suffix
+
+
+def split_at(separator: str, chunks: Iterable[str]) -> Iterator[str]:
+    """Yield the parts of `"".join(chunks).split(separator)`, holding one part and one chunk at a time.
+
+    >>> list(split_at(", ", ["one, t", "wo,", " three"]))
+    ['one', 'two', 'three']
+    """
+    held: list[str] = []
+    tail = ""  # too short to be a separator, but one may begin in it
+    for chunk in chunks:
+        *ended, last = (tail + chunk).split(separator)
+        if ended:
+            yield "".join((*held, ended[0]))
+            yield from ended[1:]
+            held.clear()
+        cut = max(0, len(last) - len(separator) + 1)
+        held.append(last[:cut])
+        tail = last[cut:]
+    yield "".join((*held, tail))
+
+
+def value_text(row: Mapping[str, object], column: str, place: str) -> str:
+    """Return a row's text; a missing value is an empty one, a missing column is an error.
+
+    place: where the row is, for the message.
+
+    Raises SourceError: no such column, or something else than text in it.
+    """
+    if column not in row:
+        raise no_column(column, row, place)
+    value = row[column]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise SourceError(f"{place}: column {column!r} must hold text, not {reprlib.repr(value)}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            half = value[error.start]
+            raise SourceError(f"{place}: half a surrogate pair, {half!a}, which is no character") from error
+    return value
+
+
+def no_column(column: str, known: Iterable[str], place: str) -> SourceError:
+    """Return the error that a column is absent, with those that there are."""
+    names = list(known)
+    listed = f"columns are {', '.join(names)}" if names else "there are no columns"
+    hint = nearest(column, names) or ";"
+    return SourceError(f"{place}: no column {column!r}{hint} {listed}; name one as 'text.column'")
+
+
+@contextmanager
+def reading(what: str, *more: type[Exception]) -> Iterator[None]:
+    """Turn what a library says of unreadable input into a SourceError that names the input.
+
+    more: errors of a library that derive from none of FAULTS.
+    """
+    known: tuple[type[Exception], ...] = (*FAULTS, *more)
+    try:
+        yield
+    except known as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        file = str(getattr(error, "filename", None) or "")
+        within = f": {file}" if file not in what else ""
+        raise SourceError(f"cannot read {what}: {shorten(reason, REASON)}{within}") from error
+
+
+def _plain(path: Path, source: TextSource) -> Iterator[str]:
+    chunks = _chunks(path)
+    # A separator is looked for in text whose line ends are all \n.
+    separator = source.separator.replace("\r\n", "\n").replace("\r", "\n")
+    if separator:
+        yield from split_at(separator, chunks)
+    else:
+        yield "".join(chunks)
+
+
+def _json_lines(path: Path, source: TextSource) -> Iterator[str]:
+    for number, line in enumerate(split_at("\n", _chunks(path)), 1):
+        if not line or line.isspace():
+            continue
+        place = f"{path}:{number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            what = f"{error.msg[:1].lower()}{error.msg[1:]} at column {error.colno}"
+            raise SourceError(f"{place}: not JSON, of which each line must be one object: {what}") from error
+        except (ValueError, RecursionError) as error:  # a number or a nesting beyond what Python reads
+            raise SourceError(f"{place}: cannot read this JSON: {error}") from error
+        if not isinstance(row, dict):
+            raise SourceError(f"{place}: a line must be one JSON object, not {reprlib.repr(row)}")
+        yield value_text(row, source.column or COLUMN, place)
+
+
+def _csv(path: Path, source: TextSource) -> Iterator[str]:
+    csv.field_size_limit(LONGEST_FIELD)
+    rows = csv.reader((f"{line}\n" for line in split_at("\n", _chunks(path))), strict=True)
+    header: list[str] = []
+    try:
+        for row in rows:
+            place = f"{path}:{rows.line_num}"
+            if not header:
+                header = row
+            elif row and len(row) != len(header):
+                raise SourceError(f"{place}: the header has {len(header)} fields, but this row {len(row)}")
+            elif row:
+                yield value_text(dict(zip(header, row, strict=True)), source.column or COLUMN, place)
+    except csv.Error as error:
+        raise SourceError(f"{path}:{rows.line_num}: not valid CSV: {error}") from error
+
+
+def _parquet(path: Path, source: TextSource) -> Iterator[str]:
+    from pyarrow.parquet import ParquetFile
+
+    column = source.column or COLUMN
+    with reading(f"the text {path}"), path.open("rb") as handle:
+        table = ParquetFile(handle, buffer_size=CHUNK, pre_buffer=False, page_checksum_verification=True)
+        if column not in table.schema_arrow.names:
+            raise no_column(column, table.schema_arrow.names, str(path))
+        number = 0
+        for batch in table.iter_batches(ROWS, columns=[column]):
+            for value in batch.column(0).to_pylist():
+                number += 1
+                yield value_text({column: value}, column, f"{path}, row {number}")
+
+
+READERS: dict[str, Callable[[Path, TextSource], Iterator[str]]] = {
+    ".txt": _plain,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json_lines,
+    ".csv": _csv,
+    ".parquet": _parquet,
+}
+"""Endings that say what a file holds; in a folder, files with other endings are no text."""
+
+
+def _chunks(path: Path) -> Iterator[str]:
+    """Yield the text of a file piece by piece, unpacked, every line end as \\n, without a byte order mark."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    lines = io.IncrementalNewlineDecoder(decoder, translate=True)
+    n_bytes, first = 0, True
+    with reading(f"the text {path}"), _opened(path) as handle:
+        while True:
+            chunk = handle.read(CHUNK)
+            pending = len(decoder.getstate()[0])
+            try:
+                text = lines.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                place = n_bytes - pending + error.start
+                raise SourceError(f"{path} is not UTF-8 at byte {place}; convert it to UTF-8") from error
+            n_bytes += len(chunk)
+            if text:
+                yield text.removeprefix("\ufeff") if first else text
+                first = False
+            if not chunk:
+                return
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file for reading its bytes, unpacked."""
+    with path.open("rb") as handle:
+        codec = CODECS.get(path.suffix.lower())
+        if codec is None:
+            yield handle
+        else:
+            from pyarrow import CompressedInputStream
+
+            with CompressedInputStream(handle, codec) as stream:
+                yield stream
