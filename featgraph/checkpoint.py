@@ -32,7 +32,7 @@ class Checkpoint:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of all that the model and its tokenizer are made of; on the Hub the commit stands for it."""
+        """The sha256 of what the model and its tokenizer are made of; on the Hub, of the commit."""
         if self.commit is not None:
             return hashlib.sha256(f"{self.source} {self.commit}".encode()).hexdigest()
         digest = hashlib.sha256()

@@ -220,7 +220,8 @@ def _union(wanted: Pairs, found: Pairs, n_downstream: int) -> CoActive:
     """Return every pair once, with what it was taken for."""
     both = Pairs.joined([wanted, found])
     key = both.src * n_downstream + both.dst
-    unique, first = np.unique(key, return_index=True)
-    pairs = both.take(first)
-    named = [np.isin(unique, key[part]) for part in (slice(len(wanted)), slice(len(wanted), None))]
+    _, first, place = np.unique(key, return_index=True, return_inverse=True)
+    pairs, named = both.take(first), np.zeros((2, len(first)), dtype=np.bool_)
+    named[0, place[: len(wanted)]] = True
+    named[1, place[len(wanted) :]] = True
     return CoActive(pairs.src, pairs.dst, pairs.n_both, pairs.product, *named)

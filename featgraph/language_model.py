@@ -131,14 +131,6 @@ def load_skeleton(recipe: Recipe) -> LanguageModel:
     return LanguageModel(model, tokenizer, recipe.model_name, _checkpoint(name, model))
 
 
-def model_identity(recipe: Recipe) -> str:
-    """Return what identifies the recipe's model and tokenizer, without loading them: `LanguageModel.digest`.
-
-    Raises SourceError: there is no model there, or transformers cannot read its configuration.
-    """
-    return load_skeleton(recipe.data_free()).digest
-
-
 def _checkpoint(name: str, model: Any) -> Checkpoint:
     # Set by transformers where the configuration came from the Hub.
     return Checkpoint(name, getattr(model.config, "_commit_hash", None), model)

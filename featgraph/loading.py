@@ -19,7 +19,7 @@ import numpy as np
 from featgraph.arrays import Matrix
 from featgraph.converters import converter, sparsify_hook_unclear
 from featgraph.errors import SourceError, nearest
-from featgraph.layouts import Layout, layout_of, tensor_shapes
+from featgraph.layouts import Layout, layout_of, read_config, tensor_shapes
 from featgraph.recipe import Recipe, SaeSource
 from featgraph.registry import releases, resolve_one
 
@@ -134,7 +134,8 @@ def _from_folder(folder: Path, layout: Layout) -> "SAE[Any]":
     weights = folder / layout.weights
     if layout.weights.endswith(".safetensors"):
         tensor_shapes(weights)
-    with _refusing(f"SAE {folder}"):
+    read_config(folder / layout.config)
+    with _refusing(f"SAE {weights}", layout.config):
         sae = SAE.load_from_disk(folder, dtype="float32", converter=converter(layout.name))
     if sae.cfg.normalize_activations == "expected_average_only_in":
         raise SourceError(
@@ -187,7 +188,7 @@ def _check_state(state: "dict[str, Tensor]", label: str) -> None:
 
 
 @contextmanager
-def _refusing(label: str) -> Iterator[None]:
+def _refusing(label: str, config: str = "") -> Iterator[None]:
     """Turn what the loaders raise about a bad file into one line about it."""
     import pickle
 
@@ -198,7 +199,8 @@ def _refusing(label: str) -> Iterator[None]:
     except pickle.UnpicklingError as error:
         raise SourceError(f"cannot load {label}: its weights are no plain tensors, or cut short") from error
     except KeyError as error:
-        raise SourceError(f"cannot load {label}: it has no {error.args[0]!r}") from error
+        what = f"it or its {config}" if config else "it"
+        raise SourceError(f"cannot load {label}: {what} has no {error.args[0]!r}") from error
     except (SafetensorError, OSError, EOFError, ValueError, RuntimeError, TypeError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         # torch names the module first and what is wrong with it below.

@@ -1,4 +1,4 @@
-"""Sums over tokens for pairs of features, from sparse codes: a block of upstream ones with all downstream ones.
+"""Sums over tokens for pairs of features, from sparse codes: some upstream ones with all downstream ones.
 
 A block keeps its sums in dense arrays, or in sparse ones where few of its pairs meet at all. Dense products
 come from MKL, which torch carries on x86, and from scipy elsewhere; both let other threads run meanwhile.
@@ -102,8 +102,26 @@ class SparseBlock:
 
     def at(self, row: Indices, column: Indices) -> tuple[Counts, Sums]:
         """Return n_both and the sum of products of some pairs."""
-        n_both, product = (np.asarray(sums[row, column]).ravel() for sums in (self.n_both, self.product))
-        return n_both.astype(np.int64), product
+        n_both = _entries(self.n_both, row, column)
+        # Sums that cancel leave no entry; without any, both have theirs in the same places.
+        same = np.array_equal(self.product.indices, self.n_both.indices)
+        product = n_both if same else _entries(self.product, row, column)
+        return _values(self.n_both, n_both).astype(np.int64), _values(self.product, product)
+
+
+def _entries(sums: scipy.sparse.csr_matrix, row: Indices, column: Indices) -> Indices:
+    """Return in which place of `sums.data` some pairs are, from 1; 0 for those that are not there."""
+    if not len(row):
+        return np.zeros(0, dtype=np.int64)
+    numbers = np.arange(1, sums.nnz + 1)
+    numbered = scipy.sparse.csr_matrix((numbers, sums.indices, sums.indptr), shape=sums.shape)
+    found: Indices = np.asarray(numbered[row, column]).ravel()
+    return found
+
+
+def _values(sums: scipy.sparse.csr_matrix, entries: Indices) -> Sums:
+    found: Sums = np.r_[0.0, sums.data][entries]
+    return found
 
 
 def _add(sums: NDArray[Any], left: scipy.sparse.csr_matrix, right: Any, *, replace: bool) -> None:

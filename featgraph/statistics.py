@@ -186,6 +186,7 @@ class TopTokens:
     def arrays(self) -> Arrays:
         """Return what a file holds."""
         sums = self.sums
+        sums.sort_indices()
         return {
             "occurrences": self.occurrences,
             "n_features": np.array(self.shape[1]),
@@ -297,5 +298,6 @@ def _windows(flipped: scipy.sparse.csr_matrix, tokens: "Tokens", row: Indices, f
     inside &= tokens.piece[place] == tokens.piece[row][:, None]
     found = np.zeros(place.shape, dtype=np.float32)
     column = np.broadcast_to(feature[:, None], place.shape)
-    found[inside] = np.asarray(flipped[column[inside], place[inside]]).ravel()
+    if len(row):
+        found[inside] = np.asarray(flipped[column[inside], place[inside]]).ravel()
     return found

@@ -14,7 +14,7 @@ import numpy as np
 from featgraph.arrays import Matrix
 from featgraph.errors import SourceError
 from featgraph.hooks import Blocks, Hook, Reading, find_hook
-from featgraph.language_model import LanguageModel, load_model, load_skeleton, model_identity
+from featgraph.language_model import LanguageModel, load_model, load_skeleton
 from featgraph.loading import SaeFile, read_sae
 from featgraph.model import Site
 from featgraph.recipe import Recipe, SaeSource
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from sae_lens import SAE
 
-__all__ = ["LanguageModel", "LoadedSae", "load_model", "load_sae", "load_skeleton", "model_identity"]
+__all__ = ["LanguageModel", "LoadedSae", "load_model", "load_sae", "load_skeleton"]
 
 
 @dataclass(frozen=True)

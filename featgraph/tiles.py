@@ -131,8 +131,7 @@ class _Groups:
         # The same either way, but several times faster along memory.
         along = self.groups.is_contiguous()
         largest = self.groups.amax(2) if along else self.groups.permute(1, 2, 0).amax(1).T
-        bound = largest.float()
-        bound -= rounding(dtype) * bound.abs() + margin[:, None]
+        bound = largest.float() - rounding(dtype) * largest.float().abs() - margin[:, None]
         best[:] = torch.cat([best, bound], dim=1).topk(best.shape[1], dim=1).values
         # Rounding keeps order, so that what a product must reach may be rounded like one. Padding never does.
         self.least = (best[:, -1] - margin).to(dtype).clamp(min=torch.finfo(dtype).min)

@@ -22,8 +22,7 @@ create macro key_of(id, size, sae) as sae[id // size + 1].prefix || (id - sae[id
 -- together, on a fifth of the tokens of one of them (the share of a branch in Rusalev's clusters of features)
 -- and correlated (0.1: ours), ranked among themselves; where nothing was counted, those that pass without.
 create macro matched(min := null, evidence := false) as table
-    select e.*
-    from edge e, places() p
+    select e.* from edge e, places() p
     where not evidence and e.kind = 'res_res'
         and (min is null or e.cosine >= min::float)
         and (min is not null or e.cosine >= p.sae[e.dst // p.size + 1].threshold_high)
@@ -247,8 +246,8 @@ create macro splits(min := null, layer := null, evidence := false) as table
 create macro merges(min := null, layer := null, evidence := false) as table
     from forks(min := min, layer := layer, merging := true, evidence := evidence);
 
--- Residual features above the first layer that no edge from an earlier residual passes into, with `evidence`
--- live ones only. The origin says whether an mlp or att feature of the layer passes `min` or `threshold_high`.
+-- Residual features above the first layer that no edge passes into (with `evidence`, live ones only), and
+-- whether an mlp or att feature of the same layer passes `min` or `threshold_high`.
 create macro births(min := null, layer := null, evidence := false) as table
     select f.id, f.key, f.layer,
         coalesce(nullif(concat_ws('+',
@@ -334,8 +333,9 @@ create macro flow(layer_a := null, layer_b := null, min := null) as table
         and (layer_a is null or a.layer >= layer_a) and (layer_b is null or b.layer <= layer_b)
     order by a.slab, b.slab;
 
--- A text as `search` compares it: without case and accents.
-create macro folded(text) as lower(strip_accents(text));
+-- A text as `search` compares it: without case and accents. The arrow goes first: every label made of tokens
+-- has it, and accents are looked for fast only where all is ASCII.
+create macro folded(text) as lower(strip_accents(replace(text, '→', '>')));
 
 -- Its words, which are runs of letters and digits, with a space on each side of every one.
 create macro spaced(text) as ' ' || trim(regexp_replace(folded(text), '[^\p{L}\p{N}]+', ' ', 'g')) || ' ';
@@ -361,13 +361,15 @@ create macro search(words, source := null) as table
         where spaced(p.part) <> '  '
     ),
     word as materialized (select distinct unnest(string_split(ltrim(p.text), ' ')) as text from phrase p),
-    searched as (
+    searched as not materialized (
         select l.rowid as place, l.feature, l.source, l.text
         from label l
         where source is null or l.source = source or starts_with(l.source, source || ':')
     ),
     held as materialized (
-        select l.place, w.text as word from searched l, word w where contains(folded(l.text), w.text)
+        select l.place, w.text as word
+        from (select s.place, folded(s.text) as text from searched s) l, word w
+        where contains(l.text, w.text)
     ),
     rarity as materialized (
         select h.word, ln(1 + whole.n / count(*)) as weight
@@ -375,7 +377,7 @@ create macro search(words, source := null) as table
         group by h.word, whole.n
     ),
     near as materialized (
-        select l.feature, l.source, l.text, spaced(l.text) as words,
+        select distinct l.feature, l.source, l.text, spaced(l.text) as words,
             len(string_split(trim(spaced(l.text)), ' ')) as n_words
         from searched l
         where l.place in (

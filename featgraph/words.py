@@ -6,9 +6,13 @@ from typing import Any
 import numpy as np
 
 from featgraph.arrays import Matrix
+from featgraph.matching import ranks
 
 _VISIBLE = {"": "", " ": "␣", "\n": "⏎", "\t": "⇥"}
 """White space as a label shows it."""
+
+LOGITS = 2**24
+"""Logits in memory at once."""
 
 
 class Vocabulary:
@@ -36,11 +40,17 @@ def promoted(directions: Matrix, unembedding: Matrix, k: int) -> list[list[int]]
 
     Source: the logit lens of a decoder row, as in arXiv 2309.08600, section 5.
     """
-    logits = directions @ unembedding.T
-    k = min(k, logits.shape[1])
-    best = np.argpartition(-logits, k - 1, axis=1)[:, :k]
-    order = np.lexsort((best, -np.take_along_axis(logits, best, axis=1)), axis=1)
-    return [[int(token) for token in row] for row in np.take_along_axis(best, order, axis=1)]
+    k = min(k, len(unembedding))
+    rows = max(1, LOGITS // len(unembedding))
+    found: list[list[int]] = []
+    for start in range(0, len(directions), rows):
+        logits = directions[start : start + rows] @ unembedding.T
+        least = np.partition(logits, logits.shape[1] - k, axis=1)[:, -k]
+        row, token = np.nonzero(logits >= least[:, None])
+        place = ranks(row, logits[row, token], token)
+        row, token, place = row[place <= k], token[place <= k], place[place <= k]
+        found += token[np.lexsort((place, row))].reshape(-1, k).tolist()
+    return found
 
 
 def label(top: list[str], promotes: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Directions that are hard to tell apart, the candidates among them by definition, and forced ways to find them."""
+"""Directions that are hard to tell apart, their candidates by definition, and forced ways to find them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

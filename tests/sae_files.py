@@ -1,4 +1,4 @@
-"""Small SAEs in the layouts of several projects, written as those projects write them, and a recipe for them."""
+"""Small SAEs in the layouts of several projects, written as those write them, and a recipe for them."""
 
 import json
 from pathlib import Path
@@ -111,3 +111,11 @@ def save_jump(folder: Path, dtype: str = "float32", **metadata: object) -> dict[
     folder.mkdir(parents=True)
     sae.save_model(folder)
     return w
+
+
+def save_decoders(folder: Path, *, tensor: torch.Tensor | None = None, rows: int = D_SAE) -> Recipe:
+    """Decoders alone, for each layer a file, and the recipe for them."""
+    decoders = weights()["dec"][:rows] if tensor is None else tensor
+    for layer in range(3):
+        save_file({"W_dec": decoders, "other": torch.zeros(2)}, folder / f"{layer}.safetensors")
+    return recipe_of(folder, 'decoders = "{layer}.safetensors"\nkey = "W_dec"', text=False)

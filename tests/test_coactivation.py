@@ -89,8 +89,8 @@ def expected_finds(codes: tuple[Matrix, Matrix], k: int, min_support: int) -> se
     n_both, _ = dense_sums(codes)
     jaccard, pearson = dense_measures(codes)
     found: set[Pair] = set()
-    for value, allowed in ((jaccard, n_both > 0), (pearson, pearson > 0)):
-        usable = allowed & (n_both >= min_support)
+    supported = n_both >= max(min_support, 1)
+    for value, usable in ((jaccard, supported), (pearson, supported & (pearson > 0))):
         for u in range(len(value)):
             best = sorted(np.flatnonzero(usable[u]), key=lambda d: (-value[u, d], d))
             found |= {(u, int(d)) for d in best[:k]}
@@ -135,7 +135,7 @@ def set_limits(patch: pytest.MonkeyPatch, values: dict[str, float]) -> None:
                 patch.setattr(module, name, value)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 @given(st.integers(0, 10_000), limits, st.integers(0, 30), st.integers(0, 12), st.lists(st.integers(0, 60)))
 def test_sums_and_finds_equal_the_dense_oracle(
     seed: int, limits: dict[str, float], k: int, min_support: int, cuts: list[int]
@@ -247,11 +247,11 @@ def test_features_that_meet_less_than_by_chance_are_not_found_by_pearson() -> No
 
 def test_twins_tie_and_the_smaller_index_wins() -> None:
     codes = random_codes(np.random.default_rng(6), 200, 8, 8)
-    codes[1][:, 5] = codes[0][:, TWIN]
+    codes[1][:, 5] = codes[1][:, 6] = codes[0][:, TWIN]
     found = count(codes, k=1)
-    into = set(found.src[found.found & (found.dst == 5)].tolist())
-    assert TWIN in into
-    assert OTHER_TWIN not in into
+    best = pairs_where(found, found.found)
+    assert {(TWIN, 5), (TWIN, 6), (OTHER_TWIN, 5)} <= best
+    assert (OTHER_TWIN, 6) not in best
 
 
 def test_nothing_to_find_leaves_the_wanted_pairs() -> None:

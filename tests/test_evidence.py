@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from featgraph import evidence
+from featgraph import coactivation, evidence
 from featgraph.arrays import Matrix
-from featgraph.matching import Candidates
-from featgraph.statistics import CoActivation, Moments
+from featgraph.statistics import Moments
 
 N_TOKENS, N_U, N_D = 400, 12, 9
 
@@ -32,13 +31,14 @@ def codes() -> tuple[Matrix, Matrix]:
 def measured(codes: tuple[Matrix, Matrix]) -> dict[str, Matrix]:
     """Each measure as an (N_U, N_D) matrix, counted in three batches."""
     src, dst = (part.ravel() for part in np.meshgrid(np.arange(N_U), np.arange(N_D), indexing="ij"))
-    pairs = Candidates(src, dst, np.zeros(len(src), dtype=np.float32), src, dst)
-    both, u, d = CoActivation(pairs), Moments(N_U), Moments(N_D)
+    u, d = Moments(N_U), Moments(N_D)
+    batches = []
     for rows in np.array_split(np.arange(N_TOKENS), 3):
         parts = [scipy.sparse.csr_matrix(side[rows]) for side in codes]
         u.update(parts[0])
         d.update(parts[1])
-        both.update(parts[0].T.tocsr(), parts[1])
+        batches.append((parts[0], parts[1]))
+    both = coactivation.count(lambda: batches, u, d, N_TOKENS, (src, dst), 0, 1)
     n_u, n_d = u.n_active[src], d.n_active[dst]
     measures = {
         "n_both": both.n_both.astype(np.float32),

@@ -12,8 +12,8 @@ from sae_lens.saes.sae import SAEMetadata
 from safetensors.torch import load_file, save_file
 
 from featgraph.errors import SourceError
-from featgraph.loading import source_digest
-from featgraph.recipe import Recipe, read_recipe
+from featgraph.loading import source_digest, state_digest
+from featgraph.recipe import read_recipe
 from sae_files import (
     D_IN,
     D_SAE,
@@ -24,6 +24,7 @@ from sae_files import (
     linear,
     read,
     recipe_of,
+    save_decoders,
     save_dictionary,
     save_jump,
     save_sparsify,
@@ -198,14 +199,9 @@ def test_a_published_sae_is_found_by_the_registry(tmp_path: Path, monkeypatch: p
 # ---- decoders alone
 
 
-def save_decoders(folder: Path, tensor: torch.Tensor) -> Recipe:
-    save_file({"W_dec": tensor, "other": torch.zeros(2)}, folder / "1.safetensors")
-    return recipe_of(folder, 'decoders = "{layer}.safetensors"\nkey = "W_dec"', text=False)
-
-
 def test_bare_decoders_are_rows_per_feature(tmp_path: Path) -> None:
     rows = weights()["dec"].half()
-    found = read(save_decoders(tmp_path, rows))
+    found = read(save_decoders(tmp_path, tensor=rows))
     assert found.sae is None
     assert found.decoder is not None
     assert found.decoder.dtype == np.float32
@@ -214,7 +210,7 @@ def test_bare_decoders_are_rows_per_feature(tmp_path: Path) -> None:
 
 
 def test_decoders_of_the_wrong_shape_are_refused(tmp_path: Path) -> None:
-    recipe = save_decoders(tmp_path, weights()["dec"].T.contiguous())
+    recipe = save_decoders(tmp_path, tensor=weights()["dec"].T.contiguous())
     narrow = recipe.file.read_text().replace(
         'path = "small/model"', f'path = "small/model"\nd_model = {D_SAE}'
     )
@@ -228,12 +224,12 @@ def test_decoders_of_the_wrong_shape_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_tensor_that_is_not_there_is_named_with_the_nearest(tmp_path: Path) -> None:
-    save_decoders(tmp_path, weights()["dec"])
+    save_decoders(tmp_path)
     recipe = recipe_of(tmp_path, 'decoders = "{layer}.safetensors"\nkey = "W_deec"', text=False)
     with pytest.raises(SourceError, match=r"1\.safetensors has no tensor 'W_deec'; did you mean 'W_dec'\?"):
         read(recipe)
-    with pytest.raises(SourceError, match=r"no decoders at .*/2\.safetensors"):
-        read(recipe, 2)
+    with pytest.raises(SourceError, match=r"no decoders at .*/gone\.safetensors"):
+        read(recipe_of(tmp_path, 'decoders = "gone.safetensors"\nkey = "W_dec"', text=False))
 
 
 # ---- identity
@@ -262,3 +258,12 @@ def test_the_digest_of_local_weights_is_the_sha256_of_their_file(tmp_path: Path)
     weights_file = tmp_path / "saes" / "1" / "sae_weights.safetensors"
     found = read(recipe_of(tmp_path, 'path = "saes/{layer}"'))
     assert found.digest == hashlib.sha256(weights_file.read_bytes()).hexdigest()
+
+
+def test_the_digest_of_a_module_is_that_of_its_names_and_values() -> None:
+    module = torch.nn.Linear(2, 3)
+    before = state_digest(module)
+    assert state_digest(module) == before
+    with torch.no_grad():
+        module.bias[1] += 1
+    assert state_digest(module) != before

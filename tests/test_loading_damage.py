@@ -1,4 +1,4 @@
-"""SAE files that are damaged, cut short or hold something else: the error names the file and what is wrong."""
+"""SAE files that are damaged, cut short or hold something else: the error names the file and the fault."""
 
 import math
 from collections.abc import Callable
@@ -61,7 +61,7 @@ def test_a_torch_file_cut_short_is_named(tmp_path: Path, keep: int) -> None:
     save_dictionary(tmp_path / "saes" / "1", kind, state)
     file = tmp_path / "saes" / "1" / "ae.pt"
     file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(SourceError, match=r"cannot load SAE .*saes/1: "):
+    with pytest.raises(SourceError, match=rf"cannot load SAE {file}: "):
         read(recipe_of(tmp_path, 'path = "saes/{layer}"'))
 
 
@@ -74,7 +74,9 @@ def test_integers_in_a_torch_file_are_refused(tmp_path: Path) -> None:
 
 def test_a_pickle_that_is_no_plain_tensors_is_not_run(tmp_path: Path) -> None:
     save_dictionary(tmp_path / "saes" / "1", "AutoEncoder", {"run": Path("anything")})
-    with pytest.raises(SourceError, match=r"cannot load SAE .*saes/1: its weights are no plain tensors"):
+    with pytest.raises(
+        SourceError, match=r"cannot load SAE .*saes/1/ae\.pt: its weights are no plain tensors"
+    ):
         read(recipe_of(tmp_path, 'path = "saes/{layer}"'))
 
 
@@ -82,14 +84,14 @@ def test_a_config_that_lacks_a_key_says_which(tmp_path: Path) -> None:
     kind, state, _ = auto_encoder(weights())
     save_dictionary(tmp_path / "saes" / "1", kind, state)
     (tmp_path / "saes" / "1" / "config.json").write_text('{"trainer": {}}')
-    with pytest.raises(SourceError, match=r"cannot load SAE .*saes/1: it has no 'buffer'"):
+    with pytest.raises(SourceError, match=r"saes/1/ae\.pt: it or its config\.json has no 'buffer'"):
         read(recipe_of(tmp_path, 'path = "saes/{layer}"'))
 
 
 def test_a_config_that_is_no_json_is_named(tmp_path: Path) -> None:
     save_jump(tmp_path / "saes" / "1")
     (tmp_path / "saes" / "1" / "cfg.json").write_text("{")
-    with pytest.raises(SourceError, match=r"cannot load SAE .*saes/1: "):
+    with pytest.raises(SourceError, match=r"cannot read .*saes/1/cfg\.json: Expecting property name"):
         read(recipe_of(tmp_path, 'path = "saes/{layer}"'))
 
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featgraph.arrays import Indices, Matrix
-from featgraph.matching import best_cosine, candidates, cosines, null_best_cosine, ranks
 from crowds import Forced, all_cosines, as_dict, by_definition, crowds, forced, unit, unit_rows
+from featgraph.arrays import Indices
+from featgraph.matching import best_cosine, candidates, cosines, null_best_cosine, ranks
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])

@@ -189,6 +189,8 @@ def test_a_centred_models_residual_moves_along_the_direction(hook: str, tmp_path
     folder = save_sae(tmp_path / "sae", f"blocks.1.{hook}", D_MODEL, **CENTRED)
     loaded = load_one(recipe_of(folder, site), model)
     assert loaded.sae is not None
+    assert loaded.reading is not None
+    assert loaded.reading.form == ("raw" if site == "att" else "centred"), "z is before what is centred"
     lensed = lens("gpt2", model, tmp_path, centred=True)
     where = "blocks.1.hook_resid_mid" if site == "att" else "blocks.1.hook_resid_post"
     for row, direction in zip(loaded.sae.W_dec.detach(), loaded.directions, strict=True):

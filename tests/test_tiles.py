@@ -1,4 +1,4 @@
-"""By how much products may be off, that neighbours are lost where less is allowed for, and what is held at once."""
+"""By how much products may be off, that less would lose neighbours, and how much is held at once."""
 
 import subprocess
 import sys
@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from crowds import Forced, as_dict, by_definition, crowds, forced, unit_rows
 
+from crowds import Forced, as_dict, by_definition, crowds, forced, unit_rows
 from featgraph import products, tiles
 from featgraph.arrays import Matrix, Sums
 from featgraph.errors import FeatgraphError
@@ -32,10 +32,10 @@ def off_and_allowed(upstream: Matrix, downstream: Matrix, dtype: torch.dtype) ->
 def misled() -> tuple[Matrix, Matrix]:
     """Directions among which bfloat16 ranks two targets wrongly, by nearly as much as rounding ever can.
 
-    Entries lie by a hair above or below the middle between two bfloat16 numbers, so that each is rounded by half
-    a unit in the direction chosen. Source 0 is nearly at right angles to both targets, a little nearer to target
-    0; all rounding makes its product with target 0 smaller and the one with target 1 larger. Sources 1 and 2
-    are the targets themselves, so that only source 0 still asks for target 0.
+    Entries lie by a hair above or below the middle between two bfloat16 numbers, so that each is rounded by
+    half a unit in the direction chosen. Source 0 is nearly at right angles to both targets, a bit nearer to
+    target 0; all rounding makes its product with target 0 smaller and the one with target 1 larger. Sources 1
+    and 2 are the targets themselves, so that only source 0 still asks for target 0.
     """
     rng = np.random.default_rng(0)
     sign = rng.permutation(np.repeat([1.0, -1.0], 125))
@@ -43,7 +43,7 @@ def misled() -> tuple[Matrix, Matrix]:
     taken = sign * rng.permutation(np.repeat([1.0, -1.0], 125))
 
     def entries(sign: Sums, taken: Sums) -> Sums:
-        found: Sums = sign * (1 + 2.0**-8 * (1 - 0.01 * sign * taken)) / 16
+        found: Sums = sign * (1 + 2.0**-8 * (1 - 0.001 * sign * taken)) / 16
         return found
 
     source = np.r_[entries(sign, taken), 1 / 8, 0]
@@ -89,7 +89,7 @@ def test_products_worse_than_the_margin_allows_are_noticed(monkeypatch: pytest.M
     rows = unit_rows(np.random.default_rng(0), 50, 30)
     monkeypatch.setattr(products, "margin", lambda d_model, norm, *others: 0 * norm)
     monkeypatch.setattr(tiles, "margin", lambda d_model, norm, *others: 0 * norm - 1e-3)
-    with pytest.raises(FeatgraphError, match=r"a cosine of 1\.0+ was to be 0\.99"):
+    with pytest.raises(FeatgraphError, match=r"a cosine of 0\.\d+ was to be 0\.\d+ at most"):
         candidates(rows, rows, 3)
 
 
@@ -122,7 +122,7 @@ def test_no_more_than_tiles_of_the_product_is_held() -> None:
 import resource
 import numpy as np
 from featgraph.matching import candidates
-rows = np.random.default_rng(0).normal(size=(2, 12288, 64)).astype(np.float32)
+rows = np.random.default_rng(0).normal(size=(2, 8192, 64)).astype(np.float32)
 rows /= np.linalg.norm(rows, axis=2, keepdims=True)
 candidates(rows[0, :1500], rows[1, :1500], 8)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -130,5 +130,5 @@ candidates(rows[0], rows[1], 8)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
     ran = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    whole = 12288 * 12288 * 2 // 2**20
+    whole = 8192 * 8192 * 2 // 2**20
     assert int(ran.stdout) < whole // 2

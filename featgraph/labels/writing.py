@@ -179,9 +179,10 @@ def _work(opened: Store) -> Iterator[Labelling]:
     for left in folder.glob(f"{opened.database.name}*"):  # of a labelling that was killed
         left.unlink()
     spill = folder / "spill"
-    settings = {"temp_directory": str(spill), "memory_limit": MEMORY, "enable_progress_bar": "false"}
+    settings = {"temp_directory": str(spill), "memory_limit": MEMORY}
     try:
         with duckdb.connect(config=settings) as connection:
+            connection.execute("set enable_progress_bar = false")  # it would go to stdout
             connection.execute(_STAGED)
             connection.execute(_SAES)
             for row in opened.rows("select layer, site, first_id, n_features, neuronpedia_id from sae"):

@@ -45,9 +45,9 @@ def build_graph(suite: Suite, path: Path, seed: int = 0) -> Path:
             ends = suite.directions[before][live[before]], suite.directions[slab.layer][live[slab.layer]]
             low, high = thresholds(*ends, np.random.default_rng([seed, slab.slab]))
             connection.execute(
-                "insert into sae (slab, layer, site, first_id, n_features, threshold_low, threshold_high)"
-                " values (?, ?, 'res', ?, ?, ?, ?)",
-                [slab.slab, slab.layer, slab.first_id, n, low, high],
+                "insert into sae (slab, layer, site, first_id, n_features, hook_name, threshold_low,"
+                " threshold_high) values (?, ?, 'res', ?, ?, ?, ?, ?)",
+                [slab.slab, slab.layer, slab.first_id, n, f"blocks.{slab.layer}.hook_resid_post", low, high],
             )
             connection.register("incoming", _features(slab, codes))
             connection.execute("insert into feature by name from incoming")

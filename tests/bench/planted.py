@@ -1,6 +1,6 @@
 """Score how well lineages that were planted are found again, by featgraph and by what one would do otherwise.
 
-python tests/bench/planted.py [--widths 512:2048,2304:4096] [--seeds 0,1,2] [--layers 6] [--quick]
+python tests/bench/planted.py [--widths 512:2048,2304:4096] [--noise ...] [--seeds 0,1,2] [--quick]
 
 Makes suites (`planting.py`), asks every method (`finding.py`) for all events, and prints precision, recall
 and F1 as Markdown. An event counts as found if it is right in every part: both ends of a persistence, a split
@@ -9,15 +9,16 @@ with its parent and all its children, and no other. Only features that fire at a
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from finding import Matches, build_graph, by_assignment, by_top_one, by_verbs, match, match_by_pearson
-from planting import NOISES, Events, Suite, plant
+from planting import NOISES, Events, Noise, Suite, plant
 
 from featgraph.store import open_store
 
@@ -120,13 +121,15 @@ def curve(trials: list[Trial], names: list[str]) -> str:
 
 def _cell(found: list[Score]) -> str:
     mean = [statistics.mean(part) for part in zip(*found, strict=True)]
+    if not mean[2]:
+        return "0"
     spread = max(score.f1 for score in found) - min(score.f1 for score in found)
     return f"{mean[2]:.3f} ±{spread / 2:.3f} ({mean[0]:.2f}/{mean[1]:.2f})"
 
 
 def _best(trials: list[Trial], name: str, kind: str) -> str:
     f1, tau = max((_mean(trials, name, tau, kind), tau) for tau in TAUS)
-    return f"{f1:.3f} at {tau}"
+    return f"{f1:.3f} at {tau}" if f1 else "0"
 
 
 def _mean(trials: list[Trial], name: str, tau: float, kind: str) -> float:
@@ -139,9 +142,11 @@ def main() -> None:
     parser.add_argument("--noise", default=",".join(NOISES))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--tokens", type=int, default=30_000)
     parser.add_argument(
-        "--quick", action="store_true", help="the smaller width, one seed, no thresholds but its own"
+        "--touching", type=float, default=Noise.touching, help="of features that only look alike"
     )
+    parser.add_argument("--quick", action="store_true", help="the first width and seed, no curves")
     given = parser.parse_args()
     widths, seeds = given.widths.split(","), [int(seed) for seed in given.seeds.split(",")]
     if given.quick:
@@ -150,16 +155,24 @@ def main() -> None:
         d_model, n_features = map(int, width.split(":"))
         for noise in given.noise.split(","):
             began, trials = time.monotonic(), []
+            curves = noise == "moderate" and not given.quick
             for seed in seeds:
-                size = {"d_model": d_model, "n_features": n_features, "layers": given.layers}
-                trials.append(trial(plant(NOISES[noise], seed=seed, **size), curves=not given.quick))
+                suite = plant(
+                    replace(NOISES[noise], touching=given.touching),
+                    d_model=d_model,
+                    n_features=n_features,
+                    layers=given.layers,
+                    n_tokens=given.tokens,
+                    seed=seed,
+                )
+                trials.append(trial(suite, curves=curves))
             print(
                 f"\n#### {n_features:,} features in {d_model:,} dimensions, {noise} noise\n\n{table(trials)}"
             )
-            if noise == "moderate" and not given.quick:
+            if curves:
                 names = ["verbs", "verbs, evidence => true", "one-to-one, the rest joining"]
                 print(f"\nF1 by threshold: {' / '.join(names)}\n\n{curve(trials, names)}")
-            print(f"\n{time.monotonic() - began:.0f} s", flush=True)
+            print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

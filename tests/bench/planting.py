@@ -4,7 +4,7 @@ A *concept* is what a feature stands for: a unit direction, the tokens it is rel
 each (standard normal at first); it fires where that passes its bar. From one layer to the next:
 
 - **persistence**: the direction turns; its cosine to itself is Beta distributed with the mean and spread of
-  `Noise.cosine`. Strengths are kept with correlation `Noise.memory`, and the bar is drawn anew.
+  `Noise.cosine`. So is the correlation with which strengths are kept (`Noise.memory`); the bar is drawn anew.
 - **death** (DEATHS of the live features): nothing of it goes on.
 - **split** (SPLITS): 2 or 3 children on disjoint parts of its tokens, none with less than LEAST_SHARE. A
   child's cosine to the parent is that of a persistence times its share of it, uniform in SHARED.
@@ -12,14 +12,14 @@ each (standard normal at first); it fires where that passes its bar. From one la
   parents' mean, turned as in a persistence.
 - **birth**: as many as keep the number of live features, of the kinds in BIRTHS. `plain`: a direction and
   tokens of its own. `family`: siblings with one cosine among them, uniform in KIN, that turn alike from then
-  on, as children of a split do; their tokens are their own. Four are distractors: `near living`, `near dying`
-  and `opposite` lie near (cosine uniform in NEAR) or opposite to a feature of the previous layer, with tokens
-  of their own; a `companion` fires with an unrelated living feature and has a direction of its own.
+  on, as children of a split do. Four are distractors: `near living`, `near dying` and `opposite` lie near
+  (cosine uniform in NEAR) or opposite to a feature of the previous layer; a `companion` fires with some other
+  living feature and has a direction of its own. Siblings and what lies near or opposite have tokens of their
+  own but for a share, uniform up to `Noise.touching`, on which they also fire as strongly.
 
 A share `Noise.spurious` of all firings are weak and on random tokens. Half of a concept's tokens are of one
 topic, so that unrelated features fire together above chance. Random directions are not isotropic. DEAD of the
-features never fire. Features are shuffled within each layer. How this was set beside real suites is said in
-`README.md` beside this file.
+features never fire. Features are shuffled within each layer. `README.md` sets this beside real suites.
 """
 
 from collections import defaultdict
@@ -47,7 +47,7 @@ FAMILIES = 0.30
 """Share of the first layer's features that have siblings."""
 LEAST_SHARE = 0.20
 """Source: Rusalev's evolution of clusters of SAE features: a branch of a split gets 0.20 of the mass."""
-SHARED, NEAR, KIN, TOUCHING = (0.70, 0.95), (0.5, 0.9), (0.3, 0.8), (0.0, 0.3)
+SHARED, NEAR, KIN = (0.70, 0.95), (0.5, 0.9), (0.3, 0.8)
 DEAD, TOPICS, OF_TOPIC = 0.10, 40, 0.5
 DENSITY, SPREAD, FEWEST = 0.012, 1.0, 30
 """Share of the tokens that a concept is relevant to (about three times its density): median, spread of the
@@ -72,6 +72,8 @@ class Noise:
     """The same of the correlation between a concept's strengths and those one layer on."""
     spurious: float
     """Share of a feature's firings that have nothing to do with its concept."""
+    touching: float = 0.3
+    """Largest share of its tokens that a feature has in common with one that it only looks like."""
 
 
 NOISES = {
@@ -299,7 +301,9 @@ class _Garden:
         strength = self.rng.standard_normal(len(drawn)).astype(np.float32)
         if beside is not None:
             both = min(n, len(beside[0]))
-            shared = self.rng.choice(len(beside[0]), round(self.rng.uniform(*TOUCHING) * both), replace=False)
+            shared = self.rng.choice(
+                len(beside[0]), round(self.rng.uniform(0, self.noise.touching) * both), replace=False
+            )
             drawn = np.concatenate([beside[0][shared], drawn[len(shared) :]])
             strength = np.concatenate([beside[1][shared], strength[len(shared) :]])
         tokens, first = np.unique(drawn, return_index=True)

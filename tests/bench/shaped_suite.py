@@ -10,8 +10,8 @@ Directions are random but related as those of real suites are, in the order in w
   an att feature, or families of siblings (ORIGINS), all of them so in the first layer.
 
 Each file is a function of the settings and of the files before it, so that making goes on where it was cut
-off. What is linked to what is kept beside them, for `planted`. One SAE is in memory at a time, and the
-residual one before it, in half precision.
+off. What is linked to what is kept beside them, for `planted`. In memory are the SAE that is made, the
+residual one before it and a writer or two, all in half precision, and blocks of ROWS in float32.
 """
 
 import hashlib
@@ -48,6 +48,8 @@ SPECTRUM = 0.5
 ROWS = 2048
 """Rows that are made at once in float32."""
 KEY = "W_dec"
+COLUMNS = ("src_layer", "src_site", "src_idx", "dst_layer", "dst_idx", "cosine")
+"""What is kept of a link to a residual feature."""
 
 Halves = NDArray[np.float16]
 
@@ -112,10 +114,11 @@ def make(shape: Shape, folder: Path, say: Callable[[str], None]) -> Path:
 
 
 def planted(shape: Shape, folder: Path) -> Iterator[pa.Table]:
-    """Yield what was linked to each residual SAE: layer and site of the source, its index, index, cosine."""
+    """Yield what was linked to each residual SAE, as COLUMNS."""
     for layer in range(shape.layers):
         with np.load(_links_file(folder, layer)) as found:
-            yield pa.table(dict(found))
+            if len(found["dst_idx"]):
+                yield pa.table(dict(found))
 
 
 def missing_bytes(shape: Shape, folder: Path) -> int:
@@ -127,10 +130,8 @@ def missing_bytes(shape: Shape, folder: Path) -> int:
 
 def _write(shape: Shape, folder: Path, layer: int, site: Site, before: Halves | None) -> None:
     rng = np.random.default_rng([shape.seed, layer, SITES.index(site)])
-    if site == "res":
-        parts = list(_residual(shape, folder, layer, before, rng))
-    else:
-        parts = list(_module(shape, before, rng))
+    residual = site == "res"
+    parts = _residual(shape, folder, layer, before, rng) if residual else _module(shape, before, rng)
     places = _places(shape, layer, site)
     made = np.empty((shape.features, shape.d_model), dtype=np.float16)
     links, start = [], 0
@@ -144,9 +145,7 @@ def _write(shape: Shape, folder: Path, layer: int, site: Site, before: Halves | 
                 _links(part, of, own, made, layer) for of in (part.first, part.second) if of is not None
             ]
     if site == "res":
-        columns = {
-            name: [link[name] for link in links] for name in ("layer", "site", "source", "idx", "cosine")
-        }
+        columns = {name: [link[name] for link in links] for name in COLUMNS}
         joined = {name: np.concatenate(found) if found else np.zeros(0) for name, found in columns.items()}
         np.savez(_links_file(folder, layer), **joined)  # type: ignore[arg-type]
     path = _file(folder, layer, site)
@@ -222,7 +221,8 @@ def _turned(base: Matrix, cosine: Matrix, rng: np.random.Generator) -> Matrix:
     """Return unit rows with these cosines to unit rows, in random directions away from them."""
     away = _random(len(base), base.shape[1], rng)
     away -= np.einsum("ij,ij->i", away, base)[:, None] * base
-    return cosine[:, None] * base + np.sqrt(1 - cosine**2)[:, None] * _unit(away)
+    aside: Matrix = np.sqrt(1 - cosine**2).astype(np.float32)
+    return cosine[:, None] * base + aside[:, None] * _unit(away)
 
 
 def _random(n: int, d_model: int, rng: np.random.Generator) -> Matrix:
@@ -239,10 +239,11 @@ def _links(part: Part, of: Indices, own: Indices, made: Halves, layer: int) -> d
         cosine[chosen] = np.einsum("ij,ij->i", *map(_unit, ends))
     source_layer = layer - 1 if part.site == "res" else layer
     return {
-        "layer": np.full(len(own), source_layer),
-        "site": np.full(len(own), part.site),
-        "source": of,
-        "idx": own,
+        "src_layer": np.full(len(own), source_layer),
+        "src_site": np.full(len(own), part.site),
+        "src_idx": of,
+        "dst_layer": np.full(len(own), layer),
+        "dst_idx": own,
         "cosine": cosine,
     }
 

@@ -81,7 +81,7 @@ class ByHand:
 
     def walks(self, layer: int) -> tuple[int, int]:
         count, total = self._rows(WALKS, {"layer": layer})[0]
-        return int(count), int(total)
+        return int(count), int(total or 0)
 
     def close(self) -> None:
         self.connection.close()

@@ -42,7 +42,7 @@ class Sql:
     def walks(self, layer: int) -> tuple[int, int]:
         pattern = f"(a:res {{layer: {layer}}})-[{self.edge} where e.cosine >= {THRESHOLD}]->{{1,{HOPS}}}(b)"
         count, total = self._rows(f"match p = {pattern} return count(*), sum(path_length(p))")[0]
-        return int(count), int(total)
+        return int(count), int(total or 0)
 
     def close(self) -> None:
         self.graph.close()

@@ -65,7 +65,7 @@ class Ladybug:
             "(b:Feature) where a.layer = $layer return count(*), sum(length(p))",
             {"layer": layer},
         )
-        return int(found[0][0]), int(found[0][1])
+        return int(found[0][0]), int(found[0][1] or 0)
 
     def close(self) -> None:
         self.connection.close()
