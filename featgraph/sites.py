@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from featgraph.activations import Batch
-from featgraph.hooks import End, Reading
-from featgraph.language_model import LanguageModel
+from featgraph.suite.hooks import End, Reading
+from featgraph.suite.language_model import LanguageModel
 
 if TYPE_CHECKING:
     import torch

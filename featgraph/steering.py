@@ -94,7 +94,7 @@ class SteeringVector:
         return replace(self, layers=layers, members=members)
 
     def _blocks(self, model: Any) -> Any:
-        from featgraph.hooks import block_list
+        from featgraph.suite.hooks import block_list
 
         blocks = model.get_submodule(block_list(model))
         width = model.config.get_text_config().hidden_size

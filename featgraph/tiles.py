@@ -43,40 +43,30 @@ class Near(NamedTuple):
 
 def near(
     upstream: Matrix, downstream: Matrix, src: Indices, dst: Indices, k: int, *, sources: bool = True
-) -> Iterator[Near]:
+) -> Generator[Near]:
     """Yield pairs among which are the k nearest of every target and, unless told otherwise, of every source.
 
     upstream, downstream: unit directions, (n_source, d_model) and (n_target, d_model). src, dst: the features
     that take part. Nearest by float32 cosine, whatever breaks ties. Each pair comes once, and all come at the
-    end unless very many are about as good.
+    end unless very many are about as good. To be exhausted or closed: torch is set up for it meanwhile.
     """
     import torch
 
     if not len(src) or not len(dst) or k < 1:
         return
     device, dtype = fastest()
-    # Lower bounds of the k largest cosines of each.
-    out = torch.full((len(src), min(k, len(dst))), -torch.inf if sources else torch.inf, device=device)
-    into = torch.full((len(dst), min(k, len(src))), -torch.inf, device=device)
+    out = _Bounds(torch.full((len(src), min(k, len(dst))), -torch.inf if sources else torch.inf, device=device))
+    into = _Bounds(torch.full((len(dst), min(k, len(src))), -torch.inf, device=device))
     held: list[Near] = []
-    step = TILE[device.type]
-    buffer = torch.empty(min(step, len(src)) * min(BLOCK, len(dst)), dtype=dtype, device=device)
-    for left in range(0, len(dst), BLOCK):
-        columns = rounded(downstream, dst[left : left + BLOCK], dtype, device)
-        for top in range(0, len(src), step):
-            rows = rounded(upstream, src[top : top + step], dtype, device)
-            tile = buffer[: len(rows.rows) * len(columns.rows)].view(len(rows.rows), len(columns.rows))
-            with true_sums():
-                torch.mm(rows.rows, columns.rows.T, out=tile)
-            for found in _tile(tile, rows, columns, out[top : top + step], into[left : left + BLOCK]):
-                held.append(Near(found.src + top, found.dst + left, found.most))
-                if sum(len(batch.src) for batch in held) > HELD:
-                    yield from _promising(held, src, dst, out, into)
-                    held = []
-    if held:
-        yield from _promising(held, src, dst, out, into)
+    with set_up(device) as pool:
+        for left in range(0, len(dst), BLOCK):
+            columns = rounded(downstream, dst[left : left + BLOCK], dtype, device, pool.map)
 
+            def tile(top: int, left: int = left, columns: Rounded = columns) -> list[Near]:
+                rows = rounded(upstream, src[top : top + TILE[device.type]], dtype, device)
+                return list(_tile(rows, columns, out.part(top, len(rows.rows)), into.part(left, len(columns.rows))))
 
+            for batches in pool.map(tile, range(0, len(src), TILE[device.type])):
 def _tile(tile: "Tensor", rows: Rounded, columns: Rounded, out: "Tensor", into: "Tensor") -> Iterator[Near]:
     """Yield the pairs of a tile that may be among the nearest of either end, once each; raise the bounds."""
     import torch

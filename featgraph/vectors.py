@@ -11,9 +11,8 @@ import numpy as np
 from featgraph.arrays import Indices, Matrix
 from featgraph.errors import StoreError
 
-
 _MAPPED = faiss.IO_FLAG_MMAP_IFC
-"""Leaves the vectors of a flat index on disk until they are read; IO_FLAG_MMAP does so for inverted lists only."""
+"""Leaves the vectors of a flat index on disk until they are read, as IO_FLAG_MMAP does not."""
 
 
 def save(path: Path, directions: Matrix) -> None:

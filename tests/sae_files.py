@@ -9,8 +9,8 @@ from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 from safetensors.torch import save_file
 
-from featgraph.loading import SaeFile, read_sae
 from featgraph.recipe import Recipe, read_recipe
+from featgraph.suite.loading import SaeFile, read_sae
 from small_suite import RECIPE
 
 D_IN, D_SAE, K = 8, 20, 3

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from featgraph import build
+from featgraph.catalogue.estimate import estimate
 from featgraph.cli import app
-from featgraph.estimate import estimate
 from featgraph.recipe import Recipe, all_recipes, find_recipe
 from small_suite import build_small_suite
 

@@ -43,6 +43,11 @@ def test_flow_goes_from_a_layer_to_a_layer(toy: Path) -> None:
     assert pairs == [[(0, 1), (1, 2)], [(1, 2)], [(0, 1)]]
 
 
+def test_events_go_by_evidence_when_asked(toy: Path) -> None:
+    assert [row["key"] for row in rows("births", toy, "--evidence", "--min", "0.5")] == ["1/res/3", "2/res/3"]
+    assert [row["key"] for row in rows("births", toy, "--min", "0.5")] == ["1/res/3", "2/res/2", "2/res/3"]
+
+
 def test_a_verb_stops_when_it_is_told_to(toy: Path) -> None:
     done = call("splits", toy, "--timeout", "0.000000001")
     assert done.exit_code == 1

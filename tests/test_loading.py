@@ -12,8 +12,8 @@ from sae_lens.saes.sae import SAEMetadata
 from safetensors.torch import load_file, save_file
 
 from featgraph.errors import SourceError
-from featgraph.loading import source_digest, state_digest
 from featgraph.recipe import read_recipe
+from featgraph.suite.loading import source_digest, state_digest
 from sae_files import (
     D_IN,
     D_SAE,

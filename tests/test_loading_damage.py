@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from featgraph.catalogue.layouts import tensor_shapes
 from featgraph.errors import SourceError
-from featgraph.layouts import tensor_shapes
 from sae_files import D_IN, auto_encoder, read, recipe_of, save_dictionary, save_jump, weights
 
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import pytest
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
-from featgraph.estimate import estimate
+from featgraph.catalogue.estimate import estimate
+from featgraph.catalogue.registry import normalised, resolve
 from featgraph.model import block_of
 from featgraph.recipe import Recipe, all_recipes, find_recipe
-from featgraph.registry import normalised, resolve
 
 
 class Published(NamedTuple):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
-from featgraph import registry
+from featgraph.catalogue import registry
 from featgraph.errors import RecipeError
 from featgraph.recipe import Recipe, read_recipe
 from small_suite import RECIPE

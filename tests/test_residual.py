@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from featgraph.hooks import Reading, blocks_of
 from featgraph.suite import LoadedSae
+from featgraph.suite.hooks import Reading, blocks_of
 from one_sae import N_FEATURES, load_one, recipe_of, save_sae
 from real_models import D_MODEL, D_Z, FAMILIES, lens, random_model
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from featgraph.catalogue.registry import releases_of, resolve
+from featgraph.catalogue.starting import short_name, write_recipe
 from featgraph.errors import SourceError, UsageError
 from featgraph.recipe import Recipe
-from featgraph.registry import releases_of, resolve
-from featgraph.starting import short_name, write_recipe
 from small_suite import build_small_suite, save_sae
 
 RESIDUAL = [

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featgraph import textfile
 from featgraph.errors import SourceError
 from featgraph.recipe import TextSource
 from featgraph.text import documents, text_digest
+from featgraph.text import files as textfile
 from texts import STORIES, all_of, refusal, source, write
 
 NAMES = st.sampled_from(["a", "b/a", "b/c/a", "b.d/a", "b-/a", ".a", ".h/a", "Z"])

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featgraph import textfile
 from featgraph.errors import SourceError
 from featgraph.text import documents
-from featgraph.textfile import split_at
+from featgraph.text import files as textfile
+from featgraph.text.files import split_at
 from texts import STORIES, all_of, refusal, source, write
 
 PACKED = [f"{ending}{codec}" for ending in (".txt", ".jsonl", "") for codec in textfile.CODECS]

@@ -95,7 +95,8 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
     number = ids()
     for slab in slabs():
         connection.execute(
-            "insert into sae values (?, ?, ?, ?, ?, ?, 'toy', ?, 'jumprelu', ?, null, ?, 2.0, 0.9, null, null, ?, ?)",
+            "insert into sae values "
+            "(?, ?, ?, ?, ?, ?, 'toy', ?, 'jumprelu', ?, null, ?, 2.0, 0.9, null, null, ?, ?)",
             [
                 slab.slab,
                 slab.layer,

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import featgraph
-from featgraph import loading, text
+from featgraph import text
 from featgraph.build import steps
 from featgraph.build.ledger import Step, key_of
 from featgraph.build.memory import groups
 from featgraph.build.worker import Worker, pair_name
 from featgraph.model import SITES, EdgeKind, Slab, edge_plan
+from featgraph.suite import loading
 
 
 @dataclass(frozen=True)

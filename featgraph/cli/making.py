@@ -29,7 +29,7 @@ def recipes(
     At the usual width: download of model and SAEs, disk while building, least memory. For another width, and
     in detail: `featgraph ingest NAME --dry-run`.
     """
-    from featgraph import preview
+    from featgraph.catalogue import preview
 
     people = format_of(format, out) == "table"
     output.write(preview.shipped_recipes(people=people), format, out=out, limit=limit)
@@ -96,7 +96,7 @@ def ingest(
 
 
 def _dry_run(recipe: "Recipe", out: Path) -> None:
-    from featgraph import preview
+    from featgraph.catalogue import preview
 
     sites, totals, needs = preview.dry_run(recipe)
     output.write(sites, "table")
@@ -141,7 +141,7 @@ def recipe(
     Without --release it takes the releases that cover most layers; those that it leaves out are named in the
     file.
     """
-    from featgraph import starting
+    from featgraph.catalogue import starting
 
     path = out or Path(f"{starting.short_name(model)}.toml")
     written = starting.write_recipe(model, path, releases=release or [], saes=saes, force=force)

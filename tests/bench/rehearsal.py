@@ -28,7 +28,7 @@ from shaped_suite import Shape
 from watching import Watched, free_memory, kilobytes, occupied, watch
 
 import featgraph
-from featgraph.estimate import estimate, human
+from featgraph.catalogue.estimate import estimate, human
 from featgraph.model import SITES
 from featgraph.recipe import read_recipe
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from featgraph.arrays import Matrix
-from featgraph.language_model import LanguageModel
+from featgraph.suite.language_model import LanguageModel
 
 
 @dataclass(frozen=True)

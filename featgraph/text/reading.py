@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from featgraph.errors import SourceError, nearest
 from featgraph.recipe import TextSource
-from featgraph.textfile import CODECS, COLUMN, READERS, file_documents, kind, no_column, reading, value_text
+from featgraph.text.files import CODECS, COLUMN, READERS, file_documents, kind, no_column, reading, value_text
 
 if TYPE_CHECKING:
     import datasets

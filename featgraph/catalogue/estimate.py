@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from featgraph.catalogue.layouts import declared_shape, layout_of, read_config, tensor_shapes
 from featgraph.errors import SourceError
-from featgraph.layouts import declared_shape, layout_of, read_config, tensor_shapes
 from featgraph.model import Site
 from featgraph.recipe import Recipe, SaeSource
 

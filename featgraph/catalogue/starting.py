@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from featgraph.catalogue.families import Family, own_families, released_families
+from featgraph.catalogue.layouts import read_config
+from featgraph.catalogue.registry import Release, normalised, releases, releases_of, resolve
 from featgraph.errors import SourceError, UsageError, nearest
-from featgraph.families import Family, own_families, released_families
 from featgraph.files import complete_file
-from featgraph.layouts import read_config
 from featgraph.model import SITES, Site
 from featgraph.recipe import Recipe, read_recipe
-from featgraph.registry import Release, normalised, releases, releases_of, resolve
 
 COMMENTS = {
     "res": "the residual stream after the block",

@@ -12,23 +12,9 @@ from typing import Any
 
 from featgraph.errors import UsageError, nearest
 from featgraph.model import EDGE_KINDS, SITES, EdgeKind, Site
-from featgraph.recipe_check import Kinds, RecipeFile
+from featgraph.recipe.check import Kinds, RecipeFile
+from featgraph.recipe.sources import EdgePlan, ModelSource, Recipe, SaeSource, TextSource, Width
 from featgraph.shipped import shipped
-from featgraph.sources import EdgePlan, ModelSource, Recipe, SaeSource, TextSource, Width
-
-__all__ = [
-    "EdgePlan",
-    "ModelSource",
-    "Recipe",
-    "SaeSource",
-    "TextSource",
-    "Width",
-    "all_recipes",
-    "choose",
-    "chosen",
-    "find_recipe",
-    "read_recipe",
-]
 
 _KEYS: dict[str, Kinds] = {
     "": {"title": str, "seed": int, "model": dict, "suite": dict, "text": dict, "edges": dict},

@@ -9,10 +9,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from featgraph.catalogue.layouts import LAYOUTS, Layout, layout_of, read_config
+from featgraph.catalogue.registry import Release
 from featgraph.errors import SourceError
-from featgraph.layouts import LAYOUTS, Layout, layout_of, read_config
 from featgraph.model import Site
-from featgraph.registry import Release
 
 _LAYER = re.compile(r"(?<=layer_)\d+|(?<=layer)\d+|(?<=layers[._])\d+|(?<=blocks\.)\d+|(?<=\bl)\d+(?=[rma]_)")
 """The layer's number in the ids of the registry: layer_3, layer3, layers.3, blocks.3, l3r_8x."""

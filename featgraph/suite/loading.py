@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featgraph.arrays import Matrix
-from featgraph.converters import converter, sparsify_hook_unclear
+from featgraph.catalogue.layouts import Layout, layout_of, read_config, tensor_shapes
+from featgraph.catalogue.registry import releases, resolve_one
 from featgraph.errors import SourceError, nearest
-from featgraph.layouts import Layout, layout_of, read_config, tensor_shapes
 from featgraph.recipe import Recipe, SaeSource
-from featgraph.registry import releases, resolve_one
+from featgraph.suite.converters import converter, sparsify_hook_unclear
 
 if TYPE_CHECKING:
     from sae_lens import SAE

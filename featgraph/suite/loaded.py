@@ -13,18 +13,16 @@ import numpy as np
 
 from featgraph.arrays import Matrix
 from featgraph.errors import SourceError
-from featgraph.hooks import Blocks, Hook, Reading, find_hook
-from featgraph.language_model import LanguageModel, load_model, load_skeleton
-from featgraph.loading import SaeFile, read_sae
 from featgraph.model import Site
 from featgraph.recipe import Recipe, SaeSource
-from featgraph.residual import Writer, decoder_rows, encoder_rows
+from featgraph.suite.hooks import Blocks, Hook, Reading, find_hook
+from featgraph.suite.language_model import LanguageModel
+from featgraph.suite.loading import SaeFile, read_sae
+from featgraph.suite.residual import Writer, decoder_rows, encoder_rows
 
 if TYPE_CHECKING:
     import torch
     from sae_lens import SAE
-
-__all__ = ["LanguageModel", "LoadedSae", "load_model", "load_sae", "load_skeleton"]
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from featgraph.arrays import Matrix
-from featgraph.checkpoint import Checkpoint
 from featgraph.errors import SourceError
-from featgraph.hooks import Blocks, blocks_of
-from featgraph.loading import state_digest
 from featgraph.recipe import Recipe
+from featgraph.suite.checkpoint import Checkpoint
+from featgraph.suite.hooks import Blocks, blocks_of
+from featgraph.suite.loading import state_digest
 
 if TYPE_CHECKING:
     import torch

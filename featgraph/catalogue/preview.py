@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from featgraph import registry
-from featgraph.estimate import Estimate, estimate, human
+from featgraph.catalogue import registry
+from featgraph.catalogue.estimate import Estimate, estimate, human
 from featgraph.recipe import Recipe, all_recipes
 from featgraph.result import Result
 
