@@ -6,6 +6,7 @@ source-side candidates alone gets births, splits and merges wrong. Ties go to th
 A cosine is what `cosines` says, a function of the two directions alone. `tiles` only says where to look.
 """
 
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,11 +46,12 @@ def candidates(upstream: Matrix, downstream: Matrix, k: int) -> Candidates:
     """
     up, down = _Distinct(upstream), _Distinct(downstream)
     src, dst, cosine = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
-    for found in tiles.near(upstream, downstream, up.first, down.first, k):
-        cosine = np.concatenate([cosine, _exact(upstream, downstream, found)])
-        src, dst = np.concatenate([src, found.src]), np.concatenate([dst, found.dst])
-        kept = np.logical_or(*_nearest(src, dst, cosine, k))
-        src, dst, cosine = src[kept], dst[kept], cosine[kept]
+    with closing(tiles.near(upstream, downstream, up.first, down.first, k)) as batches:
+        for found in batches:
+            cosine = np.concatenate([cosine, _exact(upstream, downstream, found)])
+            src, dst = np.concatenate([src, found.src]), np.concatenate([dst, found.dst])
+            kept = np.logical_or(*_nearest(src, dst, cosine, k))
+            src, dst, cosine = src[kept], dst[kept], cosine[kept]
     out, into = _nearest(src, dst, cosine, k)
     of_source = _copied(up, down, src[out], dst[out], k)
     of_target = _copied(down, up, dst[into], src[into], k)
@@ -131,8 +133,9 @@ def null_best_cosine(upstream: Matrix, downstream: Matrix, rng: np.random.Genera
     else:
         downstream = downstream @ rotation.T
     best = np.full(len(downstream), -1.0, dtype=np.float32)
-    for found in tiles.near(upstream, downstream, up.first, down.first, 1, sources=False):
-        np.maximum.at(best, found.dst, _exact(upstream, downstream, found))
+    with closing(tiles.near(upstream, downstream, up.first, down.first, 1, sources=False)) as batches:
+        for found in batches:
+            np.maximum.at(best, found.dst, _exact(upstream, downstream, found))
     return best[down.first[down.group]]
 
 

@@ -3,7 +3,9 @@
 In bfloat16 where the hardware makes that fast. Knows nothing of neighbours, which `tiles` finds by products.
 """
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
 FASTER = 1.5
 """How much faster bfloat16 products must be: their margin is wider and leaves more pairs to look at."""
+
+
+CHUNK = 256
+"""Directions rounded at once."""
 
 
 @dataclass(frozen=True)
@@ -84,35 +90,53 @@ def fastest() -> "tuple[torch.device, torch.dtype]":
     return device, torch.bfloat16 if faster else torch.float32
 
 
-def rounded(directions: Matrix, features: Indices, dtype: "torch.dtype", device: "torch.device") -> Rounded:
-    """Return some directions as they are multiplied; never a second float32 copy of more than a few."""
+def rounded(
+    directions: Matrix,
+    features: Indices,
+    dtype: "torch.dtype",
+    device: "torch.device",
+    run: Callable[[Callable[[int], None], Iterable[int]], Iterable[None]] = map,
+) -> Rounded:
+    """Return some directions as they are multiplied; never a second float32 copy of more than a few.
+
+    run: calls a function for all of some arguments, in threads perhaps.
+    """
     import torch
 
     rows = torch.empty((len(features), directions.shape[1]), dtype=dtype, device=device)
     norm, lost = (torch.empty(len(features), device=device) for _ in range(2))
-    for start in range(0, len(features), 256):
-        part = slice(start, start + 256)
+
+    def copy(start: int) -> None:
+        part = slice(start, start + CHUNK)
         exact = torch.from_numpy(directions[features[part]]).to(device)
         rows[part] = exact
         norm[part] = torch.linalg.vector_norm(exact, dim=1)
         lost[part] = torch.linalg.vector_norm(exact - rows[part], dim=1)
+
+    deque(run(copy, range(0, len(features), CHUNK)), maxlen=0)
     return Rounded(rows, norm, lost)
 
 
 @contextmanager
-def true_sums() -> Iterator[None]:
-    """Have products summed in float32 throughout, whatever torch was told elsewhere; the margin relies on it.
+def prepared(device: "torch.device") -> Iterator[Executor]:
+    """Have torch sum products in float32 throughout, and in a thread each; put its settings back afterwards.
+
+    Threads that share a product wait for each other at each step of it, which takes very long where another
+    process uses their cores. Margins rely on the sums.
 
     Source: PyTorch documentation, Numerical accuracy: TF32, reduced precision reduction of bf16 GEMMs.
     """
     import torch
 
     cuda, precision = torch.backends.cuda.matmul, torch.get_float32_matmul_precision()
-    reduced = cuda.allow_bf16_reduced_precision_reduction
+    reduced, threads = cuda.allow_bf16_reduced_precision_reduction, torch.get_num_threads()
     cuda.allow_bf16_reduced_precision_reduction = False
     torch.set_float32_matmul_precision("highest")
+    workers = threads if device.type == "cpu" else 1
     try:
-        yield
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool
     finally:
         cuda.allow_bf16_reduced_precision_reduction = reduced
         torch.set_float32_matmul_precision(precision)
+        torch.set_num_threads(threads)

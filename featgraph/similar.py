@@ -158,7 +158,7 @@ def recipe_again(store: Store) -> "Recipe":
 
     Raises SourceError: there is none, or what is there has changed since.
     """
-    from featgraph.recipe import read_recipe
+    from featgraph.recipe import choose, read_recipe
     from featgraph.shipped import shipped
 
     as_read = dict(store.manifest["recipe"])
@@ -170,7 +170,7 @@ def recipe_again(store: Store) -> "Recipe":
         except (OSError, ValueError):
             continue
         if same:
-            return read_recipe(folder / name)
+            return choose(read_recipe(folder / name), store.manifest["chosen"])
     raise SourceError(
         f"cannot find the language model of {store.path} again: its recipe {name} is not among the shipped "
         f"ones, and not, as it was read, in {store.path.parent} or this folder; run this where the recipe is"

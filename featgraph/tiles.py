@@ -3,31 +3,33 @@
 All that is concluded from a product is that the exact cosine lies within a margin of it. Which pairs are
 nearest is for `matching` to say, so that neither tiles nor hardware can change a result.
 
-No more is held than one tile of the product and one block of the downstream SAE as it is multiplied.
+No more is held than a tile of the product per thread and one block of the downstream SAE as it is multiplied.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from featgraph.arrays import Indices, Matrix
-from featgraph.products import Rounded, fastest, margin, rounded, rounding, true_sums
+from featgraph.products import Rounded, fastest, margin, prepared, rounded, rounding
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TILE = {"cpu": 1024, "cuda": 8192}
-"""Upstream features multiplied at once."""
+TILE = {"cpu": 512, "cuda": 8192}
+"""Upstream features multiplied at once, by each thread."""
 
 BLOCK = 16384
-"""Downstream features multiplied at once. On a CPU a tile is 32 MiB in bfloat16, 64 MiB in float32."""
+"""Downstream features multiplied at once. On a CPU a tile is 16 MiB in bfloat16, 32 MiB in float32."""
 
 GROUP = 64
 """Products of which only the largest is looked at first."""
 
 HELD = 1 << 21
-"""Pairs held back until bounds are better, and the most that a step handles at once."""
+"""Pairs held back until bounds are better, and the most that are handed on at once."""
 
 
 class Near(NamedTuple):
@@ -48,39 +50,81 @@ def near(
 
     upstream, downstream: unit directions, (n_source, d_model) and (n_target, d_model). src, dst: the features
     that take part. Nearest by float32 cosine, whatever breaks ties. Each pair comes once, and all come at the
-    end unless very many are about as good. To be exhausted or closed: torch is set up for it meanwhile.
+    end unless very many are about as good. To be exhausted or closed, as torch is prepared for it meanwhile.
     """
     import torch
 
     if not len(src) or not len(dst) or k < 1:
         return
     device, dtype = fastest()
-    out = _Bounds(torch.full((len(src), min(k, len(dst))), -torch.inf if sources else torch.inf, device=device))
-    into = _Bounds(torch.full((len(dst), min(k, len(src))), -torch.inf, device=device))
+    lowest = -torch.inf if sources else torch.inf
+    out = _Bounds(torch.full((len(src), min(k, len(dst))), lowest, device=device), Lock())
+    into = _Bounds(torch.full((len(dst), min(k, len(src))), -torch.inf, device=device), Lock())
     held: list[Near] = []
-    with set_up(device) as pool:
+    step = TILE[device.type]
+    with prepared(device) as pool:
         for left in range(0, len(dst), BLOCK):
-            columns = rounded(downstream, dst[left : left + BLOCK], dtype, device, pool.map)
+            block = slice(left, left + BLOCK)
+            columns = rounded(downstream, dst[block], dtype, device, pool.map)
 
-            def tile(top: int, left: int = left, columns: Rounded = columns) -> list[Near]:
-                rows = rounded(upstream, src[top : top + TILE[device.type]], dtype, device)
-                return list(_tile(rows, columns, out.part(top, len(rows.rows)), into.part(left, len(columns.rows))))
+            def search(top: int, columns: Rounded = columns, block: slice = block) -> list[Near]:
+                rows = rounded(upstream, src[top : top + step], dtype, device)
+                found = _tile(rows, columns, out.part(slice(top, top + step)), into.part(block))
+                return [Near(near.src + top, near.dst + block.start, near.most) for near in found]
 
-            for batches in pool.map(tile, range(0, len(src), TILE[device.type])):
-def _tile(tile: "Tensor", rows: Rounded, columns: Rounded, out: "Tensor", into: "Tensor") -> Iterator[Near]:
+            for found in pool.map(search, range(0, len(src), step)):
+                held += found
+                if sum(len(near.src) for near in held) > HELD:
+                    yield from _promising(held, src, dst, out, into)
+                    held = []
+        if held:
+            yield from _promising(held, src, dst, out, into)
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """What the k largest cosines of some features are known to be at least; several threads raise it."""
+
+    best: "Tensor"
+    """(n_features, k), falling."""
+    lock: Lock
+
+    def part(self, features: slice) -> "_Bounds":
+        """Return the bounds of some features, to be raised in place."""
+        return _Bounds(self.best[features], self.lock)
+
+    def raised(self, values: "Tensor") -> "Tensor":
+        """Take in lower bounds of other cosines of each feature, (n_features, n); return those of the k-th."""
+        import torch
+
+        k = self.best.shape[1]
+        largest = values.topk(min(k, values.shape[1]), dim=1).values
+        with self.lock:
+            self.best[:] = torch.cat([self.best, largest], dim=1).topk(k, dim=1).values
+            return self.best[:, -1].clone()
+
+    def last(self) -> Matrix:
+        """Return the bound of each feature's k-th largest cosine, (n_features,)."""
+        with self.lock:
+            found: Matrix = self.best[:, -1].cpu().numpy().copy()
+        return found
+
+
+def _tile(rows: Rounded, columns: Rounded, out: _Bounds, into: _Bounds) -> Iterator[Near]:
     """Yield the pairs of a tile that may be among the nearest of either end, once each; raise the bounds."""
     import torch
 
+    tile = rows.rows @ columns.rows.T
     by_row = _Groups(tile, out, rows.margin(columns))
     by_column = _Groups(tile.T, into, columns.margin(rows))
     if by_row.count + by_column.count < tile.numel() // 2:
-        row, column, value = by_row.reaching()
-        column_too, row_too, value_too = by_column.reaching()
-        new = value_too < by_row.least[row_too]
+        row, column, product = by_row.reaching()
+        column_too, row_too, product_too = by_column.reaching()
+        new = product_too < by_row.least[row_too]
         row, column = torch.cat([row, row_too[new]]), torch.cat([column, column_too[new]])
-        yield _pairs(rows, columns, row, column, torch.cat([value, value_too[new]]))
+        yield _pairs(rows, columns, row, column, torch.cat([product, product_too[new]]))
         return
-    # So many are about as good that groups spare nothing, and that not all can be held at once.
+    # So many are about as good that groups spare nothing, and that all at once would take much memory.
     step = max(1, HELD // tile.shape[1])
     for top in range(0, len(tile), step):
         part = tile[top : top + step]
@@ -104,15 +148,12 @@ class _Groups:
     largest product, and a group whose largest does not reach the bound holds nothing that does.
     """
 
-    def __init__(self, products: "Tensor", best: "Tensor", margin: "Tensor") -> None:
-        """best: lower bounds of each row's k largest cosines so far, (n_rows, k); raised in place.
-
-        margin: by how much the products of each row may be off, (n_rows,).
-        """
+    def __init__(self, products: "Tensor", bounds: _Bounds, margin: "Tensor") -> None:
+        """bounds: of the rows, and are raised. margin: by how much the products of each row may be off."""
         import torch
 
-        size, dtype = GROUP, products.dtype
-        while size > 1 and products.shape[1] < 8 * best.shape[1] * size:
+        size, dtype, k = GROUP, products.dtype, bounds.best.shape[1]
+        while size > 1 and products.shape[1] < 8 * k * size:
             size //= 2
         if short := -products.shape[1] % size:
             products = torch.nn.functional.pad(products, (0, short), value=-torch.inf)
@@ -121,10 +162,10 @@ class _Groups:
         # The same either way, but several times faster along memory.
         along = self.groups.is_contiguous()
         largest = self.groups.amax(2) if along else self.groups.permute(1, 2, 0).amax(1).T
-        bound = largest.float() - rounding(dtype) * largest.float().abs() - margin[:, None]
-        best[:] = torch.cat([best, bound], dim=1).topk(best.shape[1], dim=1).values
+        exact = largest.float() - rounding(dtype) * largest.float().abs() - margin[:, None]
         # Rounding keeps order, so that what a product must reach may be rounded like one. Padding never does.
-        self.least = (best[:, -1] - margin).to(dtype).clamp(min=torch.finfo(dtype).min)
+        least = (bounds.raised(exact) - margin).to(dtype)
+        self.least = least.clamp(min=torch.finfo(dtype).min)
         self.row, self.group = (largest >= self.least[:, None]).nonzero(as_tuple=True)
         self.count = size * len(self.row)
         """How many products lie in groups that hold a promising one."""
@@ -136,11 +177,10 @@ class _Groups:
         return self.row[cell], self.group[cell] * self.size + place, cells[cell, place]
 
 
-def _promising(held: list[Near], src: Indices, dst: Indices, out: "Tensor", into: "Tensor") -> Iterator[Near]:
+def _promising(held: list[Near], src: Indices, dst: Indices, out: _Bounds, into: _Bounds) -> Iterator[Near]:
     """Yield those pairs that may still be among the nearest of either end, by what is known by now."""
     row, column, most = (np.concatenate(part) for part in zip(*held, strict=True))
-    out_bound, into_bound = out[:, -1].cpu().numpy(), into[:, -1].cpu().numpy()
-    kept = np.flatnonzero((most >= out_bound[row]) | (most >= into_bound[column]))
+    kept = np.flatnonzero((most >= out.last()[row]) | (most >= into.last()[column]))
     for start in range(0, len(kept), HELD):
         part = kept[start : start + HELD]
         yield Near(src[row[part]], dst[column[part]], most[part])

@@ -350,10 +350,8 @@ create macro spaced(text) as ' ' || trim(regexp_replace(folded(text), '[^\p{L}\p
 -- statistical interpretation of term specificity". Only labels that have the letters of all words are split.
 create macro search(words, source := null) as table
     with asked as materialized (
-        select case
-            when regexp_matches(folded(words), '[\p{L}\p{N}]') then words
-            else error('search needs a word of letters or digits')
-        end as text
+        select case when regexp_matches(folded(words), '[\p{L}\p{N}]') then words
+            else error('search needs a word of letters or digits') end as text
     ),
     phrase as materialized (
         select distinct rtrim(spaced(p.part)) as text
@@ -362,14 +360,12 @@ create macro search(words, source := null) as table
     ),
     word as materialized (select distinct unnest(string_split(ltrim(p.text), ' ')) as text from phrase p),
     searched as not materialized (
-        select l.rowid as place, l.feature, l.source, l.text
-        from label l
+        select l.rowid as place, l.* from label l
         where source is null or l.source = source or starts_with(l.source, source || ':')
     ),
     held as materialized (
         select l.place, w.text as word
-        from (select s.place, folded(s.text) as text from searched s) l, word w
-        where contains(l.text, w.text)
+        from (select s.place, folded(s.text) as text from searched s) l join word w on contains(l.text, w.text)
     ),
     rarity as materialized (
         select h.word, ln(1 + whole.n / count(*)) as weight
@@ -380,9 +376,7 @@ create macro search(words, source := null) as table
         select distinct l.feature, l.source, l.text, spaced(l.text) as words,
             len(string_split(trim(spaced(l.text)), ' ')) as n_words
         from searched l
-        where l.place in (
-            select h.place from held h group by h.place having count(*) = (select count(*) from word)
-        )
+        where l.place in (select place from held group by place having count(*) = (select count(*) from word))
     ),
     found as (
         select n.feature, n.source, n.text, sum(

@@ -98,7 +98,7 @@ def test_settings_that_make_sums_less_exact_are_put_aside_and_back() -> None:
     upstream, downstream = unit_rows(rng, 200, 256), unit_rows(rng, 200, 256)
     torch.set_float32_matmul_precision("medium")
     try:
-        with products.true_sums():
+        with products.prepared(CPU):
             product = torch.from_numpy(upstream) @ torch.from_numpy(downstream).T
         assert torch.get_float32_matmul_precision() == "medium"
     finally:

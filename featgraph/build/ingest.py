@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import duckdb
 
-from featgraph import store
+from featgraph import health, store
 from featgraph.build import writing
 from featgraph.build.ledger import Ledger, Step
 from featgraph.build.local import Local
@@ -41,6 +41,8 @@ class Summary:
     """0 for a graph of directions alone."""
     n_resumed: int
     """Steps that were done already."""
+    warnings: list[str]
+    """What looks wrong with the suite."""
     seconds: float
 
 
@@ -158,5 +160,6 @@ def _summary(path: Path, n_resumed: int, seconds: float) -> Summary:
             merges=count("merges()"),
             n_tokens=int((opened.manifest["text"] or {"n_tokens": 0})["n_tokens"]),
             n_resumed=n_resumed,
+            warnings=health.warnings(opened),
             seconds=seconds,
         )

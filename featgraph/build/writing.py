@@ -15,6 +15,7 @@ from featgraph.build.worker import pair_name
 from featgraph.catalogue import registry
 from featgraph.model import SAME_FEATURE, Slab
 from featgraph.progress import Advance
+from featgraph.recipe import chosen
 
 PACKAGES = ("featgraph", "sae_lens", "transformers", "torch", "duckdb", "faiss-cpu", "numpy")
 
@@ -86,6 +87,7 @@ def write_manifest(plan: Plan, steps: list[dict[str, object]], started: datetime
     names = ("layer", "site", "release", "sae_id", "hook_name", "sha256")
     manifest = {
         "recipe": {"name": recipe.name, **tomllib.loads(recipe.file.read_text(encoding="utf-8"))},
+        "chosen": chosen(recipe),
         "model": _model(plan, facts),
         "saes": [{name: one[name] for name in names} for one in facts],
         "text": None if recipe.text is None else _text(plan),
@@ -93,7 +95,6 @@ def write_manifest(plan: Plan, steps: list[dict[str, object]], started: datetime
             "top_k": recipe.edges.top_k,
             "coactive_k": recipe.edges.coactive_k,
             "min_support": recipe.edges.min_support,
-            "width": recipe.width.name if recipe.width else None,
             "null_quantile": calibration.NULL_QUANTILE,
             "null_draws": calibration.NULL_DRAWS,
             "same_feature": SAME_FEATURE,

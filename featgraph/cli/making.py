@@ -107,7 +107,12 @@ def _dry_run(recipe: "Recipe", out: Path) -> None:
 
 
 def _tell(made: "Summary") -> None:
-    output.note(f"{made.features:,} features and {made.edges:,} edges from {made.n_tokens:,} tokens")
+    if made.n_resumed:
+        output.note(f"{made.n_resumed} steps were done already")
+    source = f"{made.n_tokens:,} tokens" if made.n_tokens else "directions alone, without a text"
+    output.note(f"{made.features:,} features and {made.edges:,} edges from {source}")
+    for warning in made.warnings:
+        output.note(f"warning: {warning}")
     output.note(
         f"{made.births:,} births, {made.deaths:,} deaths, {made.splits:,} splits, {made.merges:,} merges "
         f"at the default threshold; `featgraph run {made.path} persistence` shows them over a range"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from featgraph.errors import StoreError
+from featgraph.health import warnings
 from featgraph.model import Slab
 from featgraph.query.run import run
 from featgraph.result import Result
@@ -112,9 +113,12 @@ def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[object
 
 def _health(store: Store) -> Result:
     checks = run(store, _CHECKS, timeout=None)
+    wrong = warnings(store)
+    fit: list[tuple[object, ...]] = [("fit", False, warning) for warning in wrong]
+    fit = fit or [("fit", True, "no SAE explains far less, or fires far more or less, than it should")]
     broken = [slab.name for slab in store.slabs if not _holds_directions(store, slab)]
     detail = f"absent or damaged: {', '.join(broken)}" if broken else f"{len(store.slabs)} indexes"
-    return Result(checks.columns, [*checks.rows, ("vectors", not broken, detail)], checks.types)
+    return Result(checks.columns, [*checks.rows, ("vectors", not broken, detail), *fit], checks.types)
 
 
 def _holds_directions(store: Store, slab: Slab) -> bool:

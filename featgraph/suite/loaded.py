@@ -5,7 +5,6 @@ basis is turned away with the reason.
 """
 
 import re
-import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -85,10 +84,7 @@ def load_sae(recipe: Recipe, source: SaeSource, layer: int, model: LanguageModel
     Raises SourceError: it cannot be read, is damaged, reads elsewhere than the recipe says, does not fit the
     model, or cannot be compared in the residual basis.
     """
-    with warnings.catch_warnings():
-        # How to load the model for it; what it reads is centred below where it wants that.
-        warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained_kwargs")
-        file = read_sae(recipe, source, layer)
+    file = read_sae(recipe, source, layer)
     sae, label = file.sae, f"SAE {file.sae_id}"
     _refuse(file, label)
     place = _place(recipe.hook_name(source, layer), sae, model, label)

@@ -122,9 +122,7 @@ def _digest(path: Path) -> str:
 def _from_hub(release: str, sae_id: str) -> "SAE[Any]":
     from sae_lens import SAE
 
-    with _refusing(f"SAE {release} {sae_id}"), warnings.catch_warnings():
-        # About how to load the model; what an SAE reads is made from its hook, centred where it wants that.
-        warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained")
+    with _refusing(f"SAE {release} {sae_id}"):
         return SAE.from_pretrained(release, sae_id, dtype="float32")
 
 
@@ -195,7 +193,10 @@ def _refusing(label: str, config: str = "") -> Iterator[None]:
     from safetensors import SafetensorError
 
     try:
-        yield
+        with warnings.catch_warnings():
+            # How to load the model for it; what it reads is centred where it wants that (`residual`).
+            warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained")
+            yield
     except pickle.UnpicklingError as error:
         raise SourceError(f"cannot load {label}: its weights are no plain tensors, or cut short") from error
     except KeyError as error:

@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 import shaped_suite
 from peers import THRESHOLD, connect
-from shaped_suite import Shape
+from shaped_suite import SuiteShape
 from watching import Watched, free_memory, kilobytes, occupied, watch
 
 import featgraph
@@ -93,7 +93,7 @@ def report(places: Places, text: str) -> None:
         handle.write(text + "\n")
 
 
-def check_room(shape: Shape, places: Places) -> None:
+def check_room(shape: SuiteShape, places: Places) -> None:
     """End the program with a message if disk or memory do not suffice."""
     edges = shape.layers * len(shape.sites) * 2 * shape.top_k * shape.features
     built = 0 if places.graph.exists() else 2 * shape.n_saes * shape.file_bytes - places.building()
@@ -140,7 +140,7 @@ def _environment(places: Places) -> dict[str, str]:
     return {**os.environ, "HF_HUB_OFFLINE": "1", "TMPDIR": str(places.scratch)}
 
 
-def tell(shape: Shape, places: Places, measured: Watched, recipe: Path) -> None:
+def tell(shape: SuiteShape, places: Places, measured: Watched, recipe: Path) -> None:
     """Report what was made and what it took."""
     expected = estimate(read_recipe(recipe))
     with featgraph.open(places.graph) as graph:
@@ -178,7 +178,7 @@ def tell(shape: Shape, places: Places, measured: Watched, recipe: Path) -> None:
     report(places, "\n".join(f"| {step['step']} | {step['n']} | {step['seconds']:,.1f} |" for step in steps))
 
 
-def look_for_planted(shape: Shape, places: Places) -> bool:
+def look_for_planted(shape: SuiteShape, places: Places) -> bool:
     """Report how many planted links are edges; return whether these are enough, with the right cosines."""
     links = list(shaped_suite.planted(shape, places.suite))
     if not links:
@@ -249,7 +249,7 @@ def read_arguments() -> argparse.Namespace:
 def main() -> None:
     given = read_arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    shape = Shape(given.layers, given.sites, given.features, given.d_model, given.top_k, given.seed)
+    shape = SuiteShape(given.layers, given.sites, given.features, given.d_model, given.top_k, given.seed)
     places = Places(given.folder.resolve())
     places.folder.mkdir(parents=True, exist_ok=True)
     measured = Watched.read(places.measured, json.loads(json.dumps(asdict(shape))))

@@ -55,7 +55,7 @@ Halves = NDArray[np.float16]
 
 
 @dataclass(frozen=True)
-class Shape:
+class SuiteShape:
     """How large a suite is."""
 
     layers: int
@@ -97,7 +97,7 @@ class Part:
         return _unit(found)
 
 
-def make(shape: Shape, folder: Path, say: Callable[[str], None]) -> Path:
+def make(shape: SuiteShape, folder: Path, say: Callable[[str], None]) -> Path:
     """Write what is not there yet of a suite and return its recipe."""
     folder.mkdir(parents=True, exist_ok=True)
     before: Halves | None = None
@@ -113,7 +113,7 @@ def make(shape: Shape, folder: Path, say: Callable[[str], None]) -> Path:
     return recipe
 
 
-def planted(shape: Shape, folder: Path) -> Iterator[pa.Table]:
+def planted(shape: SuiteShape, folder: Path) -> Iterator[pa.Table]:
     """Yield what was linked to each residual SAE, as COLUMNS."""
     for layer in range(shape.layers):
         with np.load(_links_file(folder, layer)) as found:
@@ -121,14 +121,14 @@ def planted(shape: Shape, folder: Path) -> Iterator[pa.Table]:
                 yield pa.table(dict(found))
 
 
-def missing_bytes(shape: Shape, folder: Path) -> int:
+def missing_bytes(shape: SuiteShape, folder: Path) -> int:
     """Return what there is still to be written of a suite."""
     places = [(layer, site) for layer in range(shape.layers) for site in shape.sites]
     absent = sum(not _is_there(_file(folder, *place), shape) for place in places)
     return absent * shape.file_bytes
 
 
-def _write(shape: Shape, folder: Path, layer: int, site: Site, before: Halves | None) -> None:
+def _write(shape: SuiteShape, folder: Path, layer: int, site: Site, before: Halves | None) -> None:
     rng = np.random.default_rng([shape.seed, layer, SITES.index(site)])
     residual = site == "res"
     parts = _residual(shape, folder, layer, before, rng) if residual else _module(shape, before, rng)
@@ -154,7 +154,7 @@ def _write(shape: Shape, folder: Path, layer: int, site: Site, before: Halves | 
     partial.replace(path)
 
 
-def _module(shape: Shape, before: Halves | None, rng: np.random.Generator) -> Iterator[Part]:
+def _module(shape: SuiteShape, before: Halves | None, rng: np.random.Generator) -> Iterator[Part]:
     """Yield the features of an mlp or att SAE: first those near residual ones, if there are any."""
     n_near = 0 if before is None else round(NEAR * shape.features)
     if before is not None:
@@ -165,7 +165,7 @@ def _module(shape: Shape, before: Halves | None, rng: np.random.Generator) -> It
 
 
 def _residual(
-    shape: Shape, folder: Path, layer: int, before: Halves | None, rng: np.random.Generator
+    shape: SuiteShape, folder: Path, layer: int, before: Halves | None, rng: np.random.Generator
 ) -> Iterator[Part]:
     """Yield the features of a residual SAE: those that go on from the layer before, then births."""
     born = shape.features
@@ -185,7 +185,7 @@ def _residual(
     yield _families(shape, left, rng)
 
 
-def _going_on(shape: Shape, layer: int, before: Halves, rng: np.random.Generator) -> Iterator[Part]:
+def _going_on(shape: SuiteShape, layer: int, before: Halves, rng: np.random.Generator) -> Iterator[Part]:
     n = shape.features
     fates = rng.permutation(n)[round(DEATHS * n) :]
     splitting, fates = np.split(fates, [round(SPLITS * n)])
@@ -198,7 +198,7 @@ def _going_on(shape: Shape, layer: int, before: Halves, rng: np.random.Generator
     yield Part("res", before, children, shared * _cosines(shape, layer, len(children), rng))
 
 
-def _cosines(shape: Shape, layer: int, n: int, rng: np.random.Generator) -> Matrix:
+def _cosines(shape: SuiteShape, layer: int, n: int, rng: np.random.Generator) -> Matrix:
     """Draw cosines of features to themselves; their mean goes from 0.66 to 0.82 over the layers."""
     mean = 0.55 + 0.25 * layer / max(shape.layers - 1, 1)
     low, high = COSINES
@@ -206,7 +206,7 @@ def _cosines(shape: Shape, layer: int, n: int, rng: np.random.Generator) -> Matr
     return found
 
 
-def _families(shape: Shape, n: int, rng: np.random.Generator) -> Part:
+def _families(shape: SuiteShape, n: int, rng: np.random.Generator) -> Part:
     """Return features in families, each with one cosine among its members."""
     family = np.arange(n) // FAMILY
     n_families = -(-n // FAMILY)
@@ -248,7 +248,7 @@ def _links(part: Part, of: Indices, own: Indices, made: Halves, layer: int) -> d
     }
 
 
-def _places(shape: Shape, layer: int, site: Site) -> Indices:
+def _places(shape: SuiteShape, layer: int, site: Site) -> Indices:
     """Return where the features of an SAE stand in it, in the order in which they are made."""
     return np.random.default_rng([shape.seed, layer, SITES.index(site), 1]).permutation(shape.features)
 
@@ -267,7 +267,7 @@ def _unit(rows: Matrix) -> Matrix:
     return rows
 
 
-def _recipe(shape: Shape) -> Iterator[str]:
+def _recipe(shape: SuiteShape) -> Iterator[str]:
     yield 'title = "Synthetic decoders of the shape of a published suite"'
     yield f"seed = {shape.seed}\n\n[model]"
     yield f'hf = "synthetic/of-no-model"\nd_model = {shape.d_model}\n\n[suite]'
@@ -291,12 +291,12 @@ def _read(folder: Path, layer: int, site: Site) -> Halves:
     return found
 
 
-def _made(shape: Shape) -> str:
+def _made(shape: SuiteShape) -> str:
     """Return what a file was made from: the settings, and this program."""
     return json.dumps([asdict(shape), hashlib.sha256(Path(__file__).read_bytes()).hexdigest()])
 
 
-def _is_there(path: Path, shape: Shape) -> bool:
+def _is_there(path: Path, shape: SuiteShape) -> bool:
     """Say whether a file is there, whole and made from the same settings."""
     try:
         with safe_open(path, framework="np") as opened:
