@@ -26,7 +26,7 @@ Codes: TypeAlias = scipy.sparse.csr_matrix
 Shards = Callable[[], Iterable[tuple[Codes, Codes]]]
 """Opens the codes of both SAEs from the start, one shard at a time."""
 
-PART = 8_000_000
+PART = 20_000_000
 """Codes of both SAEs that are in memory at once, at most; about 20 bytes each."""
 
 BLOCK = 2**20
@@ -97,7 +97,8 @@ def _counted(
     """Yield every block with its sums over the whole text."""
     ends = upstream, downstream
     l0 = [float(end.n_active.sum()) / max(n_tokens, 1) for end in ends]
-    text = _Text(shards, order, _part_length(l0, [len(end.sum) for end in ends]), n_tokens * sum(l0) <= PART)
+    n_part = _part_length(l0, [len(end.sum) for end in ends], n_tokens)
+    text = _Text(shards, order, n_part, kept=n_tokens * sum(l0) <= PART)
     blocks = _blocks(upstream.n_active[order], l0[1], len(downstream.sum))
     size = 1 if text.kept else GROUP
     for start in range(0, len(blocks), size):
@@ -110,15 +111,16 @@ def _counted(
         yield from zip(group, sums, strict=True)
 
 
-def _part_length(l0: list[float], n_features: list[int]) -> int:
+def _part_length(l0: list[float], n_features: list[int], n_tokens: int) -> int:
     """Return how many tokens are multiplied at once: few, so that caches hold them, if most pairs meet there.
 
     l0: codes per token; n_features: both of the upstream and the downstream SAE.
     """
     short = FINE / max(l0[1], 1)
-    meeting = short * np.prod(l0) / np.prod(n_features)
-    length = short if meeting >= FINE_SUM else PART / max(sum(l0), 1e-9)
-    return max(1, int(min(length, EXACT - 1)))
+    if short * np.prod(l0) >= FINE_SUM * np.prod(n_features):
+        return max(1, int(min(short, EXACT - 1)))
+    n_parts = max(1.0, np.ceil(n_tokens * sum(l0) / PART), np.ceil(n_tokens / (EXACT - 1)))
+    return max(1, int(np.ceil(n_tokens / n_parts)))
 
 
 def _blocks(n_active: Counts, l0: float, n_downstream: int) -> list[_Block]:
@@ -149,7 +151,7 @@ def _empty(block: _Block, n_downstream: int, n_tokens: int) -> DenseBlock | Spar
 class _Text:
     """The codes of both SAEs in parts of `n_part` tokens, kept in memory if they are few."""
 
-    def __init__(self, shards: Shards, order: Indices, n_part: int, kept: bool) -> None:
+    def __init__(self, shards: Shards, order: Indices, n_part: int, *, kept: bool) -> None:
         self.shards, self.order, self.n_part, self.kept = shards, order, n_part, kept
         self._parts: list[tuple[Codes, Downstream]] = []
 

@@ -83,7 +83,7 @@ class Store:
         """The SAEs in topological order."""
         columns = "slab, layer, site, first_id, n_features, hook_name"
         return [
-            Slab(*row, shift=block_of(row[1], hook_name) - row[1])
+            Slab(*row, shift=block_of(row[1], hook_name or "") - row[1])
             for *row, hook_name in self.rows(f"select {columns} from sae order by slab")
         ]
 

@@ -94,7 +94,7 @@ class _Bounds:
         return _Bounds(self.best[features], self.lock)
 
     def raised(self, values: "Tensor") -> "Tensor":
-        """Take in lower bounds of other cosines of each feature, (n_features, n); return those of the k-th."""
+        """Take in lower bounds of other cosines, (n_features, n); return those of each k-th largest."""
         import torch
 
         k = self.best.shape[1]
@@ -163,9 +163,8 @@ class _Groups:
         along = self.groups.is_contiguous()
         largest = self.groups.amax(2) if along else self.groups.permute(1, 2, 0).amax(1).T
         exact = largest.float() - rounding(dtype) * largest.float().abs() - margin[:, None]
-        # Rounding keeps order, so that what a product must reach may be rounded like one. Padding never does.
-        least = (bounds.raised(exact) - margin).to(dtype)
-        self.least = least.clamp(min=torch.finfo(dtype).min)
+        # Rounding keeps order, so that what a product must reach may be rounded like one.
+        self.least = (bounds.raised(exact) - margin).to(dtype)
         self.row, self.group = (largest >= self.least[:, None]).nonzero(as_tuple=True)
         self.count = size * len(self.row)
         """How many products lie in groups that hold a promising one."""

@@ -179,7 +179,10 @@ def _work(opened: Store) -> Iterator[Labelling]:
     for left in folder.glob(f"{opened.database.name}*"):  # of a labelling that was killed
         left.unlink()
     spill = folder / "spill"
-    settings = {"temp_directory": str(spill), "memory_limit": MEMORY}
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "temp_directory": str(spill),
+        "memory_limit": MEMORY,
+    }
     try:
         with duckdb.connect(config=settings) as connection:
             connection.execute("set enable_progress_bar = false")  # it would go to stdout

@@ -146,7 +146,7 @@ def tell(shape: SuiteShape, places: Places, measured: Watched, recipe: Path) -> 
     with featgraph.open(places.graph) as graph:
 
         def count(source: str) -> str:
-            return f"{graph.sql(f'select count(*) from {source}').rows[0][0]:,}"
+            return f"{graph.sql(f'select count(*) from {source}', timeout=None).rows[0][0]:,}"
 
         steps = graph.manifest["steps"]
         n_features, n_edges = count("feature"), count("edge")

@@ -1,0 +1,215 @@
+"""Time the statistics pass beside the bare model forward and `encode` at every site.
+
+python tests/bench/statistics_pass.py [--demo] [--tokens N]
+
+Runs on a random suite of pythia-70m's shape (`random_suite.py`), or on the demo. Both passes take turns,
+shard by shard, in one process with the same threads; the counting of pairs, which needs all codes, follows.
+Prints one row of the table in README.md, and the processor time that every part takes.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import scipy.sparse
+import torch
+from random_suite import random_model, random_saes, random_text
+
+from featgraph import coactivation
+from featgraph.activations import ENCODE_TOKENS, Batch, Pieces, Tokens, one_thread_per_task, read_shards
+from featgraph.arrays import Indices
+from featgraph.encoding import encode_pieces
+from featgraph.model import EDGE_KINDS, Slab, edge_plan
+from featgraph.recipe import read_recipe
+from featgraph.sites import Activations, Sites
+from featgraph.statistics import Contexts, Moments, TopTokens
+from featgraph.suite import LanguageModel, LoadedSae, load_model, load_sae
+
+SHARD, TOP_K, COACTIVE_K, MIN_SUPPORT = 8192, 8, 4, 10
+DEMO = Path(__file__).parents[2] / "ingest" / "demo.toml"
+
+T = TypeVar("T")
+
+
+@dataclass
+class Suite:
+    """What is timed."""
+
+    name: str
+    model: LanguageModel
+    saes: list[LoadedSae]
+    shards: list[Pieces]
+
+
+@dataclass
+class Statistics:
+    """What the text says of one SAE, and its codes."""
+
+    moments: Moments
+    top_tokens: TopTokens
+    contexts: Contexts
+    codes: list[scipy.sparse.csr_matrix] = field(default_factory=list)
+
+
+@dataclass
+class Clock:
+    """Wall time of what all threads do together, processor time of what each does."""
+
+    wall: dict[str, float] = field(default_factory=dict)
+    processor: dict[str, float] = field(default_factory=dict)
+
+    def timed(self, name: str, call: Callable[[], T], *, alone: bool = False) -> T:
+        """Call and add up the time that it takes; alone: on one thread among others."""
+        clock, total = (time.thread_time, self.processor) if alone else (time.perf_counter, self.wall)
+        began = clock()
+        found = call()
+        total[name] = total.get(name, 0.0) + clock() - began
+        return found
+
+
+def demo(n_tokens: int) -> Suite:
+    """Return the demo suite and its text."""
+    recipe = read_recipe(DEMO)
+    assert recipe.text is not None
+    model = load_model(recipe)
+    shards, left = [], n_tokens
+    for pieces in read_shards(recipe.text, model.tokenizer):
+        shards.append(pieces)
+        left -= pieces.n_tokens
+        if left <= 0:
+            break
+    saes = [load_sae(recipe, source, layer, model) for layer, source in recipe.places]
+    return Suite("demo, 24 SAEs of 1,024", model, saes, shards)
+
+
+def pythia(n_tokens: int) -> Suite:
+    """Return a random suite of pythia-70m's shape and a random text."""
+    model = random_model()
+    shards = [random_text(SHARD, SHARD * number) for number in range(max(1, n_tokens // SHARD))]
+    return Suite("random, 18 SAEs of 32,768", model, random_saes(model), shards)
+
+
+def bare(suite: Suite, pieces: Pieces) -> None:
+    """Run the model and every SAE's `encode`, and keep nothing; the model reads the next batch meanwhile."""
+    sites = Sites(suite.model, [loaded.reading for loaded in suite.saes if loaded.reading is not None])
+
+    def encode(loaded: LoadedSae, activations: Activations) -> None:
+        assert loaded.sae is not None
+        assert loaded.reading is not None
+        with torch.inference_mode():
+            for part in activations[loaded.reading].split(ENCODE_TOKENS):
+                loaded.sae.encode(part)
+
+    batches: list[Batch] = list(pieces.batches())
+    with one_thread_per_task(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        ahead = pool.submit(sites, batches[0])
+        for following in [*batches[1:], None]:
+            activations = ahead.result()
+            if following is not None:
+                ahead = pool.submit(sites, following)
+            for job in [pool.submit(encode, loaded, activations) for loaded in suite.saes]:
+                job.result()
+
+
+def together(jobs: Iterable[Callable[[], None]]) -> None:
+    """Do all, side by side, with one thread each."""
+    with one_thread_per_task(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for job in [pool.submit(job) for job in jobs]:
+            job.result()
+
+
+def gather(clock: Clock, found: Statistics, codes: scipy.sparse.csr_matrix, tokens: Tokens) -> None:
+    """Add the codes of one shard to everything that concerns one SAE alone."""
+    clock.timed("moments", lambda: found.moments.update(codes), alone=True)
+    clock.timed("top tokens", lambda: found.top_tokens.update(codes, tokens), alone=True)
+    clock.timed("contexts", lambda: found.contexts.update(codes.T.tocsr(), tokens), alone=True)
+    found.codes.append(codes)
+
+
+def count(clock: Clock, ends: Sequence[Statistics], n_tokens: int) -> None:
+    """Count one pair of SAEs; as many random pairs are wanted as cosine would give."""
+    rng, sides = np.random.default_rng(0), [end.moments for end in ends]
+    n_wanted = TOP_K * sum(len(side.sum) for side in sides)
+    wanted: list[Indices] = [rng.integers(0, len(side.sum), size=n_wanted) for side in sides]
+
+    def shards() -> Iterator[tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]]:
+        return zip(ends[0].codes, ends[1].codes, strict=True)
+
+    def counted() -> None:
+        pairs = wanted[0], wanted[1]
+        coactivation.count(shards, sides[0], sides[1], n_tokens, pairs, COACTIVE_K, MIN_SUPPORT)
+
+    clock.timed("co-activation", counted, alone=True)
+
+
+def measure(suite: Suite) -> tuple[Clock, float]:
+    """Return the times of both passes and the codes per token and SAE."""
+    clock = Clock()
+    widths = [loaded.sae.cfg.d_sae for loaded in suite.saes if loaded.sae is not None]
+    found = [
+        Statistics(Moments(width), TopTokens(suite.model.n_vocabulary, width), Contexts(width))
+        for width in widths
+    ]
+    bare(suite, suite.shards[0])
+    for number, pieces in enumerate(suite.shards):
+        without, with_statistics = partial(bare, suite, pieces), partial(full, clock, suite, found, pieces)
+        if number % 2:
+            clock.timed("bare", without)
+            with_statistics()
+        else:
+            with_statistics()
+            clock.timed("bare", without)
+    clock.timed("of each SAE", lambda: together(partial(rank, clock, one) for one in found))
+    n_tokens = sum(pieces.n_tokens for pieces in suite.shards)
+    slabs = [Slab(n, one.layer, one.site, 0, widths[n]) for n, one in enumerate(suite.saes)]
+    ends = [(found[u.slab], found[d.slab]) for u, d, _ in edge_plan(slabs, EDGE_KINDS)]
+    clock.timed("of pairs", lambda: together(partial(count, clock, pair, n_tokens) for pair in ends))
+    l0 = sum(int(one.moments.n_active.sum()) for one in found) / n_tokens / len(found)
+    return clock, l0
+
+
+def full(clock: Clock, suite: Suite, found: list[Statistics], pieces: Pieces) -> None:
+    """Run the model and the SAEs and gather the statistics of one shard."""
+    tokens = Tokens.joined(list(pieces.batches()))
+    encoded = clock.timed("to codes", lambda: encode_pieces(suite.model, suite.saes, pieces))
+    jobs = [
+        partial(gather, clock, one, codes, tokens) for one, (codes, _) in zip(found, encoded, strict=True)
+    ]
+    clock.timed("of each SAE", lambda: together(jobs))
+
+
+def rank(clock: Clock, found: Statistics) -> None:
+    """Choose the top tokens of one SAE."""
+
+    def best() -> None:
+        found.top_tokens.best(10)
+
+    clock.timed("top tokens", best, alone=True)
+
+
+def main() -> None:
+    """Measure one suite and print its row."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--demo", action="store_true", help="the demo rather than the random suite")
+    parser.add_argument("--tokens", type=int, help="default 200,000 of the demo, 32,768 of the random suite")
+    asked = parser.parse_args()
+    suite = demo(asked.tokens or 200_000) if asked.demo else pythia(asked.tokens or 32_768)
+    clock, l0 = measure(suite)
+    wall, n_tokens = clock.wall, sum(pieces.n_tokens for pieces in suite.shards)
+    whole = wall["to codes"] + wall["of each SAE"] + wall["of pairs"]
+    print("| suite | tokens | L0 | bare, s | to codes, s | of each SAE, s | of pairs, s | times bare |")
+    print("|---|--:|--:|--:|--:|--:|--:|--:|")
+    parts = " | ".join(f"{wall[name]:.1f}" for name in ("bare", "to codes", "of each SAE", "of pairs"))
+    print(f"| {suite.name} | {n_tokens:,} | {l0:.0f} | {parts} | {whole / wall['bare']:.2f} |")
+    print("\nprocessor seconds:", ", ".join(f"{name} {s:.1f}" for name, s in clock.processor.items()))
+
+
+if __name__ == "__main__":
+    main()
