@@ -14,7 +14,7 @@ create table sae (                    -- one row per SAE, in the order the model
     architecture       varchar,       -- as saved: jumprelu, topk, standard, ...
     d_in               integer,       -- width the SAE reads
     neuronpedia_id     varchar,       -- model/source on Neuronpedia, NULL if there is none
-    n_dead             integer,       -- features that never fired on the text; NULL without a text, as the next two
+    n_dead             integer,       -- features that never fired; NULL without a text, as the next two
     l0                 float,         -- mean number of active features per token
     explained_variance float,         -- 1 - squared error / variance, over a quarter of the text
     expected_l0        float,         -- what sae_lens's registry says of it; NULL where it says nothing
@@ -29,7 +29,7 @@ create table feature (                -- one row per feature, ordered by id
     layer           integer,
     site            varchar,
     idx             integer,          -- index within its SAE
-    density         float,            -- share of tokens on which it is active, 0 to 1; 0 = dead; NULL: no text
+    density         float,            -- share of tokens on which it is active; 0 = dead, NULL without a text
     mean_activation float,            -- mean over the tokens on which it is active; NULL if dead
     max_activation  float,            -- largest activation on the text; NULL if dead
     decoder_norm    float,            -- length of its W_dec row before scaling to unit length
@@ -76,7 +76,7 @@ create table example (                -- the strongest contexts of each feature
 
 create table label (                  -- words for features, from any number of sources
     feature integer,                  -- feature id
-    source  varchar,                  -- tokens = made from top and promoted tokens
+    source  varchar,                  -- tokens = made from top and promoted tokens; neuronpedia:TYPE, ...: `label`
     text    varchar
 );
 

@@ -27,7 +27,7 @@ FORMAT_VERSION = 3
 STORAGE_VERSION = "v1.5.0"
 """DuckDB storage of `graph.duckdb`, so that clients older than ours can read it too."""
 
-BEST_LABEL = "arg_min(text, (source = 'tokens', source))"
+BEST_LABEL = "arg_min(text, (source = 'tokens', source, text))"
 """One label of several: what somebody wrote comes before what was made from the feature's tokens."""
 
 _DATABASE = "graph.duckdb"
@@ -180,7 +180,8 @@ def fill_pairs(connection: duckdb.DuckDBPyConnection) -> None:
 
 def finish_database(connection: duckdb.DuckDBPyConnection) -> None:
     """Install the verbs as table macros, list the pairs of SAEs, write all to the file, and close it."""
-    connection.execute(_package_sql("verbs.sql"))
+    for macros in ("verbs.sql", "search.sql"):
+        connection.execute(_package_sql(macros))
     fill_pairs(connection)
     connection.execute("checkpoint graph")
     connection.close()

@@ -1,20 +1,16 @@
 """Planted lineages: what the generator plants, how it is scored, and what the rivals call an event."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.sparse
-
-from featgraph.arrays import Matrix
-from featgraph.store import open_store
-
-sys.path.append(str(Path(__file__).parent / "bench"))
-
 from finding import build_graph, by_assignment, by_top_one, by_verbs, match
 from planted import Score, score, scores, trial, visible
 from planting import BIRTHS, DEAD, NOISES, Events, Noise, Suite, plant
+
+from featgraph.arrays import Matrix
+from featgraph.store import open_store
 
 LAYERS, WIDTH = 4, 400
 QUIET = Noise((0.9, 0.02), (0.99, 0.005), 0.0)

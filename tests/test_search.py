@@ -221,7 +221,7 @@ class Labels:
     def __init__(self) -> None:
         package = Path(stores.__file__).parent
         self.connection = duckdb.connect(config={"threads": 1})
-        for name in ("schema.sql", "verbs.sql"):
+        for name in ("schema.sql", "search.sql"):
             self.connection.execute((package / name).read_text(encoding="utf-8"))
         statement = "insert into sae (layer, site, first_id, n_features) values (0, 'res', 0, 100)"
         self.connection.execute(statement)

@@ -85,6 +85,21 @@ def test_candidates_are_exact_where_rounding_misleads() -> None:
     assert found.dst[found.src == 0].tolist() == [0]
 
 
+def test_candidates_are_exact_where_the_product_itself_is_rounded() -> None:
+    """Both products are about half a unit above 0.375: the lesser is rounded up, the greater is rounded down.
+
+    Only the third entry of source 0 loses by rounding, and what it loses makes target 0 the nearer one.
+    """
+    source = [0.5, 0.25, 0.0625 * (1 + 0.9 * 2.0**-9), 2.0**-5]
+    targets = [[0.75, -0.125, 0.5, 2.0**-5 * (1 - 2.0**-7)], [0.75, 0.125, -0.5, 2.0**-5 * (1 + 2.0**-7)]]
+    upstream, downstream = np.array([source, *targets], np.float32), np.array(targets, np.float32)
+    product = torch.from_numpy(upstream[:1]).bfloat16() @ torch.from_numpy(downstream).bfloat16().T
+    assert product.tolist() == [[0.375, 0.375 + 2.0**-9]]
+    with forced(Forced("bfloat16", group=1)):
+        found = candidates(upstream, downstream, 1)
+    assert found.dst[found.src == 0].tolist() == [0]
+
+
 def test_products_worse_than_the_margin_allows_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = unit_rows(np.random.default_rng(0), 50, 30)
     monkeypatch.setattr(products, "margin", lambda d_model, norm, *others: 0 * norm)

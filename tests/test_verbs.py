@@ -313,7 +313,7 @@ def test_a_feature_is_given_as_a_key_or_as_text(toy: Path) -> None:
         ("linage", {}, "no verb 'linage'; did you mean 'lineage'?"),
         ("splits", {"mn": 0.5}, "splits takes no 'mn'; did you mean 'min'?"),
         ("lineage", {"f": "1/res/9"}, "no feature '1/res/9'"),
-        ("lineage", {}, "'' is not a feature key"),
+        ("lineage", {}, "lineage needs f; write layer/site/index"),
         ("paths", {"a": "1/res/0"}, "paths needs b"),
         ("lineage", {"f": None}, "f is null; write a feature as layer/site/index"),
         ("paths", {"a": "1/res/0", "b": "2/res/9"}, "no feature '2/res/9'"),

@@ -50,8 +50,9 @@ _CHECKS = """
         where src < 0 or dst >= (select sum(n_features) from sae)
     )
     union all
-    select 'dead', worst <= 0.5, round(100 * worst)::integer || ' % dead in the worst SAE'
-    from (select max(coalesce(n_dead, 0) / n_features) as worst from sae)
+    select 'dead', coalesce(worst, 0) <= 0.5,
+        coalesce(round(100 * worst)::integer || ' % dead in the worst SAE', 'not measured: no text was read')
+    from (select max(n_dead / n_features) as worst from sae)
 """
 
 

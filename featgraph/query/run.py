@@ -101,7 +101,8 @@ def run_verb(
             raise UsageError(f"{verb} takes no {name!r}{nearest(name, chosen.arguments)}")
     missing = [name for name in chosen.required if name not in arguments]
     if missing:
-        raise UsageError(f"{verb} needs {missing[0]}: '' is not a feature key; write layer/site/index")
+        how = "layer/site/index" if chosen.arguments[missing[0]] == "key" else f"{verb}('...')"
+        raise UsageError(f"{verb} needs {missing[0]}; write {how}")
     given = [name for name in chosen.arguments if name in arguments]
     values = {name: check(chosen, name, arguments[name], store) for name in given}
     if chosen.computed:

@@ -60,18 +60,24 @@ class Statistics:
 
 @dataclass
 class Clock:
-    """Wall time of what all threads do together, processor time of what each does."""
+    """Wall time of what all threads do together, processor time of that and of what each does."""
 
     wall: dict[str, float] = field(default_factory=dict)
     processor: dict[str, float] = field(default_factory=dict)
 
-    def timed(self, name: str, call: Callable[[], T], *, alone: bool = False) -> T:
-        """Call and add up the time that it takes; alone: on one thread among others."""
-        clock, total = (time.thread_time, self.processor) if alone else (time.perf_counter, self.wall)
-        began = clock()
+    def timed(self, name: str, call: Callable[[], T]) -> T:
+        """Do something on all threads and add up its time."""
+        began = time.perf_counter(), time.process_time()
         found = call()
-        total[name] = total.get(name, 0.0) + clock() - began
+        self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - began[0]
+        self.processor[name] = self.processor.get(name, 0.0) + time.process_time() - began[1]
         return found
+
+    def timed_alone(self, name: str, call: Callable[[], object]) -> None:
+        """Do something on one thread beside others and add up its time."""
+        began = time.thread_time()
+        call()
+        self.processor[name] = self.processor.get(name, 0.0) + time.thread_time() - began
 
 
 def demo(n_tokens: int) -> Suite:
@@ -127,13 +133,13 @@ def together(jobs: Iterable[Callable[[], None]]) -> None:
 
 def gather(clock: Clock, found: Statistics, codes: scipy.sparse.csr_matrix, tokens: Tokens) -> None:
     """Add the codes of one shard to everything that concerns one SAE alone."""
-    clock.timed("moments", lambda: found.moments.update(codes), alone=True)
-    clock.timed("top tokens", lambda: found.top_tokens.update(codes, tokens), alone=True)
-    clock.timed("contexts", lambda: found.contexts.update(codes.T.tocsr(), tokens), alone=True)
+    clock.timed_alone("moments", lambda: found.moments.update(codes))
+    clock.timed_alone("top tokens", lambda: found.top_tokens.update(codes, tokens))
+    clock.timed_alone("contexts", lambda: found.contexts.update(codes.T.tocsr(), tokens))
     found.codes.append(codes)
 
 
-def count(clock: Clock, ends: Sequence[Statistics], n_tokens: int) -> None:
+def count(ends: Sequence[Statistics], n_tokens: int) -> None:
     """Count one pair of SAEs; as many random pairs are wanted as cosine would give."""
     rng, sides = np.random.default_rng(0), [end.moments for end in ends]
     n_wanted = TOP_K * sum(len(side.sum) for side in sides)
@@ -142,11 +148,8 @@ def count(clock: Clock, ends: Sequence[Statistics], n_tokens: int) -> None:
     def shards() -> Iterator[tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]]:
         return zip(ends[0].codes, ends[1].codes, strict=True)
 
-    def counted() -> None:
-        pairs = wanted[0], wanted[1]
-        coactivation.count(shards, sides[0], sides[1], n_tokens, pairs, COACTIVE_K, MIN_SUPPORT)
-
-    clock.timed("co-activation", counted, alone=True)
+    pairs = wanted[0], wanted[1]
+    coactivation.count(shards, sides[0], sides[1], n_tokens, pairs, COACTIVE_K, MIN_SUPPORT)
 
 
 def measure(suite: Suite) -> tuple[Clock, float]:
@@ -170,7 +173,7 @@ def measure(suite: Suite) -> tuple[Clock, float]:
     n_tokens = sum(pieces.n_tokens for pieces in suite.shards)
     slabs = [Slab(n, one.layer, one.site, 0, widths[n]) for n, one in enumerate(suite.saes)]
     ends = [(found[u.slab], found[d.slab]) for u, d, _ in edge_plan(slabs, EDGE_KINDS)]
-    clock.timed("of pairs", lambda: together(partial(count, clock, pair, n_tokens) for pair in ends))
+    clock.timed("of pairs", lambda: together(partial(count, pair, n_tokens) for pair in ends))
     l0 = sum(int(one.moments.n_active.sum()) for one in found) / n_tokens / len(found)
     return clock, l0
 
@@ -187,11 +190,7 @@ def full(clock: Clock, suite: Suite, found: list[Statistics], pieces: Pieces) ->
 
 def rank(clock: Clock, found: Statistics) -> None:
     """Choose the top tokens of one SAE."""
-
-    def best() -> None:
-        found.top_tokens.best(10)
-
-    clock.timed("top tokens", best, alone=True)
+    clock.timed_alone("top tokens", lambda: found.top_tokens.best(10))
 
 
 def main() -> None:
@@ -202,13 +201,19 @@ def main() -> None:
     asked = parser.parse_args()
     suite = demo(asked.tokens or 200_000) if asked.demo else pythia(asked.tokens or 32_768)
     clock, l0 = measure(suite)
-    wall, n_tokens = clock.wall, sum(pieces.n_tokens for pieces in suite.shards)
-    whole = wall["to codes"] + wall["of each SAE"] + wall["of pairs"]
-    print("| suite | tokens | L0 | bare, s | to codes, s | of each SAE, s | of pairs, s | times bare |")
-    print("|---|--:|--:|--:|--:|--:|--:|--:|")
-    parts = " | ".join(f"{wall[name]:.1f}" for name in ("bare", "to codes", "of each SAE", "of pairs"))
-    print(f"| {suite.name} | {n_tokens:,} | {l0:.0f} | {parts} | {whole / wall['bare']:.2f} |")
-    print("\nprocessor seconds:", ", ".join(f"{name} {s:.1f}" for name, s in clock.processor.items()))
+    n_tokens = sum(pieces.n_tokens for pieces in suite.shards)
+    print(
+        "| suite | tokens | L0 | time | bare, s | to codes, s | of each SAE, s | of pairs, s | times bare |"
+    )
+    print("|---|--:|--:|---|--:|--:|--:|--:|--:|")
+    for name, spent in (("wall", clock.wall), ("processor", clock.processor)):
+        parts = [spent[part] for part in ("bare", "to codes", "of each SAE", "of pairs")]
+        shown = " | ".join(f"{part:.1f}" for part in parts)
+        print(
+            f"| {suite.name} | {n_tokens:,} | {l0:.0f} | {name} | {shown} | {sum(parts[1:]) / parts[0]:.2f} |"
+        )
+    alone = ("moments", "top tokens", "contexts")
+    print("\nof each SAE, processor s:", ", ".join(f"{name} {clock.processor[name]:.1f}" for name in alone))
 
 
 if __name__ == "__main__":
