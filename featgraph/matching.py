@@ -122,10 +122,12 @@ def null_best_cosine(upstream: Matrix, downstream: Matrix, rng: np.random.Genera
     Source: reference null of the maximum of n random cosines, sqrt(2 ln n / d) for independent directions;
     rotating real ones also holds where they crowd.
     """
+    import torch
+
     d_model = upstream.shape[1]
-    gaussian = rng.standard_normal((d_model, d_model))
-    orthogonal, triangular = np.linalg.qr(gaussian)
-    rotation = (orthogonal * np.sign(np.diag(triangular))).astype(np.float32)
+    # torch's is several times faster than numpy's.
+    orthogonal, triangular = torch.linalg.qr(torch.from_numpy(rng.standard_normal((d_model, d_model))))
+    rotation = (orthogonal * triangular.diagonal().sign()).numpy().astype(np.float32)
     up, down = _Distinct(upstream), _Distinct(downstream)
     # (x R).y = x.(R y): the side that has fewer directions is the cheaper to rotate.
     if len(upstream) <= len(downstream):

@@ -153,7 +153,7 @@ class _Groups:
         import torch
 
         size, dtype, k = GROUP, products.dtype, bounds.best.shape[1]
-        while size > 1 and products.shape[1] < 8 * k * size:
+        while size > 1 and products.shape[1] < 2 * k * size:
             size //= 2
         if short := -products.shape[1] % size:
             products = torch.nn.functional.pad(products, (0, short), value=-torch.inf)
