@@ -5,12 +5,12 @@ In bfloat16 where the hardware makes that fast. Knows nothing of neighbours, whi
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from featgraph.arrays import Indices, Matrix
 
@@ -18,12 +18,21 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+T = TypeVar("T")
+
 FASTER = 1.5
 """How much faster bfloat16 products must be: their margin is wider and leaves more pairs to look at."""
 
 
 CHUNK = 256
 """Directions rounded at once."""
+
+
+class Run(Protocol):
+    """What runs a function many times, in threads perhaps."""
+
+    def __call__(self, work: Callable[[int], T], items: Iterable[int], /) -> Iterable[T]:
+        """Call `work` with each of the numbers and give its results in order, like `map`."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +104,11 @@ def rounded(
     features: Indices,
     dtype: "torch.dtype",
     device: "torch.device",
-    run: Callable[[Callable[[int], None], Iterable[int]], Iterable[None]] = map,
+    run: "Run" = map,
 ) -> Rounded:
     """Return some directions as they are multiplied; never a second float32 copy of more than a few.
 
-    run: calls a function for all of some arguments, in threads perhaps.
+    run: calls a function for each of some numbers, in threads perhaps.
     """
     import torch
 
@@ -118,11 +127,12 @@ def rounded(
 
 
 @contextmanager
-def prepared(device: "torch.device") -> Iterator[Executor]:
-    """Have torch sum products in float32 throughout, and in a thread each; put its settings back afterwards.
+def prepared(device: "torch.device") -> "Iterator[Run]":
+    """Have torch sum products in float32 throughout, as margins rely on; its settings are put back afterwards.
 
-    Threads that share a product wait for each other at each step of it, which takes very long where another
-    process uses their cores. Margins rely on the sums.
+    What the yielded function runs has a thread to itself: threads that share a product wait for each other at
+    each step of it, which takes very long where another process uses their cores. Results come in order, and
+    work is no more than two results per thread ahead of who takes them.
 
     Source: PyTorch documentation, Numerical accuracy: TF32, reduced precision reduction of bf16 GEMMs.
     """
@@ -135,7 +145,17 @@ def prepared(device: "torch.device") -> Iterator[Executor]:
     workers = threads if device.type == "cpu" else 1
     try:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
+
+            def run(work: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
+                ahead: deque[Future[T]] = deque()
+                for item in items:
+                    ahead.append(pool.submit(work, item))
+                    if len(ahead) >= 2 * workers:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+
+            yield run
     finally:
         cuda.allow_bf16_reduced_precision_reduction = reduced
         torch.set_float32_matmul_precision(precision)

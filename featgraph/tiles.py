@@ -62,17 +62,17 @@ def near(
     into = _Bounds(torch.full((len(dst), min(k, len(src))), -torch.inf, device=device), Lock())
     held: list[Near] = []
     step = TILE[device.type]
-    with prepared(device) as pool:
+    with prepared(device) as run:
         for left in range(0, len(dst), BLOCK):
             block = slice(left, left + BLOCK)
-            columns = rounded(downstream, dst[block], dtype, device, pool.map)
+            columns = rounded(downstream, dst[block], dtype, device, run)
 
             def search(top: int, columns: Rounded = columns, block: slice = block) -> list[Near]:
                 rows = rounded(upstream, src[top : top + step], dtype, device)
                 found = _tile(rows, columns, out.part(slice(top, top + step)), into.part(block))
                 return [Near(near.src + top, near.dst + block.start, near.most) for near in found]
 
-            for found in pool.map(search, range(0, len(src), step)):
+            for found in run(search, range(0, len(src), step)):
                 held += found
                 if sum(len(near.src) for near in held) > HELD:
                     yield from _promising(held, src, dst, out, into)
@@ -138,7 +138,8 @@ def _pairs(rows: Rounded, columns: Rounded, row: "Tensor", column: "Tensor", pro
     d_model = rows.rows.shape[1]
     off = margin(d_model, rows.norm[row], rows.lost[row], columns.norm[column], columns.lost[column])
     most = product.float() + rounding(product.dtype) * product.float().abs() + off
-    return Near(row.cpu().numpy(), column.cpu().numpy(), most.cpu().numpy())
+    # Half as much to hold as int64, and they are places in a tile.
+    return Near(row.int().cpu().numpy(), column.int().cpu().numpy(), most.cpu().numpy())
 
 
 class _Groups:

@@ -57,6 +57,24 @@ def test_a_dry_run_names_every_site_and_total_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_tells_programs_bytes() -> None:
+    rows = json.loads(call("ingest", "gemma-2-2b", "--dry-run", "--format", "json").stdout)
+    sites = {row["site"]: row for row in rows if row["section"] == "sites"}
+    needs = {size.site: size for size in estimate(find_recipe("gemma-2-2b")).sites}
+    assert {site: row["vectors"] for site, row in sites.items()} == {
+        site: size.vectors for site, size in needs.items()
+    }
+    totals = {row["what"]: row["amount"] for row in rows if row["section"] == "totals"}
+    assert totals["features"] == str(78 * 16_384)
+    assert int(totals["download"]) > 10**9
+
+
+def test_a_format_without_a_dry_run_is_refused() -> None:
+    refused = call("ingest", "demo", "--format", "json")
+    assert refused.exit_code == 2
+    assert "--format is for --dry-run" in refused.stderr
+
+
 def test_a_dry_run_says_what_this_machine_lacks() -> None:
     done = call("ingest", "gemma-3-27b-it", "--width", "262k", "--dry-run", "--tokens", 10**9)
     assert done.exit_code == 0

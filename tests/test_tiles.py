@@ -116,9 +116,9 @@ def test_settings_that_make_sums_less_exact_are_put_aside_and_back() -> None:
     torch.set_float32_matmul_precision("medium")
     before = settings()
     try:
-        with products.prepared(CPU) as pool:
+        with products.prepared(CPU) as run:
             assert settings()[:2] == ("highest", False)
-            assert pool.submit(torch.get_num_threads).result() == 1
+            assert list(run(lambda _: torch.get_num_threads(), range(3))) == [1, 1, 1]
         assert settings() == before
     finally:
         torch.set_float32_matmul_precision("highest")

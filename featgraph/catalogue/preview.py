@@ -60,8 +60,11 @@ def shipped_recipes(*, people: bool) -> Result:
     return Result(list(columns), rows, list(columns.values()))
 
 
-def sites(recipe: Recipe, resolved: list[registry.Resolved], needs: Estimate) -> Result:
-    """Return what each site's SAEs are called and amount to, one row per site, then all of them."""
+def sites(
+    recipe: Recipe, resolved: list[registry.Resolved], needs: Estimate, *, people: bool = True
+) -> Result:
+    """Return what each site's SAEs are called and amount to, one row per site; sizes as `shipped_recipes`."""
+    amount: Size = human if people else _bytes
     rows: list[tuple[object, ...]] = []
     for size in needs.sites:
         of_site = [one for one in resolved if one.source.site == size.site]
@@ -77,18 +80,19 @@ def sites(recipe: Recipe, resolved: list[registry.Resolved], needs: Estimate) ->
                 first.sae_id if first.sae_id == last.sae_id else f"{first.sae_id} ... {last.sae_id}",
                 size.features,
                 f"{l0s[0]:g}-{l0s[-1]:g}" if l0s else None,
-                human(size.download),
-                human(size.vectors),
-                human(size.codes),
+                amount(size.download),
+                amount(size.vectors),
+                amount(size.codes),
             )
         )
     columns = ["site", "SAEs", "layers", "release", "ids", "features", "L0", "download", "vectors", "codes"]
-    numbers = {"SAEs", "features"}
+    numbers = {"SAEs", "features"} | (set() if people else {"download", "vectors", "codes"})
     return Result(columns, rows, ["BIGINT" if name in numbers else "VARCHAR" for name in columns])
 
 
-def totals(recipe: Recipe, needs: Estimate) -> Result:
-    """Return what the whole ingest amounts to, and why."""
+def totals(recipe: Recipe, needs: Estimate, *, people: bool = True) -> Result:
+    """Return what the whole ingest amounts to, and why; amounts are text, for programs digits alone."""
+    amount = _known if people else _digits
     saes = sum(site.n_saes for site in needs.sites)
     width = f" at width {recipe.width.name}" if recipe.width and len(recipe.widths) > 1 else ""
     text = recipe.text and (recipe.text.dataset or recipe.as_written(recipe.text.path))
@@ -99,15 +103,23 @@ def totals(recipe: Recipe, needs: Estimate) -> Result:
     )
     rows: list[tuple[object, ...]] = [
         ("model", recipe.model_name, f"layers {recipe.layers}, SAEs {saes}{width}"),
-        ("features", None if needs.features is None else f"{needs.features:,}", "of all SAEs"),
-        ("tokens", f"{needs.tokens:,}", f"at most, of {text}" if text else "data-free: no text is read"),
-        ("download", _known(needs.download), download),
-        ("disk, building", _known(needs.building), "at most, beside the download"),
-        ("disk, after", _known(needs.graph), "the graph, at most"),
-        ("memory", _known(needs.memory), "at least; with more, the model runs over the text less often"),
+        (
+            "features",
+            None if needs.features is None else f"{needs.features:{',' if people else ''}}",
+            "of all SAEs",
+        ),
+        (
+            "tokens",
+            f"{needs.tokens:{',' if people else ''}}",
+            f"at most, of {text}" if text else "data-free: no text is read",
+        ),
+        ("download", amount(needs.download), download),
+        ("disk, building", amount(needs.building), "at most, beside the download"),
+        ("disk, after", amount(needs.graph), "the graph, at most"),
+        ("memory", amount(needs.memory), "at least; with more, the model runs over the text less often"),
     ]
     if recipe.text is None:
-        rows[6] = ("memory", _known(needs.memory), "at least")
+        rows[6] = ("memory", amount(needs.memory), "at least")
     return Result(["what", "amount", "note"], rows, ["VARCHAR"] * 3)
 
 
@@ -115,7 +127,11 @@ def _known(size: int | None) -> str:
     return "not known" if size is None else human(size)
 
 
-def dry_run(recipe: Recipe) -> tuple[Result, Result, Estimate]:
+def _digits(size: int | None) -> str | None:
+    return None if size is None else str(size)
+
+
+def dry_run(recipe: Recipe, *, people: bool = True) -> tuple[Result, Result, Estimate]:
     """Return per site and in all what an ingest would need, with every SAE looked up in the registry.
 
     Raises RecipeError: the registry has no such SAE. SourceError: a file beside the recipe is absent.
@@ -125,7 +141,11 @@ def dry_run(recipe: Recipe) -> tuple[Result, Result, Estimate]:
         (one.source.site, one.layer): registry.expected(one.release, one.sae_id)[1] for one in resolved
     }
     needs = estimate(recipe, {place: l0 for place, l0 in expected.items() if l0 is not None})
-    return sites(recipe, resolved, needs), totals(recipe, needs), needs
+    return (
+        sites(recipe, resolved, needs, people=people),
+        totals(recipe, needs, people=people),
+        needs,
+    )
 
 
 def shortages(needs: Estimate, out: Path) -> list[str]:

@@ -63,6 +63,7 @@ def ingest(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Forget the steps that an interrupted ingest has finished.")
     ] = False,
+    format: options.FormatOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
 ) -> None:
     """Build the feature graph of a model and its SAEs.
@@ -83,8 +84,10 @@ def ingest(
     chosen = chosen.data_free() if data_free else chosen
     target = out or Path(f"{chosen.name}.featgraph")
     if dry_run:
-        _dry_run(chosen, target)
+        _dry_run(chosen, target, format)
         return
+    if format is not None:
+        raise UsageError("--format is for --dry-run; what ingest makes is a graph, and its path is printed")
     from featgraph.build import ingest as build
     from featgraph.progress import Bars, Silent
 
@@ -95,12 +98,17 @@ def ingest(
     output.write_text(str(made.path))
 
 
-def _dry_run(recipe: "Recipe", out: Path) -> None:
+def _dry_run(recipe: "Recipe", out: Path, format: options.Format | None) -> None:
     from featgraph.catalogue import preview
+    from featgraph.query.overview import Section, joined
 
-    sites, totals, needs = preview.dry_run(recipe)
-    output.write(sites, "table")
-    output.write(totals, "table")
+    people = format_of(format, None) == "table"
+    sites, totals, needs = preview.dry_run(recipe, people=people)
+    if people:
+        output.write(sites, "table")
+        output.write(totals, "table")
+    else:
+        output.write(joined([Section("sites", sites), Section("totals", totals)]), format)
     for line in [*preview.other_models(recipe), *preview.shortages(needs, out)]:
         output.note(line)
     output.note(f"nothing was fetched or written; without --dry-run this makes {out}")

@@ -59,7 +59,7 @@ def random_saes(model: LanguageModel) -> list[LoadedSae]:
     """Return a JumpReLU SAE at every site, its thresholds set for L0 features per token."""
     places = [(layer, site) for layer in range(LAYERS) for site in SITES]
     saes = [_placed(model, layer, site) for layer, site in places]
-    batch = next(random_text(4096, 1_000_000).batches())
+    batch = next(random_text(2048, 1_000_000).batches())
     activations = Sites(model, [sae.reading for sae in saes if sae.reading])(batch)
     for number, loaded in enumerate(saes):
         assert loaded.sae is not None
@@ -99,10 +99,17 @@ def _placed(model: LanguageModel, layer: int, site: Site) -> LoadedSae:
 
 
 def _set_thresholds(sae: JumpReLUSAE, activations: torch.Tensor, rng: np.random.Generator) -> None:
-    """Set each threshold where a normal distribution of pre-activations leaves the density that is drawn."""
+    """Put thresholds where a normal distribution leaves random densities, then move all until L0 is met."""
     density = np.exp(SPREAD * rng.standard_normal(N_FEATURES))
     density = np.minimum(density * L0 / density.sum(), 0.5)
     with torch.no_grad():
         hidden = activations @ sae.W_enc + sae.b_enc
+        hidden = (hidden - hidden.mean(0)) / hidden.std(0)
         above = torch.from_numpy(scipy.special.ndtri(1 - density)).float()
-        sae.threshold.copy_((hidden.mean(0) + above * hidden.std(0)).clamp(min=1e-6))
+        low, high = -2.0, 8.0
+        for _ in range(12):
+            middle = (low + high) / 2
+            too_many = float((hidden > above + middle).sum()) > L0 * len(hidden)
+            low, high = (middle, high) if too_many else (low, middle)
+        hidden = activations @ sae.W_enc + sae.b_enc
+        sae.threshold.copy_((hidden.mean(0) + (above + high) * hidden.std(0)).clamp(min=1e-6))
