@@ -128,7 +128,7 @@ def rounded(
 
 @contextmanager
 def prepared(device: "torch.device") -> "Iterator[Run]":
-    """Have torch sum products in float32 throughout, as margins rely on; its settings are put back afterwards.
+    """Have torch sum products in float32 throughout, as margins rely on; put its settings back afterwards.
 
     What the yielded function runs has a thread to itself: threads that share a product wait for each other at
     each step of it, which takes very long where another process uses their cores. Results come in order, and

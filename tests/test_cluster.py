@@ -1,5 +1,6 @@
 """The same steps on a Ray cluster of two workers: the same tables, also when a worker is killed midway."""
 
+import logging
 import os
 import shutil
 import signal
@@ -25,7 +26,7 @@ def cluster() -> Iterator[None]:
     root = str(Path(__file__).parent.parent)
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = root if before is None else f"{root}:{before}"  # the workers inherit it
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     yield
     ray.shutdown()
     del os.environ["PYTHONPATH"]
@@ -57,7 +58,8 @@ def test_two_workers_give_the_tables_of_one_process(
 def test_when_workers_are_killed_midway_their_steps_run_again(
     cluster: None, small: Path, small_recipe: Path, tmp_path: Path
 ) -> None:
-    out, killed, over = tmp_path / "x.featgraph", [], threading.Event()
+    out, over = tmp_path / "x.featgraph", threading.Event()
+    killed: list[int] = []
 
     def kill() -> None:
         while not over.is_set() and len(killed) < 3:

@@ -1,5 +1,6 @@
 """The steps of a build on a Ray cluster; all its machines see the build directory under the same path."""
 
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -30,11 +31,11 @@ class Cluster:
                 "the engine 'ray' needs Ray; install it with `pip install featgraph[ray]`"
             ) from error
         self.worker = worker
-        self._ray = ray
+        self._ray: Any = ray
         self._started = not ray.is_initialized()
         if self._started:
             try:
-                ray.init(address, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+                ray.init(address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
             except (ConnectionError, ValueError, RuntimeError) as error:
                 reason = str(error).splitlines()[0]
                 raise SourceError(f"cannot join a Ray cluster at {address!r}: {reason}") from error
@@ -43,7 +44,8 @@ class Cluster:
     @property
     def at_once(self) -> int:
         """Encoding steps that may share one machine's memory."""
-        return max(int(node["Resources"].get("CPU", 1)) for node in self._ray.nodes() if node["Alive"])
+        nodes: list[dict[str, Any]] = self._ray.nodes()
+        return max(int(node["Resources"].get("CPU", 1)) for node in nodes if node["Alive"])
 
     def __enter__(self) -> "Cluster":
         return self

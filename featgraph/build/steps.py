@@ -112,11 +112,8 @@ def summarise(worker: Worker, slab: Slab) -> None:
 
 def calibrate(worker: Worker, slab: Slab, upstream: Slab) -> None:
     """Directions of an SAE and of the residual one before it -> its thresholds, from live features."""
-    ends = [worker.directions(end) for end in (upstream, slab)]
-    if worker.n_shards:
-        alive = [worker.moments(end).n_active > 0 for end in (upstream, slab)]
-        ends = [rows[live] for rows, live in zip(ends, alive, strict=True)]
-    low, high = thresholds(*ends, np.random.default_rng([worker.recipe.seed, slab.slab]))
+    before, own = (worker.live_directions(end) for end in (upstream, slab))
+    low, high = thresholds(before, own, np.random.default_rng([worker.recipe.seed, slab.slab]))
     worker.work.save_facts(f"thresholds/{slab.name}.json", {"low": low, "high": high})
 
 

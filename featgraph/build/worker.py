@@ -98,6 +98,11 @@ class Worker:
         """Return the unit decoder directions of one SAE, (n_features, d_model)."""
         return vectors.directions(vectors_file(new_graph(self.work.root), slab))
 
+    def live_directions(self, slab: Slab) -> Matrix:
+        """Return the directions of the features that fire on the text; without one, of all."""
+        found = self.directions(slab)
+        return found[self.moments(slab).n_active > 0] if self.n_shards else found
+
     def norms(self, slab: Slab) -> Matrix:
         """Return the lengths of the decoder rows of one SAE, (n_features,)."""
         return self.work.matrix(f"saes/{slab.name}.norms.npy")

@@ -11,7 +11,7 @@ from featgraph import output
 from featgraph.cli import options
 from featgraph.cli.app import command
 from featgraph.errors import UsageError
-from featgraph.output.choice import format_of
+from featgraph.output.choice import Format, format_of
 
 if TYPE_CHECKING:
     from featgraph.build import Summary
@@ -98,7 +98,7 @@ def ingest(
     output.write_text(str(made.path))
 
 
-def _dry_run(recipe: "Recipe", out: Path, format: options.Format | None) -> None:
+def _dry_run(recipe: "Recipe", out: Path, format: Format | None) -> None:
     from featgraph.catalogue import preview
     from featgraph.query.overview import Section, joined
 

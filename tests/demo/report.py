@@ -16,9 +16,10 @@ import torch
 from bits_per_character import bits_per_character
 from sae_lens import SAE
 
-from featgraph.activations import Pieces, documents, read_pieces
+from featgraph.activations import Pieces, read_shards
 from featgraph.recipe import TextSource, find_recipe
 from featgraph.suite import load_model
+from featgraph.text import documents
 
 
 def mean_loss(model: Any, pieces: Pieces) -> float:
@@ -81,7 +82,7 @@ def spliced(model: Any, pieces: Pieces, folder: Path, module: str) -> tuple[floa
 
 def samples(text: TextSource) -> None:
     """Print the first ten stories of the demo text, as they are."""
-    for number, story in enumerate(itertools.islice(documents(text.path, text.separator), 10), 1):
+    for number, story in enumerate(itertools.islice(documents(text), 10), 1):
         quoted = "\n".join(f"> {line}".rstrip() for line in story.splitlines())
         print(f"{number}.\n\n{quoted}\n")
 
@@ -96,7 +97,9 @@ def main() -> None:
     if arguments.valid:
         bits = bits_per_character(loaded.model, loaded.tokenizer, arguments.valid.read_text(encoding="utf-8"))
         print(f"Bits per character on {arguments.valid.name}: {bits:.3f}\n")
-    pieces = read_pieces(recipe.text, loaded)
+    assert recipe.text is not None, "the demo has a text"
+    shards = list(read_shards(recipe.text, loaded.tokenizer))
+    pieces = Pieces([row for shard in shards for row in shard.rows], shards[0].special)
     loss = mean_loss(loaded.model, pieces)
     print(f"Loss on {pieces.n_tokens:,} tokens of the demo text, nothing spliced: {loss:.3f}\n")
     samples(recipe.text)
