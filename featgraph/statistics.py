@@ -225,9 +225,13 @@ class Contexts:
     def update(self, flipped: scipy.sparse.csr_matrix, tokens: "Tokens") -> None:
         """Add one batch, transposed to (n_features, n_tokens); each piece is whole within one batch."""
         row, feature, value = _peaks(flipped, tokens, self.floor)
-        beside = ((self.feature, feature), (self.value, value), (self.piece, tokens.piece[row]))
-        rank = ranks(*(np.concatenate(pair) for pair in beside))[len(self.feature) :]
-        row, feature, value = (column[rank <= EXAMPLES] for column in (row, feature, value))
+        rank = ranks(
+            np.concatenate([self.feature, feature]),
+            np.concatenate([self.value, value]),
+            np.concatenate([self.piece, tokens.piece[row]]),
+        )
+        strong = rank[len(self.feature) :] <= EXAMPLES
+        row, feature, value = row[strong], feature[strong], value[strong]
         found = Contexts(len(self.floor))
         found.feature, found.piece, found.position = feature, tokens.piece[row], tokens.position[row]
         found.value, found.window = value, _windows(flipped, tokens, row, feature)

@@ -83,8 +83,10 @@ class Store:
         """The SAEs in topological order."""
         columns = "slab, layer, site, first_id, n_features, hook_name"
         return [
-            Slab(*row[:-1], block_of(row[1], row[-1] or "") - row[1])
-            for row in self.rows(f"select {columns} from sae order by slab")
+            Slab(slab, layer, site, first_id, n_features, block_of(layer, hook_name or "") - layer)
+            for slab, layer, site, first_id, n_features, hook_name in self.rows(
+                f"select {columns} from sae order by slab"
+            )
         ]
 
     def rows(self, statement: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:

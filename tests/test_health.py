@@ -35,7 +35,8 @@ def test_an_sae_that_explains_too_little_is_a_warning_with_causes(graph: Path) -
     )
     [warning] = changed(graph, statement)
     assert warning.startswith(
-        "1 of 9 SAEs explain less than 0.3 of the variance of what they read (1/mlp: -0.25, published as 0.80); "
+        "1 of 9 SAEs explain less than 0.3 of the variance of what they read "
+        "(1/mlp: -0.25, published as 0.80); "
     )
     for cause in ("another model", "another checkpoint", "a hook or layer other", "a text unlike"):
         assert cause in warning

@@ -107,7 +107,8 @@ def test_an_older_format_says_to_build_the_graph_again(tmp_path: Path) -> None:
     manifest = path / "manifest.json"
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format_version": 1}))
     assert message(path) == (
-        f"{path} was written by an older featgraph, in graph format 1; this one reads format {store.FORMAT_VERSION}; "
+        f"{path} was written by an older featgraph, in graph format 1; "
+        f"this one reads format {store.FORMAT_VERSION}; "
         f"build it again with `featgraph ingest RECIPE -o {path}`"
     )
 
