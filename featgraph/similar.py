@@ -137,7 +137,7 @@ def _mean_without_centre(loaded: "LoadedSae", model: "LanguageModel", pieces: "P
     """Return the mean of what an SAE rebuilds, less what it decodes from nothing, (d_out,)."""
     import torch
 
-    from featgraph.sites import Sites
+    from featgraph.activations.sites import Sites
 
     if loaded.sae is None or loaded.reading is None:
         raise SourceError(f"{loaded.sae_id} holds decoders only, which read no text; give a vector instead")

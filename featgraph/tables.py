@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from featgraph import evidence
 from featgraph.arrays import Indices, Matrix
-from featgraph.coactivation import CoActive
 from featgraph.matching import Candidates, ranks
 from featgraph.model import EdgeKind, Slab
 from featgraph.statistics import AFTER, BEFORE, Contexts, Moments
+from featgraph.statistics.coactivation import CoActive
 from featgraph.words import Vocabulary, label
 
 TOP_TOKENS = 10

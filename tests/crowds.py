@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from featgraph import tiles
 from featgraph.arrays import Matrix
-from featgraph.matching import Candidates, cosines
+from featgraph.matching import Candidates, cosines, tiles
 
 Pairs = dict[tuple[int, int], tuple[int, int]]
 """(src, dst) -> (rank_out, rank_in)."""

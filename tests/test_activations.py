@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from featgraph import activations, suite
-from featgraph.activations import Pieces, decoded, encode, read_shards
+from featgraph import suite
+from featgraph.activations import Pieces, read_shards
+from featgraph.activations import pieces as cutting
+from featgraph.activations.encoding import decoded, encode
 from featgraph.recipe import TextSource, read_recipe
 from featgraph.suite import LanguageModel
 
@@ -52,7 +54,7 @@ def test_shards_follow_each_other_and_hold_the_whole_text(
 ) -> None:
     (tmp_path / "a.txt").write_text("the cat sat on the mat and the dog ran " * 4, encoding="utf-8")
     whole = rows_of(tmp_path / "a.txt", model, 1000, 8)
-    monkeypatch.setattr(activations, "SHARD_TOKENS", size)
+    monkeypatch.setattr(cutting, "SHARD_TOKENS", size)
     shards = list(read_shards(text_at(tmp_path / "a.txt", 1000, 8), model.tokenizer))
     assert len(shards) > 1
     assert [shard.first for shard in shards] == [
@@ -66,7 +68,7 @@ def test_shards_follow_each_other_and_hold_the_whole_text(
 
 
 def test_batches_cover_every_counted_token_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activations, "BATCH_TOKENS", 20)
+    monkeypatch.setattr(cutting, "BATCH_TOKENS", 20)
     rng = np.random.default_rng(0)
     rows = [
         np.r_[BOS, rng.integers(1, 50, size=length)].astype(np.int32)

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from featgraph import coactivation, pairsums, strongest
 from featgraph.arrays import Indices, Matrix
-from featgraph.coactivation import CoActive
-from featgraph.statistics import Moments
-from featgraph.strongest import Pairs, Strongest, largest
+from featgraph.statistics import Moments, coactivation, pairsums, strongest
+from featgraph.statistics.coactivation import CoActive
+from featgraph.statistics.strongest import Pairs, Strongest, largest
 
 Pair = tuple[int, int]
 DEAD, ALWAYS, TWIN, OTHER_TWIN = range(4)

@@ -8,8 +8,8 @@ import pytest
 import scipy.sparse
 
 from featgraph import vectors
+from featgraph.activations.codes import pack
 from featgraph.catalogue.estimate import CODE_BYTES, PROCESS_BYTES, Estimate, estimate, human
-from featgraph.codes import pack
 from featgraph.recipe import Recipe, find_recipe, read_recipe
 from sae_files import recipe_of, save_decoders
 from small_suite import D_MODEL, LAYERS, N_FEATURES, build_small_suite

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from featgraph import coactivation, evidence
+from featgraph import evidence
 from featgraph.arrays import Matrix
-from featgraph.statistics import Moments
+from featgraph.statistics import Moments, coactivation
 
 N_TOKENS, N_U, N_D = 400, 12, 9
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from featgraph.activations import Batch, Pieces
+from featgraph.activations.sites import Sites
 from featgraph.errors import SourceError
-from featgraph.sites import Sites
 from featgraph.suite.hooks import Hook, Reading, block_list, blocks_of, find_hook
 from featgraph.suite.language_model import LanguageModel
 from real_models import FAMILIES, LAYERS, N_VOCABULARY, lens, random_model

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from featgraph import statistics
 from featgraph.activations import Tokens
 from featgraph.arrays import Matrix
 from featgraph.statistics import AFTER, BEFORE, EXAMPLES, Contexts, Moments, Reconstruction, TopTokens
+from featgraph.statistics import running as statistics
 
 N_FEATURES, N_VOCABULARY, DEAD, ALWAYS = 6, 9, 0, 1
 Gathered = tuple[Moments, TopTokens, Contexts]

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from crowds import Forced, as_dict, by_definition, crowds, forced, unit_rows
-from featgraph import products, tiles
 from featgraph.arrays import Matrix, Sums
 from featgraph.errors import FeatgraphError
-from featgraph.matching import candidates
+from featgraph.matching import candidates, products, tiles
 
 CPU = torch.device("cpu")
 DTYPES = [torch.bfloat16, torch.float32]

@@ -78,7 +78,7 @@ class Cluster:
 
 
 def _run(step: Step, recipe: Recipe, root: Path) -> float:
-    from featgraph.activations import one_thread_per_task
+    from featgraph.activations.encoding import one_thread_per_task
 
     with one_thread_per_task():
         return timed(step, _worker(recipe, root))

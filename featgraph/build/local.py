@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Event
 
-from featgraph.activations import one_thread_per_task
+from featgraph.activations.encoding import one_thread_per_task
 from featgraph.build.ledger import Step
 from featgraph.build.worker import Worker
 

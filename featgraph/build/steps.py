@@ -9,15 +9,15 @@ from functools import reduce
 
 import numpy as np
 
-from featgraph import coactivation, codes, matching, tables, vectors
-from featgraph.activations import read_shards
+from featgraph import matching, tables, vectors
+from featgraph.activations import codes, read_shards
+from featgraph.activations.encoding import encode_pieces
 from featgraph.build.worker import Place, Worker, pair_name
-from featgraph.calibration import thresholds
-from featgraph.encoding import encode_pieces
 from featgraph.errors import SourceError
 from featgraph.matching import Candidates
+from featgraph.matching.calibration import thresholds
 from featgraph.model import EdgeKind, Slab
-from featgraph.statistics import Contexts, Moments, Reconstruction, TopTokens
+from featgraph.statistics import Contexts, Moments, Reconstruction, TopTokens, coactivation
 from featgraph.store import new_graph, vectors_file
 from featgraph.words import Vocabulary, promoted
 

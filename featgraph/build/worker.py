@@ -8,8 +8,8 @@ from typing import Any
 
 import scipy.sparse
 
-from featgraph import codes, suite, vectors
-from featgraph.activations import Batch, Pieces, Tokens
+from featgraph import suite, vectors
+from featgraph.activations import Batch, Pieces, Tokens, codes
 from featgraph.arrays import Matrix
 from featgraph.build.work import Arrays, Work
 from featgraph.errors import SourceError

@@ -9,10 +9,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from featgraph import calibration, store
+from featgraph import store
 from featgraph.build.plan import Plan
 from featgraph.build.worker import pair_name
 from featgraph.catalogue import registry
+from featgraph.matching import calibration
 from featgraph.model import SAME_FEATURE, Slab
 from featgraph.progress import Advance
 from featgraph.recipe import chosen

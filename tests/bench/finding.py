@@ -18,11 +18,11 @@ from scipy.optimize import linear_sum_assignment
 
 from featgraph import evidence, store
 from featgraph.arrays import Indices, Matrix
-from featgraph.calibration import thresholds
-from featgraph.coactivation import CoActive, count
 from featgraph.matching import candidates, cosines, ranks
+from featgraph.matching.calibration import thresholds
 from featgraph.model import SAME_FEATURE, Slab
 from featgraph.statistics import Moments
+from featgraph.statistics.coactivation import CoActive, count
 from featgraph.store import Store
 
 TOP_K, COACTIVE_K, MIN_SUPPORT = 8, 4, 10

@@ -17,9 +17,8 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from featgraph import products
 from featgraph.arrays import Indices, Matrix
-from featgraph.matching import Candidates, candidates
+from featgraph.matching import Candidates, candidates, products
 
 SITES = 3
 """SAEs per layer: residual, MLP and attention."""

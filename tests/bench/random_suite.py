@@ -12,8 +12,8 @@ from sae_lens.saes.sae import SAEMetadata
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from featgraph.activations import Pieces
+from featgraph.activations.sites import Sites
 from featgraph.model import SITES, Site
-from featgraph.sites import Sites
 from featgraph.suite import LanguageModel, LoadedSae
 from featgraph.suite.hooks import find_hook
 from featgraph.suite.residual import Writer

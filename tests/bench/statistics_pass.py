@@ -22,14 +22,13 @@ import scipy.sparse
 import torch
 from random_suite import random_model, random_saes, random_text
 
-from featgraph import coactivation
-from featgraph.activations import ENCODE_TOKENS, Batch, Pieces, Tokens, one_thread_per_task, read_shards
+from featgraph.activations import Batch, Pieces, Tokens, read_shards
+from featgraph.activations.encoding import ENCODE_TOKENS, encode_pieces, one_thread_per_task
+from featgraph.activations.sites import Activations, Sites
 from featgraph.arrays import Indices
-from featgraph.encoding import encode_pieces
 from featgraph.model import EDGE_KINDS, Slab, edge_plan
 from featgraph.recipe import read_recipe
-from featgraph.sites import Activations, Sites
-from featgraph.statistics import Contexts, Moments, TopTokens
+from featgraph.statistics import Contexts, Moments, TopTokens, coactivation
 from featgraph.suite import LanguageModel, LoadedSae, load_model, load_sae
 
 SHARD, TOP_K, COACTIVE_K, MIN_SUPPORT = 8192, 8, 4, 10

@@ -1,40 +1,26 @@
-"""Text -> tokens -> activations at each site -> SAE codes, streamed one batch at a time.
+"""Text -> tokens, in pieces that the model reads at once, in shards and batches of them.
 
 A document is cut into pieces of at most `context` tokens, each opened by the BOS token where the tokenizer
-has one. BOS and padding are left out of everything that is counted. Codes come from the SAE's own `encode`,
-in float32, and leave as sparse rows, one per counted token.
+has one. BOS and padding are left out of everything that is counted.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import NDArray
 
 from featgraph.errors import SourceError
 from featgraph.recipe import TextSource
-from featgraph.suite import LoadedSae
 from featgraph.text import documents
-
-if TYPE_CHECKING:
-    import torch
 
 SHARD_TOKENS = 32_768
 """Tokens of one shard: what is done at once, and what an interruption loses at most; a few batches."""
 
 BATCH_TOKENS = 8192
 """Tokens seen at once, padding included: large enough to keep two cores busy, small enough for the cache."""
-
-
-ENCODE_TOKENS = 256
-"""Tokens encoded at once: few enough that their dense codes stay in the processor's cache."""
-
-RECONSTRUCT_EVERY = 4
-"""One group of tokens in so many is also decoded, for the explained variance."""
 
 
 @dataclass(frozen=True)
@@ -147,53 +133,3 @@ def _rows(
             left -= n_counted
             if left <= 0:
                 return
-
-
-def encode(loaded: LoadedSae, activations: "torch.Tensor") -> tuple[scipy.sparse.csr_matrix, "torch.Tensor"]:
-    """Return the SAE's codes as a sparse (n_tokens, n_features) matrix, and some reconstructions, dense.
-
-    Active means not zero: some SAEs keep signed activations. The first of every RECONSTRUCT_EVERY groups of
-    ENCODE_TOKENS is decoded, at once, because some SAEs remember the scale of what they encoded last; the
-    rows are those of `decoded`.
-    """
-    import torch
-
-    assert loaded.sae is not None
-    codes, rebuilt = [], []
-    with torch.inference_mode():
-        for number, part in enumerate(activations.split(ENCODE_TOKENS)):
-            dense = loaded.sae.encode(part)
-            if number % RECONSTRUCT_EVERY == 0:
-                rebuilt.append(loaded.decode(dense, part))
-            codes.append(_sparse(dense))
-    return scipy.sparse.vstack(codes, format="csr"), torch.cat(rebuilt)
-
-
-def decoded(activations: "torch.Tensor") -> "torch.Tensor":
-    """Return the rows that `encode` also decodes."""
-    import torch
-
-    return torch.cat(activations.split(ENCODE_TOKENS)[::RECONSTRUCT_EVERY])
-
-
-@contextmanager
-def one_thread_per_task() -> Iterator[None]:
-    """Keep torch to one thread per call: many small products run side by side instead, which wastes less."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _sparse(dense: "torch.Tensor") -> scipy.sparse.csr_matrix:
-    values = dense.cpu().numpy()
-    n_tokens, n_features = values.shape
-    place = np.flatnonzero(values.astype(bool))
-    starts = np.zeros(n_tokens + 1, dtype=np.int32)
-    np.cumsum(np.bincount(place // n_features, minlength=n_tokens), out=starts[1:])
-    column = (place % n_features).astype(np.int32)
-    return scipy.sparse.csr_matrix((values.ravel()[place], column, starts), shape=values.shape)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featgraph import tiles
 from featgraph.arrays import Indices, Matrix
 from featgraph.errors import FeatgraphError
+from featgraph.matching import tiles
 
 Mask = NDArray[np.bool_]
 

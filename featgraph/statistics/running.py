@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from featgraph.arrays import Counts, Indices, Matrix, Sums
 from featgraph.matching import ranks
-from featgraph.strongest import largest
+from featgraph.statistics.strongest import largest
 
 if TYPE_CHECKING:
     import torch

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from featgraph import evidence
 from featgraph.arrays import Counts, Indices, Matrix
-from featgraph.pairsums import EXACT, FINE, FINE_SUM, DenseBlock, Downstream, SparseBlock
 from featgraph.statistics import Moments
-from featgraph.strongest import Pairs, Strongest
+from featgraph.statistics.pairsums import EXACT, FINE, FINE_SUM, DenseBlock, Downstream, SparseBlock
+from featgraph.statistics.strongest import Pairs, Strongest
 
 Codes: TypeAlias = scipy.sparse.csr_matrix
 """Codes of one SAE on some tokens, (n_tokens, n_features)."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from featgraph.arrays import Indices, Matrix
-from featgraph.products import Rounded, fastest, margin, prepared, rounded, rounding
+from featgraph.matching.products import Rounded, fastest, margin, prepared, rounded, rounding
 
 if TYPE_CHECKING:
     from torch import Tensor
