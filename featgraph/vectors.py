@@ -19,7 +19,8 @@ def save(path: Path, directions: Matrix) -> None:
     """Write unit directions (n_features, d_model) as a FAISS index."""
     index = faiss.IndexFlatIP(directions.shape[1])
     index.add(np.ascontiguousarray(directions, dtype=np.float32))
-    faiss.write_index(index, str(path))
+    with path.open("wb") as file:  # FAISS's own writer does not say when the disk is full
+        file.write(faiss.serialize_index(index).data)
 
 
 def load(path: Path) -> faiss.Index:

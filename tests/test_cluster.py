@@ -80,6 +80,17 @@ def test_when_workers_are_killed_midway_their_steps_run_again(
     assert differences(small, out) == []
 
 
+def test_a_cluster_that_is_not_there_is_named() -> None:
+    from featgraph.build.cluster import _check_reachable
+
+    with pytest.raises(
+        SourceError, match=r"cannot join a Ray cluster at '127\.0\.0\.1:1': Connection refused"
+    ):
+        _check_reachable("127.0.0.1:1")
+    for local in (None, "auto"):
+        _check_reachable(local)
+
+
 def test_an_error_on_a_worker_is_the_users_error(cluster: None, small_recipe: Path, tmp_path: Path) -> None:
     shutil.copytree(small_recipe.parent, tmp_path / "suite")
     weights = tmp_path / "suite" / "small" / "saes" / "1.mlp" / "sae_weights.safetensors"

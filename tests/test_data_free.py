@@ -34,8 +34,9 @@ def test_the_geometry_is_that_of_the_whole_graph(data_free: Path, small: Path) -
         for left, right in ((edges.format("free"), by_cosine), (by_cosine, edges.format("free"))):
             assert both.execute(f"select count(*) from ({left} except all {right})").fetchall() == [(0,)]
         features = "select id, key, layer, site, idx, decoder_norm, s_res, s_mlp, s_att from {}.feature"
-        compared = f"{features.format('free')} except all {features.format('whole')}"
-        assert both.execute(f"select count(*) from ({compared})").fetchall() == [(0,)]
+        for left, right in (("free", "whole"), ("whole", "free")):
+            compared = f"{features.format(left)} except all {features.format(right)}"
+            assert both.execute(f"select count(*) from ({compared})").fetchall() == [(0,)]
 
 
 def test_what_needs_a_text_is_null(data_free: Path) -> None:

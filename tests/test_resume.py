@@ -56,10 +56,13 @@ def n_steps(whole: Path) -> int:
 
 def check_kills(recipe: Path, whole: Path, folder: Path, kills: int, seed: int) -> None:
     """Kill an ingest at random moments of its work, each time from nothing, and let another one end it."""
-    total, chance = n_steps(whole), random.Random(seed)
+    total, chance, n_killed = n_steps(whole), random.Random(seed), 0
+    other = folder / "other.toml"
+    text = recipe.read_text(encoding="utf-8").replace('"small/', f'"{recipe.parent}/small/')
+    other.write_text(text.replace("top_k = 3", "top_k = 5"), encoding="utf-8")
     for number in range(kills):
         out = folder / f"{number}.featgraph"
-        wanted, pause = chance.randrange(total + 1), chance.random() * 0.05
+        wanted, pause = chance.randrange(total), chance.random() * 0.05
 
         def moment(out: Path = out, wanted: int = wanted, pause: float = pause) -> bool:
             if lines(out) < wanted:
@@ -67,12 +70,16 @@ def check_kills(recipe: Path, whole: Path, folder: Path, kills: int, seed: int) 
             time.sleep(pause)
             return True
 
-        killed(recipe, out, moment)
+        if number % 2:
+            ingest(read_recipe(other), out)  # so that a graph is there to be replaced
+        n_killed += killed(recipe, out, moment)
         done = lines(out)
         resumed = ingest(read_recipe(recipe), out).n_resumed
         assert resumed >= min(wanted, done)
         assert differences(whole, out) == [], f"killed after {wanted} steps and {pause:.3f} s"
         assert sorted(found.name for found in out.iterdir()) == ["graph.duckdb", "manifest.json", "vectors"]
+        assert len(list((out / "vectors").iterdir())) == 9
+    assert n_killed >= kills * 0.6
 
 
 def test_killed_at_random_moments_the_tables_are_the_same(
@@ -176,6 +183,75 @@ def test_a_file_of_a_finished_step_that_is_gone_or_cut_is_made_again(
     cut.write_bytes(cut.read_bytes()[:-100])
     ingest(read_recipe(small_recipe), out)
     assert differences(small, out) == []
+
+
+def test_a_build_that_another_one_wrote_over_is_not_trusted(
+    small: Path, suite_copy: Path, cut_off: CutOff, tmp_path: Path
+) -> None:
+    out = tmp_path / "x.featgraph"
+    cut_off(suite_copy, out)
+    mine, weights = suite_copy.read_text(), suite_copy.parent / "small/saes/0.mlp/sae_weights.safetensors"
+    whole = weights.read_bytes()
+    tensors = load_file(weights)
+    tensors["W_dec"] = tensors["W_dec"].flip(0).contiguous()
+    save_file(tensors, weights)
+    suite_copy.write_text(mine.replace("tokens = 250", "tokens = 200"))
+    killed(suite_copy, out, lambda: (out.parent / ".x.featgraph.building/codes").is_dir())
+    suite_copy.write_text(mine)
+    weights.write_bytes(whole)
+    ingest(read_recipe(suite_copy), out)
+    assert differences(small, out) == []
+
+
+def test_an_early_error_keeps_what_was_finished(
+    small: Path, suite_copy: Path, cut_off: CutOff, tmp_path: Path
+) -> None:
+    out = tmp_path / "x.featgraph"
+    cut_off(suite_copy, out)
+    config = suite_copy.parent / "small/model/config.json"
+    hidden = config.rename(config.with_suffix(".hidden"))
+    with pytest.raises(SourceError) as caught:
+        ingest(read_recipe(suite_copy), out)
+    assert "finished steps are kept" in caught.value.__notes__[0]
+    hidden.rename(config)
+    assert ingest(read_recipe(suite_copy), out).n_resumed > 0
+    assert differences(small, out) == []
+
+
+def test_a_kill_between_the_swap_and_the_end_leaves_nothing_to_trust(
+    small: Path, suite_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "x.featgraph"
+    weights = suite_copy.parent / "small/saes/0.mlp/sae_weights.safetensors"
+    whole, tensors = weights.read_bytes(), load_file(weights)
+    tensors["W_dec"] = tensors["W_dec"].flip(0).contiguous()
+    save_file(tensors, weights)
+    ingest(read_recipe(suite_copy), out)
+    weights.write_bytes(whole)
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            shutil, "rmtree", lambda *_, **__: None
+        )  # the process ends before it removes anything
+        ingest(read_recipe(suite_copy), out)
+    assert (tmp_path / ".x.featgraph.building").is_dir()
+    assert ingest(read_recipe(suite_copy), out).n_resumed == 0
+    assert differences(small, out) == []
+
+
+def test_an_sae_that_is_replaced_during_the_ingest_is_refused(suite_copy: Path, tmp_path: Path) -> None:
+    from featgraph.build.ledger import Ledger as Book
+    from featgraph.build.worker import Worker
+
+    recipe = read_recipe(suite_copy)
+    worker = Worker(recipe, tmp_path)
+    assert len(Book(tmp_path)) == 0
+    loaded = worker.load((0, "mlp"))
+    worker.work.save_facts("saes/0.mlp.json", {"sha256": loaded.digest})
+    assert [one.digest for one in worker.group([(0, "mlp")])] == [loaded.digest]
+    worker.release()
+    worker.work.save_facts("saes/0.mlp.json", {"sha256": "another"})
+    with pytest.raises(SourceError, match="was replaced while it was being ingested"):
+        worker.group([(0, "mlp")])
 
 
 def test_half_a_line_in_the_ledger_is_a_step_not_done(

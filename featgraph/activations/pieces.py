@@ -124,6 +124,8 @@ def _rows(
     """Yield each piece of text and how many of its tokens count."""
     bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
     width, left = text.context - len(bos), text.tokens
+    if width < 1:
+        raise SourceError(f"a context of {text.context} has no room beside the BOS token; it takes 2 or more")
     for document in documents(text):
         ids = tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
         for start in range(0, len(ids), width):

@@ -16,7 +16,7 @@ from featgraph.build.ledger import Ledger, Step
 from featgraph.build.local import Local
 from featgraph.build.plan import Plan, Stage
 from featgraph.build.worker import Worker
-from featgraph.errors import FeatgraphError, StoreError
+from featgraph.errors import FeatgraphError, SourceError, StoreError
 from featgraph.progress import Progress, Silent
 from featgraph.recipe import Recipe
 
@@ -71,10 +71,14 @@ def ingest(
         build = Build(recipe, root, progress or Silent())
         try:
             build.run(engine, ray_address, started)
+            build.ledger.end()  # before the swap, after which these files would be those of the old graph
             store.publish(root, out)
         except (OSError, duckdb.Error) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            refused = StoreError(f"cannot write {out}: {reason}; what was there is as it was")
+            refused: FeatgraphError = StoreError(f"cannot write {out}: {reason}; what was there is as it was")
+            file = getattr(error, "filename", None)
+            if file is not None and root not in Path(file).parents:
+                refused = SourceError(f"cannot read {file}: {reason}")
             build.note(refused)
             raise refused from error
         except (FeatgraphError, KeyboardInterrupt) as error:
@@ -92,8 +96,9 @@ class Build:
         self.ledger = Ledger(root)
         self.stop = Event()
         self.worker = Worker(recipe, root, self.stop)
-        self.n_done = 0
         self.n_resumed = 0
+        for left in root.rglob(".*.partial"):
+            left.unlink()  # of a process that was killed while it wrote
 
     def run(self, engine: EngineName, ray_address: str | None, started: datetime) -> None:
         """Run every step that is not done, then write tables and manifest."""
@@ -102,6 +107,7 @@ class Build:
             for stage in plan.stages():
                 self._run_stage(stage, running)
                 ledger.append(self._entry(stage))
+                self.worker.release()
         n_files = len(plan.slabs) + len(plan.pairs)
         began = monotonic()
         with self.progress.step("write", n_files, "files") as advance:
@@ -118,15 +124,13 @@ class Build:
 
     def _run_stage(self, stage: Stage, running: "Local | Cluster") -> None:
         left = [step for step in stage.steps if not self.ledger.done(step)]
-        resumed = len(stage.steps) - len(left)
-        self.n_resumed += resumed
-        self.n_done += resumed
+        self.n_resumed += len(stage.steps) - len(left)
+        self.ledger.forget(left)
         with self.progress.step(stage.name, sum(step.units for step in stage.steps), stage.unit) as advance:
             advance(sum(step.units for step in stage.steps) - sum(step.units for step in left))
 
             def finished(step: Step, seconds: float) -> None:
                 self.ledger.enter(step, seconds)
-                self.n_done += 1
                 advance(step.units)
 
             running.run(left, finished, whole_machine=stage.whole_machine)
@@ -137,8 +141,8 @@ class Build:
 
     def note(self, error: BaseException) -> None:
         """Have an error say what is kept; where that is nothing, remove the build directory."""
-        if self.n_done:
-            error.add_note(f"{self.n_done} finished steps are kept; the same command goes on from there")
+        if len(self.ledger):
+            error.add_note(f"{len(self.ledger)} finished steps are kept; the same command goes on from there")
         else:
             shutil.rmtree(self.root, ignore_errors=True)
 

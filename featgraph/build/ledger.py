@@ -28,6 +28,8 @@ class Step:
     files: tuple[str, ...]
     """What it writes, relative to the build directory; no other step writes them."""
     units: int = 1
+    memory: int = 0
+    """Bytes that it is known to need, beside what every step does."""
 
 
 def key_of(*parts: object) -> str:
@@ -46,16 +48,28 @@ class Ledger:
         self.root = root
         self.file = root / "ledger.jsonl"
         self._lines: dict[str, dict[str, object]] = {}
-        if self.file.is_file():
-            for line in self.file.read_bytes().splitlines():
-                self._read(line)
+        content = self.file.read_bytes() if self.file.is_file() else b""
+        for line in content.splitlines():
+            self._read(line)
+        if content and not content.endswith(b"\n"):
+            self._write("\n")
 
     def _read(self, line: bytes) -> None:
         try:
             entry = json.loads(line)
-            self._lines[entry["step"]] = entry
+            self._take(entry["step"], entry)
         except (ValueError, TypeError, KeyError):
             pass  # the line that was being written when the process was killed
+
+    def _take(self, name: str, entry: dict[str, object]) -> None:
+        if entry["key"] is None:
+            self._lines.pop(name, None)
+        else:
+            self._lines[name] = entry
+
+    def __len__(self) -> int:
+        """How many steps are done, of this build or of one that shares its directory."""
+        return len(self._lines)
 
     def done(self, step: Step) -> bool:
         """Say whether a step has been done from the same inputs and its files are still there, whole."""
@@ -70,12 +84,28 @@ class Ledger:
             "seconds": round(seconds, 3),
             "files": self._sizes(step.files),
         }
-        fresh_line = self.file.is_file() and not self.file.read_bytes().endswith(b"\n")
+        self._add([entry])
+
+    def forget(self, steps: Iterable[Step]) -> None:
+        """Strike steps out, before what runs now writes over the files that an earlier build vouched for."""
+        self._add([{"step": step.name, "key": None} for step in steps if step.name in self._lines])
+
+    def end(self) -> None:
+        """Remove the ledger: its files leave the build directory."""
+        self.file.unlink(missing_ok=True)
+        self._lines.clear()
+
+    def _add(self, entries: list[dict[str, object]]) -> None:
+        if entries:
+            self._write("".join(f"{json.dumps(entry)}\n" for entry in entries))
+        for entry in entries:
+            self._take(str(entry["step"]), entry)
+
+    def _write(self, text: str) -> None:
         with self.file.open("a", encoding="utf-8") as handle:
-            handle.write(("\n" if fresh_line else "") + json.dumps(entry) + "\n")
+            handle.write(text)
             handle.flush()
             os.fsync(handle.fileno())
-        self._lines[step.name] = entry
 
     def seconds(self, steps: Iterable[Step]) -> float:
         """Return how long some steps took together, whenever they ran."""

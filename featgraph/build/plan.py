@@ -6,12 +6,13 @@ A stage is known once the one before it is done: how many features an SAE has, h
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
+from importlib.metadata import version
 
 import featgraph
 from featgraph import text
 from featgraph.build import steps
 from featgraph.build.ledger import Step, key_of
-from featgraph.build.memory import groups
+from featgraph.build.memory import groups, model_bytes, sae_bytes
 from featgraph.build.worker import Worker, pair_name
 from featgraph.model import SITES, EdgeKind, Slab, edge_plan
 from featgraph.suite import loading
@@ -92,12 +93,14 @@ class Plan:
         n_tokens = self.worker.work.facts("text.json")["n_tokens"]
         for group in groups(self.slabs, self.worker, self.at_once):
             names = [slab.name for slab in group]
+            needed = model_bytes(self.worker) + sum(sae_bytes(slab, self.worker) for slab in group)
             for shard, tokens in enumerate(n_tokens):
                 files = [f"{kind}/{name}/{shard:05}.npz" for name in names for kind in ("codes", "rebuilt")]
                 places = [(slab.layer, slab.site) for slab in group]
                 run = partial(steps.encode, places=places, shard=shard)
                 key = key_of("encode", self._fired_key(*group), shard)
-                yield Step(f"encode/{names[0]}-{names[-1]}/{shard}", key, run, tuple(files), tokens)
+                name = f"encode/{names[0]}-{names[-1]}/{shard}"
+                yield Step(name, key, run, tuple(files), units=tokens, memory=needed)
 
     def summarise(self) -> Iterator[Step]:
         """Sum up what each SAE's features fire on."""
@@ -147,7 +150,12 @@ class Plan:
         """Per SAE, in the order of the recipe; the model takes part because some decoders go through it."""
         return {
             f"{layer}.{source.site}": key_of(
-                "load", self._model_key, loading.source_digest(self.recipe, source, layer)
+                "load",
+                self._model_key,
+                version("sae_lens"),
+                self.recipe.name,
+                self.recipe.sae_name(source, layer),
+                loading.source_digest(self.recipe, source, layer),
             )
             for layer, source in self.recipe.places
         }

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Any
 
 import scipy.sparse
@@ -41,6 +41,9 @@ class Worker:
         self.work = Work(root)
         self._stop = stop
         self._group: dict[Place, LoadedSae] = {}
+        self._unembedding: Matrix | None = None
+        self._lock = Lock()
+        self._no_model = ""
 
     def check_stopped(self) -> None:
         """Leave a long step when the build has been interrupted."""
@@ -59,9 +62,10 @@ class Worker:
         """The skeleton; None for a graph of directions alone whose model is not to be had."""
         try:
             return self.skeleton
-        except SourceError:
+        except SourceError as error:
             if self.recipe.text is not None:
                 raise
+            self._no_model = str(error)
             return None
 
     @cached_property
@@ -69,24 +73,48 @@ class Worker:
         """The model with its weights."""
         return suite.load_model(self.recipe)
 
-    @cached_property
+    @property
     def unembedding(self) -> Matrix:
-        """Output embedding rows, (n_vocabulary, d_model)."""
-        return self.skeleton.unembedding
+        """Output embedding rows, (n_vocabulary, d_model); read once, whichever thread asks first."""
+        with self._lock:
+            if self._unembedding is None:
+                self._unembedding = self.skeleton.unembedding
+        return self._unembedding
+
+    def release(self) -> None:
+        """Let go of what only the stage that has ended needed."""
+        self._group = {}
+        self.__dict__.pop("model", None)
 
     def load(self, place: Place, model: LanguageModel | None = None) -> LoadedSae:
         """Load one SAE, to be run in `model` or, without one, only for its weights."""
         layer, site = place
         [source] = [found for found in self.recipe.sources if found.site == site]
-        return suite.load_sae(self.recipe, source, layer, model or self.shape)
+        try:
+            return suite.load_sae(self.recipe, source, layer, model or self.shape)
+        except SourceError as error:
+            if self._no_model:
+                error.add_note(f"its model was not to be had: {self._no_model}")
+            raise
 
     def group(self, places: Sequence[Place]) -> list[LoadedSae]:
         """Return several SAEs ready to run, which stay in memory until another group is asked for."""
         self._group = {place: found for place, found in self._group.items() if place in places}
         for place in places:
             if place not in self._group:
-                self._group[place] = self.load(place, self.model)
+                self._group[place] = self._same(self.load(place, self.model))
         return [self._group[place] for place in places]
+
+    def _same(self, loaded: LoadedSae) -> LoadedSae:
+        """Return an SAE that is the one whose directions were taken.
+
+        Raises SourceError: it was replaced since.
+        """
+        if loaded.digest != self.facts(loaded.name)["sha256"]:
+            raise SourceError(
+                f"the SAE {loaded.sae_id} was replaced while it was being ingested; give the command again"
+            )
+        return loaded
 
     # What earlier steps have left.
 

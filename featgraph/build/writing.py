@@ -26,6 +26,9 @@ def write_tables(plan: Plan, advance: Advance) -> None:
     work, folder = plan.worker.work, store.new_graph(plan.worker.work.root)
     for left in folder.glob("graph.duckdb*"):
         left.unlink()  # of a build that was cut off here
+    known = {store.vectors_file(folder, slab) for slab in plan.slabs}
+    for left in set(store.vectors_file(folder, plan.slabs[0]).parent.iterdir()) - known:
+        left.unlink()  # of an SAE that the recipe no longer has
     connection = store.create_database(folder)
     for slab in plan.slabs:
         _insert(connection, "sae", pa.Table.from_pylist([_sae(plan, slab)]))

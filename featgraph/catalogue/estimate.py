@@ -158,7 +158,9 @@ def _shape(recipe: Recipe, source: SaeSource, layer: int, model: _Model) -> tupl
         folder = recipe.folder / name
         return declared_shape(folder, layout_of(folder, str(recipe.file)))
     if source.decoders is not None:
-        shape = tensor_shapes(_there(recipe, recipe.folder / name)).get(str(source.key), ())
+        shape = tensor_shapes(_there(recipe, recipe.folder / name)).get(
+            recipe.filled(str(source.key), layer), ()
+        )
         return (shape[0], shape[1]) if len(shape) == 2 else (None, None)
     return recipe.features(layer), source.d_in or model.d_model
 

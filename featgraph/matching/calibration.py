@@ -31,5 +31,6 @@ def thresholds(upstream: Matrix, own: Matrix, rng: np.random.Generator) -> tuple
         own = own[np.sort(rng.choice(len(own), NULL_DRAWS, replace=False))]
     rotations = min(-(-NULL_DRAWS // len(own)), MOST_ROTATIONS)
     null = np.concatenate([null_best_cosine(upstream, own, rng) for _ in range(rotations)])
-    low = float(np.quantile(null, NULL_QUANTILE, method="higher"))
+    # Four digits: further ones depend on how many threads made the rotation.
+    low = round(float(np.quantile(null, NULL_QUANTILE, method="higher")), 4)
     return low, max(low, SAME_FEATURE)

@@ -101,8 +101,8 @@ class Reconstruction:
 
         Source: arXiv 2406.04093 (Gao et al.), 1 - normalised MSE.
         """
-        variance = self.square - float((self.sum**2).sum()) / self.n
-        return 1.0 - self.error / variance
+        variance = self.square - float((self.sum**2).sum()) / self.n if self.n else 0.0
+        return 1.0 - self.error / variance if variance > 0 else float("nan")
 
     def merge(self, other: Self) -> "Reconstruction":
         """Return that of both texts."""

@@ -93,7 +93,7 @@ def source_digest(recipe: Recipe, source: SaeSource, layer: int) -> str:
     """
     name, hook = recipe.sae_name(source, layer), recipe.hook_name(source, layer)
     if source.decoders is not None:
-        what = [_digest(_existing(recipe, recipe.folder / name)), str(source.key)]
+        what = [_digest(_existing(recipe, recipe.folder / name)), _key(recipe, source, layer)]
     elif source.path is not None:
         folder = recipe.folder / name
         layout = layout_of(folder, str(recipe.file))
@@ -144,9 +144,9 @@ def _from_folder(folder: Path, layout: Layout) -> "SAE[Any]":
 
 
 def _read_decoders(recipe: Recipe, source: SaeSource, layer: int) -> SaeFile:
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
-    name, key = recipe.sae_name(source, layer), str(source.key)
+    name, key = recipe.sae_name(source, layer), _key(recipe, source, layer)
     path = _existing(recipe, recipe.folder / name)
     shapes = tensor_shapes(path)
     if key not in shapes:
@@ -160,12 +160,17 @@ def _read_decoders(recipe: Recipe, source: SaeSource, layer: int) -> SaeFile:
         raise SourceError(
             f"{path}: {key!r} has shape {shapes[key]}, but the recipe expects rows of {width}{hint}"
         )
-    with _refusing(f"decoders {path}"):
-        tensor = load_file(path)[key].float()
+    with _refusing(f"decoders {path}"), safe_open(path, framework="pt") as file:
+        tensor = file.get_tensor(key).float()
     _check_state({key: tensor}, str(path))
     decoder = np.ascontiguousarray(tensor.numpy())
     hook = str(recipe.hook_name(source, layer))
     return SaeFile(None, decoder, recipe.name, name, _digest(path), None, hook)
+
+
+def _key(recipe: Recipe, source: SaeSource, layer: int) -> str:
+    """Return the name of the tensor that holds a layer's decoders; one file may hold those of all layers."""
+    return recipe.filled(str(source.key), layer)
 
 
 def _existing(recipe: Recipe, path: Path) -> Path:

@@ -2,7 +2,7 @@
 
 The ending of its name says which, and how it is compressed. A file is read as its documents are asked for;
 of plain text and lines no more than one document and one chunk is in memory. Which files, and in which order,
-is left to `text.py`.
+is left to `reading`.
 """
 
 import codecs
@@ -18,6 +18,9 @@ from typing import Any
 
 from featgraph.errors import SourceError, nearest
 from featgraph.recipe import TextSource
+
+ONE_DOCUMENT = 64_000_000
+"""Letters of the longest document of plain text without a separator, which is in memory whole."""
 
 CHUNK = 1 << 20
 """Bytes read at once; our choice: so many that the calls do not count, few beside any model."""
@@ -132,8 +135,18 @@ def _plain(path: Path, source: TextSource) -> Iterator[str]:
     separator = source.separator.replace("\r\n", "\n").replace("\r", "\n")
     if separator:
         yield from split_at(separator, chunks)
-    else:
-        yield "".join(chunks)
+        return
+    whole: list[str] = []
+    size = 0
+    for chunk in chunks:
+        whole.append(chunk)
+        size += len(chunk)
+        if size > ONE_DOCUMENT:
+            raise SourceError(
+                f"{path} is one document of more than {ONE_DOCUMENT:,} letters, since the recipe's separator "
+                'is empty; say what stands between two documents, such as separator = "\\n\\n" in [text]'
+            )
+    yield "".join(whole)
 
 
 def _json_lines(path: Path, source: TextSource) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """A text source -> its documents in one order: a file, a folder of files, or a Hugging Face dataset.
 
 Nothing is read before it is asked for, so a caller who has enough leaves the rest unread. What one file
-holds is left to `textfile.py`; tokens, and how many are wanted, to the caller.
+holds is left to `files`; tokens, and how many are wanted, to the caller.
 """
 
 import hashlib
