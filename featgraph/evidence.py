@@ -6,7 +6,8 @@ feature is active on a token if its activation is not zero. A share of nothing i
 
 import numpy as np
 
-from featgraph.arrays import Counts, Matrix, Sums
+from featgraph.arrays import Counts, Indices, Matrix, Sums
+from featgraph.matching import cosines
 
 
 def jaccard(n_u: Counts, n_d: Counts, n_both: Counts) -> Matrix:
@@ -47,17 +48,19 @@ def pearson(n_tokens: int, sum_u: Sums, square_u: Sums, sum_d: Sums, square_d: S
     return correlation
 
 
-def virtual_weight(decoder_u: Matrix, encoder_d: Matrix) -> Matrix:
+def virtual_weight(
+    directions_u: Matrix, norms_u: Matrix, encoder_d: Matrix, src: Indices, dst: Indices
+) -> Matrix:
     """Return the change of d's pre-activation per unit of u's activation, along the residual stream.
 
-    decoder_u: W_dec rows of u in the residual basis, not scaled, one row per pair, (n_pairs, d_model).
-    encoder_d: W_enc columns of d, one row per pair, (n_pairs, d_model).
+    directions_u, norms_u: unit decoder rows of one SAE in the residual basis, (n_source, d_model), and their
+    lengths. encoder_d: W_enc columns of the other, as rows, (n_target, d_model). src, dst: the pairs.
 
     What the block between them does to u's write is left out.
 
     Source: arXiv 2406.11944 (Dunefsky et al.), section 4, the input-invariant term.
     """
-    found: Matrix = np.einsum("ij,ij->i", decoder_u, encoder_d)
+    found: Matrix = cosines(directions_u, encoder_d, src, dst) * norms_u[src]
     return found
 
 

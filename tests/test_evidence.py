@@ -90,7 +90,9 @@ def test_virtual_weight_is_the_change_of_the_pre_activation() -> None:
     rng = np.random.default_rng(1)
     decoder, encoder = rng.normal(size=(5, 7)).astype(np.float32), rng.normal(size=(5, 7)).astype(np.float32)
     residual = rng.normal(size=7).astype(np.float32)
-    weights = evidence.virtual_weight(decoder, encoder)
-    for pair in range(5):
-        change = (residual + decoder[pair]) @ encoder[pair] - residual @ encoder[pair]
-        assert weights[pair] == pytest.approx(change, rel=1e-3)
+    norms = np.linalg.norm(decoder, axis=1)
+    src, dst = np.array([0, 1, 2, 3, 4, 4]), np.array([0, 3, 2, 1, 4, 0])
+    weights = evidence.virtual_weight(decoder / norms[:, None], norms, encoder, src, dst)
+    for weight, u, d in zip(weights, src, dst, strict=True):
+        change = (residual + decoder[u]) @ encoder[d] - residual @ encoder[d]
+        assert weight == pytest.approx(change, rel=1e-3)

@@ -9,7 +9,7 @@ from functools import reduce
 
 import numpy as np
 
-from featgraph import matching, tables, vectors
+from featgraph import evidence, matching, tables, vectors
 from featgraph.activations import codes, read_shards
 from featgraph.activations.encoding import encode_pieces
 from featgraph.build.worker import Place, Worker, pair_name
@@ -132,7 +132,8 @@ def link(worker: Worker, upstream: Slab, downstream: Slab, kind: EdgeKind) -> No
     encoder = worker.work.matrix(f"saes/{downstream.name}.encoder.npy")
     weights = None
     if len(encoder):
-        weights = matching.cosines(ends[0], encoder, near.src, near.dst) * worker.norms(upstream)[near.src]
+        norms = worker.norms(upstream)
+        weights = evidence.virtual_weight(ends[0], norms, encoder, near.src, near.dst)
     worker.work.save_rows(f"edges/{name}.parquet", tables.edges(kind, near, weights, together))
 
 
