@@ -154,6 +154,7 @@ def test_an_assignment_has_one_partner_each_and_the_rest_may_join(small: Suite) 
 # ---- featgraph
 
 
+@pytest.mark.slow
 def test_the_verbs_by_cosine_are_top_one_but_for_ranks(quiet: Suite, tmp_path: Path) -> None:
     with open_store(build_graph(quiet, tmp_path / "planted.featgraph")) as graph:
         found, rival = by_verbs(graph), by_top_one(match(quiet))
@@ -162,6 +163,7 @@ def test_the_verbs_by_cosine_are_top_one_but_for_ranks(quiet: Suite, tmp_path: P
     assert found.persistences <= rival.persistences
 
 
+@pytest.mark.slow
 def test_by_evidence_the_verbs_find_what_was_planted(quiet: Suite) -> None:
     found = trial(quiet, curves=False).plain
     for kind, by_evidence in found["verbs, evidence => true"].items():
