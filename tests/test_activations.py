@@ -88,12 +88,12 @@ def test_codes_are_what_the_sae_encodes(small_recipe: Path, model: LanguageModel
     recipe = read_recipe(small_recipe)
     loaded = suite.load_sae(recipe, recipe.sources[2], 1, model)
     torch.manual_seed(0)
-    x = torch.randn(1300, 16)
+    x = torch.randn(4400, 16)
     codes, rebuilt = encode(loaded, x)
     assert loaded.sae is not None
     with torch.inference_mode():
         dense = loaded.sae.encode(x)
         np.testing.assert_array_equal(codes.toarray(), dense.numpy())
         whole = loaded.sae.decode(dense)
-    torch.testing.assert_close(rebuilt, torch.cat([whole[:256], whole[1024:1280]]))
-    torch.testing.assert_close(decoded(x), torch.cat([x[:256], x[1024:1280]]))
+    torch.testing.assert_close(rebuilt, torch.cat([whole[:256], whole[4096:4352]]))
+    torch.testing.assert_close(decoded(x), torch.cat([x[:256], x[4096:4352]]))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ENCODE_TOKENS = 256
 """Tokens encoded at once: few enough that their dense codes stay in the processor's cache."""
 
-RECONSTRUCT_EVERY = 4
+RECONSTRUCT_EVERY = 16
 """One group of tokens in so many is also decoded, for the explained variance."""
 
 Encoded = tuple[scipy.sparse.csr_matrix, Reconstruction]

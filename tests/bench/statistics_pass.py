@@ -1,6 +1,6 @@
 """Time the statistics pass beside the bare model forward and `encode` at every site.
 
-python tests/bench/statistics_pass.py [--demo] [--tokens N]
+python tests/bench/statistics_pass.py [--demo] [--tokens N] [--layers N]
 
 Runs on a random suite of pythia-70m's shape (`random_suite.py`), or on the demo. Both passes take turns,
 shard by shard, in one process with the same threads; the counting of pairs, which needs all codes, follows.
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import random_suite
 import scipy.sparse
 import torch
 from random_suite import random_model, random_saes, random_text
@@ -197,7 +198,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--demo", action="store_true", help="the demo rather than the random suite")
     parser.add_argument("--tokens", type=int, help="default 200,000 of the demo, 32,768 of the random suite")
+    parser.add_argument("--layers", type=int, default=random_suite.LAYERS, help="of the random suite")
     asked = parser.parse_args()
+    random_suite.LAYERS = asked.layers
     suite = demo(asked.tokens or 200_000) if asked.demo else pythia(asked.tokens or 32_768)
     clock, l0 = measure(suite)
     n_tokens = sum(pieces.n_tokens for pieces in suite.shards)
