@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from featgraph import arguments, store
 from featgraph.model import MODULE_THRESHOLD, FeatureKey
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from featgraph.flow import Lineage
     from featgraph.paths import Adjacency
-    from featgraph.steering import SteeringVector
+    from featgraph.steering import SettingsOptions, SteeringVector
 
 
 class Graph(Verbs):
@@ -117,25 +117,22 @@ class Graph(Verbs):
 
     def steering_vector(
         self,
-        keys: str | FeatureKey | Sequence[str | FeatureKey],
-        *,
-        lineage: bool = False,
-        scale: float = 1.0,
-        unit: str = "raw",
+        features: "str | FeatureKey | Sequence[str | FeatureKey] | Mapping[str, float]",
+        **settings: "Unpack[SettingsOptions]",
     ) -> "SteeringVector":
-        """Return one additive vector per layer from features, or with `lineage` from the seed's span.
+        """Return what steers a language model by some features: one vector per layer, or changed activations.
 
-        scale: multiplies every vector. unit: what scale 1 means, `raw` (the SAE's own decoder row), `unit`
-        (length 1) or `max-act` (decoder row times the feature's largest activation).
+        features: keys; as a mapping, each with its weight, negative to suppress. settings: see
+        `steering.Settings`, such as scale=4, where="cumulative", unit="max-act", mode="ablate".
 
-        Raises UsageError: no such feature, or one whose site has no exact place between blocks.
+        Raises UsageError: no such feature or setting, or a feature that cannot be steered so.
         """
-        from featgraph.steering import from_features
+        from featgraph.steering import Settings, from_features
 
-        chosen = [keys] if isinstance(keys, (str, FeatureKey)) else list(keys)
-        return from_features(
-            self.store, [str(key) for key in chosen], lineage=lineage, scale=scale, unit=unit
-        )
+        if isinstance(features, (str, FeatureKey)):
+            features = [features]
+        weights = dict(features) if isinstance(features, Mapping) else {str(key): 1.0 for key in features}
+        return from_features(self.store, weights, Settings(**settings))
 
     def close(self) -> None:
         """Close the database connection."""

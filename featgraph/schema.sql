@@ -14,9 +14,10 @@ create table sae (                    -- one row per SAE, in the order the model
     architecture       varchar,       -- as saved: jumprelu, topk, standard, ...
     d_in               integer,       -- width the SAE reads
     neuronpedia_id     varchar,       -- model/source on Neuronpedia, NULL if there is none
-    n_dead             integer,       -- features that never fired; NULL without a text, as the next two
+    n_dead             integer,       -- features that never fired; NULL without a text, as the next three
     l0                 float,         -- mean number of active features per token
     explained_variance float,         -- 1 - squared error / variance, over a sixteenth of the text
+    rms_length         float,         -- root mean square length of what it rebuilds, over the same part
     expected_l0        float,         -- what sae_lens's registry says of it; NULL where it says nothing
     expected_variance  float,         -- likewise, of explained_variance
     threshold_low      float,         -- cosine below which a match from the previous layer says nothing

@@ -5,7 +5,6 @@ are found again by the recipe that the manifest holds.
 """
 
 import json
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +14,14 @@ from numpy.typing import NDArray
 
 from featgraph import vectors
 from featgraph.arrays import Matrix
-from featgraph.errors import SourceError, UsageError
+from featgraph.errors import UsageError
 from featgraph.lookup import find_feature
 from featgraph.result import Result
+from featgraph.sources import Sources
 from featgraph.store import BEST_LABEL, Store
 
 if TYPE_CHECKING:
     from featgraph.activations import Pieces
-    from featgraph.recipe import Recipe
     from featgraph.suite import LanguageModel, LoadedSae
 
 _COLUMNS = {
@@ -115,21 +114,13 @@ def text_directions(store: Store, text: str) -> list[Matrix]:
     Raises UsageError: the text has no tokens. SourceError: the language model or an SAE is not there, or
     is not the one that the graph was made of.
     """
-    from featgraph import suite
-
-    recipe = recipe_again(store)
-    if recipe.text is None:
-        raise SourceError(
-            f"{store.path} was made without a text, so nothing says how to cut one; give a vector instead"
-        )
-    model = suite.load_model(recipe)
-    _check_same(store, f"the model {model.name}", model.digest, store.manifest["model"])
-    pieces = _pieces(text, model, recipe.text.context)
+    sources = Sources(store)
+    pieces = sources.pieces(text)
     found = []
-    for number in range(len(store.slabs)):
-        loaded = _load_sae(store, recipe, model, number)
-        mean = loaded.writer.rows(_mean_without_centre(loaded, model, pieces)[None], model)
-        found.append(_direction(mean[0], model.d_model))
+    for slab in store.slabs:
+        loaded = sources.sae(slab)
+        mean = loaded.writer.rows(_mean_without_centre(loaded, sources.model, pieces)[None], sources.model)
+        found.append(_direction(mean[0], sources.model.d_model))
     return found
 
 
@@ -139,8 +130,8 @@ def _mean_without_centre(loaded: "LoadedSae", model: "LanguageModel", pieces: "P
 
     from featgraph.activations.sites import Sites
 
-    if loaded.sae is None or loaded.reading is None:
-        raise SourceError(f"{loaded.sae_id} holds decoders only, which read no text; give a vector instead")
+    assert loaded.sae is not None
+    assert loaded.reading is not None
     sites = Sites(model, [loaded.reading])
     read = [sites(batch) for batch in pieces.batches()]
     activations = torch.cat([batch[loaded.reading] for batch in read])
@@ -151,63 +142,6 @@ def _mean_without_centre(loaded: "LoadedSae", model: "LanguageModel", pieces: "P
         centre = loaded.decode(torch.zeros_like(codes), activations)
         mean: Matrix = (rebuilt - centre).mean(dim=0).cpu().numpy()
     return mean
-
-
-def recipe_again(store: Store) -> "Recipe":
-    """Return the recipe that a graph was made of: a shipped one, or beside the graph, or in this folder.
-
-    Raises SourceError: there is none, or what is there has changed since.
-    """
-    from featgraph.recipe import choose, read_recipe
-    from featgraph.shipped import shipped
-
-    as_read = dict(store.manifest["recipe"])
-    name = f"{as_read.pop('name')}.toml"
-    folders = [shipped("ingest"), store.path.parent, Path()]
-    for folder in folders:
-        try:
-            same = tomllib.loads((folder / name).read_text(encoding="utf-8")) == as_read
-        except (OSError, ValueError):
-            continue
-        if same:
-            return choose(read_recipe(folder / name), store.manifest["chosen"])
-    raise SourceError(
-        f"cannot find the language model of {store.path} again: its recipe {name} is not among the shipped "
-        f"ones, and not, as it was read, in {store.path.parent} or this folder; run this where the recipe is"
-    )
-
-
-def _check_same(store: Store, what: str, digest: str, known: dict[str, Any]) -> None:
-    if digest != known["sha256"]:
-        raise SourceError(
-            f"{what} is not the one that {store.path} was made of: its sha256 is {digest[:12]}..., the "
-            f"manifest says {known['sha256'][:12]}...; build the graph again"
-        )
-
-
-def _load_sae(store: Store, recipe: "Recipe", model: "LanguageModel", number: int) -> "LoadedSae":
-    from featgraph import suite
-
-    slab, known = store.slabs[number], store.manifest["saes"][number]
-    [source] = [source for source in recipe.sources if source.site == slab.site]
-    loaded = suite.load_sae(recipe, source, slab.layer, model)
-    _check_same(store, f"the SAE {loaded.sae_id}", loaded.digest, known)
-    return loaded
-
-
-def _pieces(text: str, model: "LanguageModel", context: int) -> "Pieces":
-    """Cut a text into pieces as an ingest does."""
-    from featgraph.activations import Pieces
-
-    tokenizer = model.tokenizer
-    bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
-    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    width = context - len(bos)
-    rows = [np.array(bos + ids[start : start + width], dtype=np.int32) for start in range(0, len(ids), width)]
-    pieces = Pieces(rows, frozenset(int(token) for token in tokenizer.all_special_ids))
-    if pieces.n_tokens == 0:
-        raise UsageError(f"the text {text!r} has no tokens, so it takes no direction")
-    return pieces
 
 
 def read_vector(path: Path) -> list[float]:

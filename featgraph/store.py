@@ -21,7 +21,7 @@ import duckdb
 from featgraph.errors import StoreError
 from featgraph.model import Slab, block_of
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Written into every manifest; a reader refuses any other."""
 
 STORAGE_VERSION = "v1.5.0"

@@ -9,7 +9,7 @@ import torch
 from featgraph import suite
 from featgraph.activations import Pieces, read_shards
 from featgraph.activations import pieces as cutting
-from featgraph.activations.encoding import decoded, encode
+from featgraph.activations.encoding import decoded, encode, group_size
 from featgraph.recipe import TextSource, read_recipe
 from featgraph.suite import LanguageModel
 
@@ -96,4 +96,13 @@ def test_codes_are_what_the_sae_encodes(small_recipe: Path, model: LanguageModel
         np.testing.assert_array_equal(codes.toarray(), dense.numpy())
         whole = loaded.sae.decode(dense)
     torch.testing.assert_close(rebuilt, torch.cat([whole[:256], whole[4096:4352]]))
-    torch.testing.assert_close(decoded(x), torch.cat([x[:256], x[4096:4352]]))
+    torch.testing.assert_close(decoded(x, dense.shape[1]), torch.cat([x[:256], x[4096:4352]]))
+
+
+def test_wide_saes_encode_fewer_tokens_at_once() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(700, 4)
+    assert group_size(2**15) == 128
+    torch.testing.assert_close(decoded(x, 2**15), x[:128])
+    torch.testing.assert_close(decoded(x, 2**17), torch.cat([x[:32], x[512:544]]))
+    assert group_size(2**23) == 1

@@ -151,7 +151,7 @@ def test_export_writes_a_file_by_its_name_or_by_the_flag(toy: Path, tmp_path: Pa
 
 def test_export_along_a_lineage_steers_more_layers(toy: Path, tmp_path: Path) -> None:
     call("export", toy, "1/res/0", "-o", tmp_path / "one.json")
-    call("export", toy, "1/res/0", "-o", tmp_path / "all.json", "--lineage")
+    call("export", toy, "1/res/0", "-o", tmp_path / "all.json", "--where", "cumulative")
     assert (tmp_path / "all.json").stat().st_size > 2 * (tmp_path / "one.json").stat().st_size
 
 

@@ -68,7 +68,7 @@ def test_an_exported_lineage_holds_its_vectors_and_each_moves_its_layer_alone(
 
     from featgraph import formats
 
-    vector = graph.steering_vector("4/res/700", lineage=True, scale=3.0, unit="unit").between(1, 7)
+    vector = graph.steering_vector("4/res/700", where="cumulative", scale=3.0, unit="unit").between(1, 7)
     assert list(vector.layers) == [1, 2, 3, 4, 5, 6, 7]
     formats.write(vector, tmp_path / "v.gguf", "gguf")
     tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(tmp_path / "v.gguf").tensors}

@@ -81,12 +81,12 @@ def test_gguf_carries_the_provenance(vector: SteeringVector, tmp_path: Path) -> 
     fields, _ = read_gguf(tmp_path / "v.gguf")
     members = json.loads(fields["featgraph.members"])
     assert [member["key"] for member in members] == ["1/mlp/0", "1/res/3", "2/res/3"]
-    assert (fields["featgraph.model_id"], fields["featgraph.scale"]) == ("toy", "-0.3")
+    assert (fields["featgraph.model_id"], json.loads(fields["featgraph.settings"])["scale"]) == ("toy", -0.3)
 
 
 def test_gguf_refuses_the_first_block_and_says_why(graph: Graph, tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        formats.write(graph.steering_vector("1/res/0", lineage=True), tmp_path / "v.gguf", "gguf")
+        formats.write(graph.steering_vector("1/res/0", where="cumulative"), tmp_path / "v.gguf", "gguf")
     assert str(caught.value) == (
         "'0/res/0' writes after block 0, and llama.cpp rejects a gguf control vector with direction.0; "
         "leave it out with --layers 1-2, or use --format safetensors"
@@ -111,10 +111,10 @@ def test_safetensors_holds_every_bit_under_the_block_number(vector: SteeringVect
 def test_safetensors_describes_itself(vector: SteeringVector, tmp_path: Path) -> None:
     formats.write(vector, tmp_path / "v.safetensors", "safetensors")
     metadata = read_metadata(tmp_path / "v.safetensors")
-    assert metadata["format"] == "featgraph.steering/1"
+    assert metadata["format"] == "featgraph.steering/2"
     assert (metadata["model_id"], metadata["model_type"]) == ("toy", "llama")
     assert (metadata["hook"], metadata["scale_convention"]) == ("resid_post", "max_act")
-    assert (json.loads(metadata["d_model"]), json.loads(metadata["scale"])) == (D_MODEL, -0.3)
+    assert (json.loads(metadata["d_model"]), json.loads(metadata["settings"])["scale"]) == (D_MODEL, -0.3)
 
 
 def test_safetensors_lists_its_features(vector: SteeringVector, tmp_path: Path) -> None:
@@ -129,6 +129,11 @@ def test_safetensors_lists_its_features(vector: SteeringVector, tmp_path: Path) 
         "sae_id": "1.mlp",
         "hook_name": "model.layers.1",
         "write_layer": 1,
+        "point": "out",
+        "coefficient": pytest.approx(-0.3),
+        "target": None,
+        "slab": 4,
+        "sae_sha256": "sha of 1.mlp",
         "write_exact": True,
         "sign": -1,
         "weight": pytest.approx(-2.4),
@@ -140,7 +145,7 @@ def test_safetensors_lists_its_features(vector: SteeringVector, tmp_path: Path) 
 
 @pytest.mark.parametrize(("unit", "convention"), [("raw", "raw_w_dec"), ("unit", "unit")])
 def test_the_unit_is_written_as_its_convention(
-    graph: Graph, tmp_path: Path, unit: str, convention: str
+    graph: Graph, tmp_path: Path, unit: Any, convention: str
 ) -> None:
     formats.write(graph.steering_vector("0/res/0", unit=unit), tmp_path / "v.safetensors", "safetensors")
     assert read_metadata(tmp_path / "v.safetensors")["scale_convention"] == convention

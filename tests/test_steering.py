@@ -1,7 +1,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 import numpy as np
@@ -21,7 +21,7 @@ from transformers import (
 import featgraph
 from featgraph import Graph, SourceError, UsageError
 from featgraph.arrays import Matrix
-from featgraph.steering import SteeringVector, write_layer
+from featgraph.steering import Settings, SteeredModel, SteeringVector
 from toy import D_MODEL, build_toy, directions, slabs
 
 N_LAYERS, WIDTH, VOCABULARY = 3, 8, 17
@@ -64,7 +64,8 @@ def language_model(family: str, **changes: Any) -> Any:
 
 
 def steering(layers: dict[int, Matrix], width: int = WIDTH) -> SteeringVector:
-    return SteeringVector(layers, (), 1.0, "raw", "small", "llama", width)
+    model = SteeredModel("small", "llama", width, N_LAYERS)
+    return SteeringVector(layers, (), Settings(), model)
 
 
 def some_vector(seed: int) -> Matrix:
@@ -218,18 +219,18 @@ def test_a_model_with_too_few_blocks_is_refused_before_any_hook() -> None:
 
 
 @pytest.mark.parametrize(("unit", "length"), [("raw", 2.0), ("unit", 1.0), ("max-act", 8.0)])
-def test_the_unit_says_how_long_scale_one_is(graph: Graph, unit: str, length: float) -> None:
+def test_the_unit_says_how_long_scale_one_is(graph: Graph, unit: Any, length: float) -> None:
     vector = graph.steering_vector("1/res/0", unit=unit)
     assert list(vector.layers) == [1]
     np.testing.assert_array_equal(vector.layers[1], direction("1/res/0") * np.float32(length))
     assert vector.layers[1].dtype == np.float32
-    assert (vector.members[0].weight, vector.unit) == (length, unit)
+    assert (vector.members[0].weight, vector.settings.unit) == (length, unit)
 
 
 def test_the_scale_multiplies_and_may_suppress(graph: Graph) -> None:
     vector = graph.steering_vector("1/res/0", scale=-1.5, unit="unit")
     np.testing.assert_array_equal(vector.layers[1], direction("1/res/0") * np.float32(-1.5))
-    assert (vector.scale, vector.members[0].weight) == (-1.5, -1.5)
+    assert (vector.members[0].coefficient, vector.members[0].weight) == (-1.5, -1.5)
 
 
 def test_features_that_write_at_one_layer_add_up(graph: Graph) -> None:
@@ -240,14 +241,14 @@ def test_features_that_write_at_one_layer_add_up(graph: Graph) -> None:
 
 
 def test_a_lineage_writes_one_vector_per_layer_of_its_span(graph: Graph) -> None:
-    vector = graph.steering_vector("1/res/2", lineage=True)
+    vector = graph.steering_vector("1/res/2", where="cumulative")
     assert [member.key for member in vector.members] == ["0/res/1", "1/res/2", "2/res/1"]
     assert [member.cosine for member in vector.members] == [pytest.approx(0.8), None, pytest.approx(0.8)]
     assert list(vector.layers) == [0, 1, 2]
 
 
 def test_a_part_of_the_layers_can_be_taken(graph: Graph) -> None:
-    whole = graph.steering_vector("1/res/0", lineage=True)
+    whole = graph.steering_vector("1/res/0", where="cumulative")
     part = whole.between(1, 9)
     assert list(part.layers) == [1, 2]
     assert [member.key for member in part.members] == ["1/res/0", "2/res/0"]
@@ -257,13 +258,13 @@ def test_a_part_of_the_layers_can_be_taken(graph: Graph) -> None:
 
 
 def test_the_lineage_of_an_att_feature_is_steered_through_what_it_writes(graph: Graph) -> None:
-    vector = graph.steering_vector("1/att/0", lineage=True)
+    vector = graph.steering_vector("1/att/0", where="cumulative")
     assert [member.key for member in vector.members] == ["0/res/1", "1/res/1", "2/res/1"]
 
 
 def test_a_vector_knows_where_it_came_from(graph: Graph) -> None:
     vector = graph.steering_vector("2/mlp/3")
-    assert (vector.model_name, vector.model_type, vector.d_model) == ("toy", "llama", D_MODEL)
+    assert (vector.model.name, vector.model.type, vector.model.d_model) == ("toy", "llama", D_MODEL)
     [member] = vector.members
     assert (member.key, member.release, member.sae_id) == ("2/mlp/3", "toy", "2.mlp")
     assert (member.decoder_norm, member.max_activation, member.cosine) == (2.0, 4.0, None)
@@ -278,18 +279,11 @@ def test_a_vector_from_the_graph_steers_the_model(graph: Graph) -> None:
     assert torch.equal(after[1], before[1] + torch.from_numpy(direction("1/mlp/0") * np.float32(2)))
 
 
-def test_an_att_feature_of_sequential_blocks_is_refused_with_the_nearest_mend(graph: Graph) -> None:
-    with pytest.raises(UsageError) as caught:
-        graph.steering_vector("1/att/0")
-    assert str(caught.value) == (
-        "'1/att/0' writes between attention and mlp of block 1, which in a llama is the output of no block; "
-        "steer with '1/res/1', the residual feature it writes most (cosine 0.40)"
-    )
-
-
-def test_an_att_feature_that_writes_nothing_is_refused_without_a_mend(graph: Graph) -> None:
-    with pytest.raises(UsageError, match="it writes no residual feature that could stand for it"):
-        graph.steering_vector("0/att/0")
+def test_an_att_feature_of_sequential_blocks_writes_between_attention_and_mlp(graph: Graph) -> None:
+    vector = graph.steering_vector("1/att/0", unit="unit")
+    assert vector.layers == {}
+    assert list(vector.middles) == [1]
+    np.testing.assert_array_equal(vector.middles[1], direction("1/att/0"))
 
 
 def changed(path: Path, model: dict[str, object], sql: str = "select 1") -> Graph:
@@ -310,11 +304,8 @@ def test_an_att_feature_of_parallel_blocks_writes_the_block_output(tmp_path: Pat
 
 def test_the_manifest_overrules_what_the_model_type_suggests(tmp_path: Path) -> None:
     model = {"model_type": "gpt_neox", "parallel_residual": False}
-    with (
-        changed(tmp_path / "toy.featgraph", model) as neox,
-        pytest.raises(UsageError, match="between attention and mlp"),
-    ):
-        neox.steering_vector("1/att/0")
+    with changed(tmp_path / "toy.featgraph", model) as neox:
+        assert list(neox.steering_vector("1/att/0").middles) == [1]
 
 
 def test_a_suite_that_reads_before_blocks_writes_one_block_earlier(tmp_path: Path) -> None:
@@ -325,25 +316,6 @@ def test_a_suite_that_reads_before_blocks_writes_one_block_earlier(tmp_path: Pat
             before_blocks.steering_vector("0/res/0")
 
 
-@pytest.mark.parametrize(
-    ("place", "block"),
-    [
-        (("res", 3, "blocks.3.hook_resid_post", False), 3),
-        (("res", 3, "blocks.3.hook_resid_pre", False), 2),
-        (("res", 12, "blocks.11.hook_resid_post", False), 11),
-        (("res", 0, "blocks.0.hook_resid_pre", False), -1),
-        (("res", 3, "model.layers.3", False), 3),
-        (("res", 3, "custom", False), 3),
-        (("mlp", 3, "transformer.h.3.mlp", False), 3),
-        (("att", 3, "blocks.3.hook_attn_out", True), 3),
-        (("att", 3, "blocks.3.hook_attn_out", False), None),
-    ],
-)
-def test_the_hook_says_where_a_feature_writes(place: tuple[str, int, str, bool], block: int | None) -> None:
-    site, layer, hook_name, parallel = place
-    assert write_layer(site, layer, hook_name, parallel=parallel) == block
-
-
 def test_a_dead_feature_has_no_largest_activation(graph: Graph) -> None:
     assert graph.steering_vector("2/res/2").members[0].max_activation is None
     with pytest.raises(UsageError, match=r"'2/res/2' never fired on the graph's text.*use unit raw or unit"):
@@ -352,24 +324,28 @@ def test_a_dead_feature_has_no_largest_activation(graph: Graph) -> None:
 
 def test_an_unknown_unit_is_told_the_nearest(graph: Graph) -> None:
     with pytest.raises(
-        UsageError, match=r"no unit 'max_act'; did you mean 'max-act'\? units are raw, unit, max-act"
+        UsageError,
+        match=r"no unit 'max_act'; did you mean 'max-act'\? unit is one of raw, unit, max-act, residual",
     ):
-        graph.steering_vector("1/res/0", unit="max_act")
+        graph.steering_vector("1/res/0", **{"unit": cast(Any, "max_act")})
 
 
 def test_an_unknown_unit_without_a_near_one_is_told_all(graph: Graph) -> None:
-    with pytest.raises(UsageError, match=r"^no unit 'kg'; units are raw, unit, max-act$"):
-        graph.steering_vector("1/res/0", unit="kg")
+    with pytest.raises(UsageError, match=r"^no unit 'kg'; unit is one of raw, unit, max-act, residual$"):
+        graph.steering_vector("1/res/0", **{"unit": cast(Any, "kg")})
 
 
-def test_a_lineage_has_one_seed(graph: Graph) -> None:
-    with pytest.raises(UsageError, match="a lineage has one seed, but 2 features were given"):
-        graph.steering_vector(["1/res/0", "1/res/1"], lineage=True)
+def test_several_seeds_bring_a_lineage_each(graph: Graph) -> None:
+    vector = graph.steering_vector({"1/res/0": 1.0, "1/res/2": -2.0}, where="cumulative", unit="unit")
+    alone = graph.steering_vector("1/res/0", where="cumulative", unit="unit")
+    other = graph.steering_vector("1/res/2", where="cumulative", unit="unit", scale=-2)
+    for layer in vector.layers:
+        np.testing.assert_allclose(vector.layers[layer], alone.layers[layer] + other.layers[layer], rtol=1e-6)
 
 
 def test_a_module_feature_without_span_is_not_steered_as_a_lineage(graph: Graph) -> None:
     with pytest.raises(UsageError, match="'1/mlp/2' writes no residual feature, so has no span"):
-        graph.steering_vector("1/mlp/2", lineage=True)
+        graph.steering_vector("1/mlp/2", where="cumulative")
 
 
 def test_no_features_make_no_vector(graph: Graph) -> None:

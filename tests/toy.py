@@ -86,6 +86,7 @@ def build_toy(path: Path) -> Path:
         manifest: dict[str, Any] = {
             "recipe": {"name": "toy"},
             "model": {"name": "toy", "model_type": "llama", "d_model": D_MODEL, "n_layers": 3},
+            "saes": [{"sha256": f"sha of {slab.name}"} for slab in slabs()],
         }
         store.write_manifest(build, manifest)
     return path
@@ -96,7 +97,7 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
     for slab in slabs():
         connection.execute(
             "insert into sae values "
-            "(?, ?, ?, ?, ?, ?, 'toy', ?, 'jumprelu', ?, null, ?, 2.0, 0.9, null, null, ?, ?)",
+            "(?, ?, ?, ?, ?, ?, 'toy', ?, 'jumprelu', ?, null, ?, 2.0, 0.9, 8.0, null, null, ?, ?)",
             [
                 slab.slab,
                 slab.layer,

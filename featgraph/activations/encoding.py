@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
 from featgraph.activations.pieces import Pieces
 from featgraph.activations.sites import Activations, Sites
+from featgraph.arrays import Matrix
 from featgraph.statistics import Reconstruction
 from featgraph.suite import LanguageModel, LoadedSae
 
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
     import torch
 
 ENCODE_TOKENS = 256
-"""Tokens encoded at once: few enough that their dense codes stay in the processor's cache."""
+"""Tokens encoded at once, at most: few enough that their dense codes stay in the processor's cache."""
+
+ENCODE_CODES = 2**22
+"""Dense codes made at once, 16 MB, at most: the C library gives larger arrays back to the system every time,
+and getting their pages anew took a third of the time. Source: mallopt(3), M_MMAP_THRESHOLD, 32 MB at most."""
 
 RECONSTRUCT_EVERY = 16
 """One group of tokens in so many is also decoded, for the explained variance."""
@@ -54,7 +60,7 @@ def _encode(loaded: LoadedSae, activations: Activations) -> Encoded:
     assert loaded.reading is not None
     codes, rebuilt = encode(loaded, activations[loaded.reading])
     reconstruction = Reconstruction(rebuilt.shape[1])
-    reconstruction.update(decoded(activations[loaded.reading.rebuilt]), rebuilt)
+    reconstruction.update(decoded(activations[loaded.reading.rebuilt], codes.shape[1]), rebuilt)
     return codes, reconstruction
 
 
@@ -70,27 +76,36 @@ def encode(loaded: LoadedSae, activations: "torch.Tensor") -> tuple[scipy.sparse
     """Return the SAE's codes as a sparse (n_tokens, n_features) matrix, and some reconstructions, dense.
 
     Active means not zero: some SAEs keep signed activations. The first of every RECONSTRUCT_EVERY groups of
-    ENCODE_TOKENS is decoded, at once, because some SAEs remember the scale of what they encoded last; the
-    rows are those of `decoded`.
+    tokens is decoded, at once, because some SAEs remember the scale of what they encoded last; the rows are
+    those of `decoded`.
     """
     import torch
 
     assert loaded.sae is not None
-    codes, rebuilt = [], []
+    codes, rebuilt = _Codes(loaded.sae.cfg.d_sae), []
     with torch.inference_mode():
-        for number, part in enumerate(activations.split(ENCODE_TOKENS)):
+        for number, part in enumerate(activations.split(group_size(loaded.sae.cfg.d_sae))):
             dense = loaded.sae.encode(part)
             if number % RECONSTRUCT_EVERY == 0:
                 rebuilt.append(loaded.decode(dense, part))
-            codes.append(_sparse(dense))
-    return scipy.sparse.vstack(codes, format="csr"), torch.cat(rebuilt)
+            codes.add(dense)
+    return codes.matrix(), torch.cat(rebuilt)
 
 
-def decoded(activations: "torch.Tensor") -> "torch.Tensor":
+def decoded(activations: "torch.Tensor", n_features: int) -> "torch.Tensor":
     """Return the rows that `encode` also decodes."""
     import torch
 
-    return torch.cat(activations.split(ENCODE_TOKENS)[::RECONSTRUCT_EVERY])
+    return torch.cat(activations.split(group_size(n_features))[::RECONSTRUCT_EVERY])
+
+
+def group_size(n_features: int) -> int:
+    """Return how many tokens are encoded at once.
+
+    >>> group_size(16_384), group_size(131_072)
+    (256, 32)
+    """
+    return max(1, min(ENCODE_TOKENS, ENCODE_CODES // n_features))
 
 
 @contextmanager
@@ -106,11 +121,31 @@ def one_thread_per_task() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _sparse(dense: "torch.Tensor") -> scipy.sparse.csr_matrix:
-    values = dense.cpu().numpy()
-    n_tokens, n_features = values.shape
-    place = np.flatnonzero(values.astype(bool))
-    starts = np.zeros(n_tokens + 1, dtype=np.int32)
-    np.cumsum(np.bincount(place // n_features, minlength=n_tokens), out=starts[1:])
-    column = (place % n_features).astype(np.int32)
-    return scipy.sparse.csr_matrix((values.ravel()[place], column, starts), shape=values.shape)
+class _Codes:
+    """Dense codes, group after group, collected as one sparse matrix."""
+
+    def __init__(self, n_features: int) -> None:
+        self.n_features = n_features
+        self._starts = [np.zeros(1, dtype=np.int64)]
+        self._columns: list[NDArray[np.int32]] = []
+        self._values: list[Matrix] = []
+        self._n = 0
+
+    def add(self, dense: "torch.Tensor") -> None:
+        """Add the codes of some tokens, (n_tokens, n_features)."""
+        values = dense.cpu().numpy()
+        flat = np.ascontiguousarray(values).ravel()
+        place = np.flatnonzero(flat != 0)
+        rows = np.arange(len(values) + 1) * self.n_features
+        starts = np.searchsorted(place, rows)
+        column = place - np.repeat(rows[:-1], np.diff(starts))
+        self._starts.append(self._n + starts[1:])
+        self._columns.append(column.astype(np.int32))
+        self._values.append(flat[place])
+        self._n += len(place)
+
+    def matrix(self) -> scipy.sparse.csr_matrix:
+        """Return all codes, (n_tokens, n_features)."""
+        starts = np.concatenate(self._starts)
+        parts = (np.concatenate(self._values), np.concatenate(self._columns), starts)
+        return scipy.sparse.csr_matrix(parts, shape=(len(starts) - 1, self.n_features))

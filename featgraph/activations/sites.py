@@ -46,7 +46,7 @@ class Sites:
             for handle in handles:
                 handle.remove()
         return {
-            reading: _formed(kept[reading.module, reading.end], reading, language_model)
+            reading: formed(kept[reading.module, reading.end], reading, language_model)
             for reading in self.readings
         }
 
@@ -80,7 +80,7 @@ def _on_read(module: "torch.nn.Module", end: End, keep: Any) -> Any:
     return module.register_forward_hook(after)
 
 
-def _formed(tensor: "torch.Tensor", reading: Reading, model: Any) -> "torch.Tensor":
+def formed(tensor: "torch.Tensor", reading: Reading, model: Any) -> "torch.Tensor":
     """Return a tensor in the form that the SAE takes it."""
     if reading.form == "centred":
         return tensor - tensor.mean(dim=-1, keepdim=True)

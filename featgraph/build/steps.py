@@ -106,8 +106,9 @@ def summarise(worker: Worker, slab: Slab) -> None:
     worker.work.save_arrays(f"moments/{slab.name}.npz", moments.arrays())
     worker.work.save_arrays(f"contexts/{slab.name}.npz", contexts.arrays())
     worker.work.save_arrays(f"top/{slab.name}.npz", arrays)
-    explained = reduce(Reconstruction.merge, rebuilt).explained_variance
-    worker.work.save_facts(f"moments/{slab.name}.json", {"explained_variance": explained})
+    whole = reduce(Reconstruction.merge, rebuilt)
+    facts = {"explained_variance": whole.explained_variance, "rms_length": whole.rms_length}
+    worker.work.save_facts(f"moments/{slab.name}.json", facts)
 
 
 def calibrate(worker: Worker, slab: Slab, upstream: Slab) -> None:

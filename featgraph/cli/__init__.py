@@ -11,10 +11,10 @@ from contextlib import suppress
 # A command lives for a moment: collecting garbage while modules load only delays it.
 gc.set_threshold(50_000, 20, 20)
 
-from featgraph.cli import asking, labelling, making, shelling, verbs  # noqa: E402
+from featgraph.cli import asking, labelling, making, shelling, steering, verbs  # noqa: E402
 from featgraph.cli.app import INTERRUPTED, app  # noqa: E402
 
-__all__ = ["app", "asking", "labelling", "main", "making", "shelling", "verbs"]
+__all__ = ["app", "asking", "labelling", "main", "making", "shelling", "steering", "verbs"]
 
 
 def main() -> None:

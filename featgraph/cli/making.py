@@ -1,4 +1,4 @@
-"""Commands that make something: recipes, ingest, recipe, export."""
+"""Commands that make something: recipes, ingest, recipe."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-import featgraph
 from featgraph import output
 from featgraph.cli import options
 from featgraph.cli.app import command
@@ -161,38 +160,3 @@ def recipe(
     output.note(f"wrote {written.file}: layers {written.layers}, sites {', '.join(written.sites)}")
     output.note(f"next: read it, then `featgraph ingest {written.file} --dry-run`")
     output.write_text(str(written.file))
-
-
-@command("export demo.featgraph 3/res/346 --lineage --format gguf -o feature.gguf")
-def export(
-    graph: options.GraphPath,
-    features: options.Keys,
-    out: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The file to write.")],
-    format: Annotated[
-        Literal["gguf", "safetensors", "json"] | None,
-        typer.Option("--format", help="The file's format.  [default: by its name]"),
-    ] = None,
-    lineage: Annotated[
-        bool, typer.Option("--lineage", help="Steer along the feature's span, not at its layer only.")
-    ] = False,
-    layers: Annotated[
-        str | None, typer.Option(metavar="FIRST-LAST", help="Only vectors of these layers.  [default: all]")
-    ] = None,
-    scale: Annotated[float, typer.Option(metavar="FACTOR", help="Multiplies every vector.")] = 1.0,
-    unit: Annotated[
-        Literal["raw", "unit", "max-act"],
-        typer.Option(
-            help="What scale 1 is: the decoder row, length 1, or the row times its largest activation."
-        ),
-    ] = "raw",
-) -> None:
-    """Write features as a steering vector for other tools."""
-    from featgraph import formats
-
-    with featgraph.open(graph) as opened:
-        vector = opened.steering_vector(features, lineage=lineage, scale=scale, unit=unit)
-    if layers is not None:
-        vector = vector.between(*options.layer_range(layers))
-    formats.write(vector, out, format or out.suffix.removeprefix("."))
-    layer = "layer" if len(vector.layers) == 1 else "layers"
-    output.note(f"wrote {out}: {layer} {', '.join(map(str, vector.layers))} of {vector.model_name}")

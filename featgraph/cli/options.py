@@ -33,8 +33,9 @@ DownstreamKey = Annotated[str, typer.Argument(metavar="B", help="The feature whe
 OptionalKey = Annotated[
     str | None, typer.Argument(metavar="KEY", help="The feature: layer/site/index, such as 3/res/346.")
 ]
-Keys = Annotated[
-    list[str], typer.Argument(metavar="FEATURE...", help="One or more features: layer/site/index.")
+WeightedKeys = Annotated[
+    list[str],
+    typer.Argument(metavar="FEATURE...", help="Features: layer/site/index, each with =WEIGHT if not 1."),
 ]
 RecipeName = Annotated[
     str,

@@ -43,6 +43,6 @@ def _check_finite(vector: "SteeringVector") -> None:
     for layer, values in vector.layers.items():
         if not np.isfinite(values).all():
             raise UsageError(
-                f"the vector of layer {layer} has NaN or infinite values at scale {vector.scale:g}; "
-                "choose a finite, smaller scale"
+                f"the vector of layer {layer} has NaN or infinite values at scale "
+                f"{vector.settings.scale:g}; choose a finite, smaller one"
             )

@@ -22,7 +22,7 @@ def save(vector: "SteeringVector", path: Path) -> None:
     if 0 in vector.layers:
         raise _no_layer_zero(vector)
     writer = GGUFWriter(path, "controlvector")
-    writer.add_string("controlvector.model_hint", vector.model_type)
+    writer.add_string("controlvector.model_hint", vector.model.type)
     writer.add_uint32("controlvector.layer_count", len(vector.layers))
     for name, value in describe(vector).items():
         writer.add_string(f"featgraph.{name}", value if isinstance(value, str) else json.dumps(value))

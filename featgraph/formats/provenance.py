@@ -7,45 +7,41 @@ from featgraph.model import FeatureKey
 if TYPE_CHECKING:
     from featgraph.steering import SteeredFeature, SteeringVector
 
-FORMAT = "featgraph.steering/1"
+FORMAT = "featgraph.steering/2"
 """Name and version of the layout that `safetensors` and `json` files share."""
 
-_SCALE_CONVENTIONS = {"raw": "raw_w_dec", "unit": "unit", "max-act": "max_act"}
+_SCALE_CONVENTIONS = {"raw": "raw_w_dec", "unit": "unit", "max-act": "max_act", "residual": "residual_rms"}
 
 
 def describe(vector: "SteeringVector") -> dict[str, object]:
-    """Return model, hook, scale and members of a steering vector as plain JSON values.
+    """Return model, hook, settings and members of a steering vector as plain JSON values.
 
     `layer.N` of such a file is added, at coefficient 1, to the output of block N (`hook` resid_post).
     """
+    model = vector.model
     return {
         "format": FORMAT,
-        "model_id": vector.model_name,
-        "model_type": vector.model_type,
-        "d_model": vector.d_model,
+        "model_id": model.name,
+        "model_type": model.type,
+        "model_sha256": model.sha256,
+        "d_model": model.d_model,
+        "n_layers": model.n_layers,
         "hook": "resid_post",
-        "scale_convention": _SCALE_CONVENTIONS[vector.unit],
-        "scale": vector.scale,
+        "scale_convention": _SCALE_CONVENTIONS[vector.settings.unit],
+        "settings": dict(vars(vector.settings)),
         "members": [_describe_member(member) for member in vector.members],
     }
 
 
 def _describe_member(member: "SteeredFeature") -> dict[str, object]:
-    """One feature; `weight` is what its unit direction was multiplied by, `sign` the sign of that."""
+    """One feature; `weight` is what its unit direction was multiplied by, `sign` that of the coefficient."""
     key = FeatureKey.parse(member.key)
     return {
         "key": member.key,
         "site": key.site,
         "layer": key.layer,
         "feature": key.idx,
-        "release": member.release,
-        "sae_id": member.sae_id,
-        "hook_name": member.hook_name,
-        "write_layer": member.write_layer,
-        "write_exact": True,
-        "sign": -1 if member.weight < 0 else 1,
-        "weight": member.weight,
-        "decoder_norm": member.decoder_norm,
-        "max_activation": member.max_activation,
-        "cosine": member.cosine,
+        **{name: value for name, value in vars(member).items() if name != "key"},
+        "write_exact": member.point == "out",
+        "sign": -1 if member.coefficient < 0 else 1,
     }

@@ -5,6 +5,7 @@ what one pass over all would have made, exactly for counts and contexts, to roun
 arrays, so a file can hold them. Memory does not grow with the text, but for sums per (feature, token) seen.
 """
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -103,6 +104,11 @@ class Reconstruction:
         """
         variance = self.square - float((self.sum**2).sum()) / self.n if self.n else 0.0
         return 1.0 - self.error / variance if variance > 0 else float("nan")
+
+    @property
+    def rms_length(self) -> float:
+        """Root mean square length of the activations."""
+        return math.sqrt(self.square / self.n) if self.n else float("nan")
 
     def merge(self, other: Self) -> "Reconstruction":
         """Return that of both texts."""

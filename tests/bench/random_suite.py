@@ -27,6 +27,10 @@ L0 = 50
 SPREAD = 1.6
 """Standard deviation of the logarithm of densities: the busiest feature fires on about half of the tokens."""
 
+SHARPEN = 5.0
+"""Factor on the weights of queries, keys and values: unscaled, every head would attend to all tokens alike,
+and the first tokens, which average over few, would light half of an attention SAE."""
+
 HOOKS: dict[Site, str] = {"att": "hook_attn_out", "mlp": "hook_mlp_out", "res": "hook_resid_post"}
 
 
@@ -42,7 +46,11 @@ def random_model() -> LanguageModel:
         bos_token_id=0,
         eos_token_id=0,
     )
-    return LanguageModel(GPTNeoXForCausalLM(config).eval(), None, "random")
+    model = GPTNeoXForCausalLM(config).eval()
+    with torch.no_grad():
+        for layer in model.gpt_neox.layers:
+            layer.attention.query_key_value.weight.mul_(SHARPEN)
+    return LanguageModel(model, None, "random")
 
 
 def random_text(n_tokens: int, first: int) -> Pieces:

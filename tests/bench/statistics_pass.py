@@ -1,5 +1,8 @@
 """Time the statistics pass beside the bare model forward and `encode` at every site.
 
+Bare is the plain loop, with the library's own threads; "bare, in groups" is the same work as the statistics
+pass splits it, side by side and a few tokens at a time.
+
 python tests/bench/statistics_pass.py [--demo] [--tokens N] [--layers N]
 
 Runs on a random suite of pythia-70m's shape (`random_suite.py`), or on the demo. Both passes take turns,
@@ -21,10 +24,10 @@ import numpy as np
 import random_suite
 import scipy.sparse
 import torch
-from random_suite import random_model, random_saes, random_text
+from random_suite import N_FEATURES, random_model, random_saes, random_text
 
 from featgraph.activations import Batch, Pieces, Tokens, read_shards
-from featgraph.activations.encoding import ENCODE_TOKENS, encode_pieces, one_thread_per_task
+from featgraph.activations.encoding import encode_pieces, group_size, one_thread_per_task
 from featgraph.activations.sites import Activations, Sites
 from featgraph.arrays import Indices
 from featgraph.model import EDGE_KINDS, Slab, edge_plan
@@ -99,18 +102,31 @@ def pythia(n_tokens: int) -> Suite:
     """Return a random suite of pythia-70m's shape and a random text."""
     model = random_model()
     shards = [random_text(SHARD, SHARD * number) for number in range(max(1, n_tokens // SHARD))]
-    return Suite("random, 18 SAEs of 32,768", model, random_saes(model), shards)
+    saes = random_saes(model)
+    return Suite(f"random, {len(saes)} SAEs of {N_FEATURES:,}", model, saes, shards)
 
 
 def bare(suite: Suite, pieces: Pieces) -> None:
-    """Run the model and every SAE's `encode`, and keep nothing; the model reads the next batch meanwhile."""
+    """Run the model and every SAE's `encode` batch by batch, and keep nothing."""
+    sites = Sites(suite.model, [loaded.reading for loaded in suite.saes if loaded.reading is not None])
+    with torch.inference_mode():
+        for batch in pieces.batches():
+            activations = sites(batch)
+            for loaded in suite.saes:
+                assert loaded.sae is not None
+                assert loaded.reading is not None
+                loaded.sae.encode(activations[loaded.reading])
+
+
+def bare_in_groups(suite: Suite, pieces: Pieces) -> None:
+    """Do the same in small groups, one thread per SAE; the model reads the next batch meanwhile."""
     sites = Sites(suite.model, [loaded.reading for loaded in suite.saes if loaded.reading is not None])
 
     def encode(loaded: LoadedSae, activations: Activations) -> None:
         assert loaded.sae is not None
         assert loaded.reading is not None
         with torch.inference_mode():
-            for part in activations[loaded.reading].split(ENCODE_TOKENS):
+            for part in activations[loaded.reading].split(group_size(loaded.sae.cfg.d_sae)):
                 loaded.sae.encode(part)
 
     batches: list[Batch] = list(pieces.batches())
@@ -162,13 +178,13 @@ def measure(suite: Suite) -> tuple[Clock, float]:
     ]
     bare(suite, suite.shards[0])
     for number, pieces in enumerate(suite.shards):
-        without, with_statistics = partial(bare, suite, pieces), partial(full, clock, suite, found, pieces)
-        if number % 2:
-            clock.timed("bare", without)
-            with_statistics()
-        else:
-            with_statistics()
-            clock.timed("bare", without)
+        turns = [
+            partial(clock.timed, "bare", partial(bare, suite, pieces)),
+            partial(clock.timed, "bare, in groups", partial(bare_in_groups, suite, pieces)),
+            partial(full, clock, suite, found, pieces),
+        ]
+        for turn in turns[:: -1 if number % 2 else 1]:
+            turn()
     clock.timed("of each SAE", lambda: together(partial(rank, clock, one) for one in found))
     n_tokens = sum(pieces.n_tokens for pieces in suite.shards)
     slabs = [Slab(n, one.layer, one.site, 0, widths[n]) for n, one in enumerate(suite.saes)]
@@ -204,16 +220,18 @@ def main() -> None:
     suite = demo(asked.tokens or 200_000) if asked.demo else pythia(asked.tokens or 32_768)
     clock, l0 = measure(suite)
     n_tokens = sum(pieces.n_tokens for pieces in suite.shards)
+    parts = ("bare", "bare, in groups", "to codes", "of each SAE", "of pairs")
     print(
-        "| suite | tokens | L0 | time | bare, s | to codes, s | of each SAE, s | of pairs, s | times bare |"
+        "| suite | tokens | L0 | time |",
+        " | ".join(f"{part}, s" for part in parts),
+        "| times bare | in groups |",
     )
-    print("|---|--:|--:|---|--:|--:|--:|--:|--:|")
+    print("|---|--:|--:|---|" + "--:|" * (len(parts) + 2))
     for name, spent in (("wall", clock.wall), ("processor", clock.processor)):
-        parts = [spent[part] for part in ("bare", "to codes", "of each SAE", "of pairs")]
-        shown = " | ".join(f"{part:.1f}" for part in parts)
-        print(
-            f"| {suite.name} | {n_tokens:,} | {l0:.0f} | {name} | {shown} | {sum(parts[1:]) / parts[0]:.2f} |"
-        )
+        shown = " | ".join(f"{spent[part]:.1f}" for part in parts)
+        whole = sum(spent[part] for part in parts[2:])
+        ratios = f"{whole / spent[parts[0]]:.2f} | {whole / spent[parts[1]]:.2f}"
+        print(f"| {suite.name} | {n_tokens:,} | {l0:.0f} | {name} | {shown} | {ratios} |")
     alone = ("moments", "top tokens", "contexts")
     print("\nof each SAE, processor s:", ", ".join(f"{name} {clock.processor[name]:.1f}" for name in alone))
 

@@ -1,0 +1,21 @@
+"""Features or a lineage -> `SteeringVector`: what to add to the residual stream, and adding it.
+
+vector      the steering vector, and the words for how it came about
+members     one feature -> the features that steer for it, and where each writes
+schedules   how scale goes over layers, and what earlier layers have added already
+planning    all of it together: features of a graph -> vector
+applying    hooks that add it to a transformers model
+positions   which tokens of a forward pass are steered
+gates       modes that change what an SAE finds, token by token
+"""
+
+from featgraph.steering.planning import from_features
+from featgraph.steering.vector import (
+    Settings,
+    SettingsOptions,
+    SteeredFeature,
+    SteeredModel,
+    SteeringVector,
+)
+
+__all__ = ["Settings", "SettingsOptions", "SteeredFeature", "SteeredModel", "SteeringVector", "from_features"]
