@@ -1,6 +1,7 @@
-"""Writing a file so that it appears under its name only when it is complete."""
+"""Files: what identifies one, and writing one so that it appears under its name only when it is complete."""
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,12 @@ def complete_file(path: Path) -> Iterator[Path]:
         if partial:
             with suppress(OSError):
                 partial.unlink()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file's content, in hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _followed(path: Path) -> Path:

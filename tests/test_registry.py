@@ -51,13 +51,6 @@ def test_a_canonical_sae_has_the_l0_of_the_one_it_stands_for() -> None:
     assert registry.expected(release.name, "layer_0/width_16k/canonical") == (None, 105.0)
 
 
-def test_neuronpedia_ids_are_found_where_there_are_any() -> None:
-    found = registry.neuronpedia_id("gemma-scope-2b-pt-res-canonical", "layer_20/width_16k/canonical")
-    assert found == "gemma-2-2b/20-gemmascope-res-16k"
-    assert registry.neuronpedia_id("qwen-scope-3-8b-base-w64k-l50", "layer0") is None
-    assert registry.neuronpedia_id("mine", "0.res") is None
-
-
 def test_releases_of_a_model_are_found_by_any_of_its_names() -> None:
     names = [release.name for release in registry.releases_of("openai-community/gpt2")]
     assert "gpt2-small-res-jb" in names

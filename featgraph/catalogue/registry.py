@@ -102,13 +102,6 @@ def expected(release: str, sae_id: str) -> tuple[float | None, float | None]:
     return (sae.explained_variance, sae.l0) if sae else (None, None)
 
 
-def neuronpedia_id(release: str, sae_id: str) -> str | None:
-    """Return an SAE's id on Neuronpedia, such as `gemma-2-2b/0-gemmascope-res-16k`."""
-    known = releases().get(release)
-    sae = known.saes.get(sae_id) if known else None
-    return sae.neuronpedia if sae else None
-
-
 def normalised(model: str) -> str:
     """Return a model's name as both the registry and the hub may write it: bare, in lower case.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featgraph.errors import SourceError
+from featgraph.files import file_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -39,8 +40,7 @@ class Checkpoint:
         for file in sorted(Path(self.source).iterdir()):
             if file.suffix in FILES:
                 digest.update(file.name.encode())
-                with file.open("rb") as handle:
-                    digest.update(hashlib.file_digest(handle, "sha256").digest())
+                digest.update(bytes.fromhex(file_sha256(file)))
         return digest.hexdigest()
 
     def tensor(self, parameter: str) -> "torch.Tensor":

@@ -20,6 +20,7 @@ from featgraph.arrays import Matrix
 from featgraph.catalogue.layouts import Layout, layout_of, read_config, tensor_shapes
 from featgraph.catalogue.registry import releases, resolve_one
 from featgraph.errors import SourceError, nearest
+from featgraph.files import file_sha256
 from featgraph.recipe import Recipe, SaeSource
 from featgraph.suite.converters import converter, sparsify_hook_unclear
 
@@ -70,7 +71,7 @@ def read_sae(recipe: Recipe, source: SaeSource, layer: int) -> SaeFile:
                 f'say where it reads: hook = "..." in [suite.sites.{source.site}]'
             )
         sae = _from_folder(folder, layout)
-        label, digest = f"SAE {folder / layout.weights}", _digest(folder / layout.weights)
+        label, digest = f"SAE {folder / layout.weights}", file_sha256(folder / layout.weights)
     _check_state(sae.state_dict(), label)
     metadata = sae.cfg.metadata
     if hook is not None:
@@ -93,11 +94,11 @@ def source_digest(recipe: Recipe, source: SaeSource, layer: int) -> str:
     """
     name, hook = recipe.sae_name(source, layer), recipe.hook_name(source, layer)
     if source.decoders is not None:
-        what = [_digest(_existing(recipe, recipe.folder / name)), _key(recipe, source, layer)]
+        what = [file_sha256(_existing(recipe, recipe.folder / name)), _key(recipe, source, layer)]
     elif source.path is not None:
         folder = recipe.folder / name
         layout = layout_of(folder, str(recipe.file))
-        what = [layout.name, _digest(folder / layout.config), _digest(folder / layout.weights)]
+        what = [layout.name, file_sha256(folder / layout.config), file_sha256(folder / layout.weights)]
     else:
         _, _, release, sae_id = resolve_one(recipe, layer, source)
         known = releases().get(release)
@@ -112,11 +113,6 @@ def state_digest(module: Any) -> str:
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _from_hub(release: str, sae_id: str) -> "SAE[Any]":
@@ -165,7 +161,7 @@ def _read_decoders(recipe: Recipe, source: SaeSource, layer: int) -> SaeFile:
     _check_state({key: tensor}, str(path))
     decoder = np.ascontiguousarray(tensor.numpy())
     hook = str(recipe.hook_name(source, layer))
-    return SaeFile(None, decoder, recipe.name, name, _digest(path), None, hook)
+    return SaeFile(None, decoder, recipe.name, name, file_sha256(path), None, hook)
 
 
 def _key(recipe: Recipe, source: SaeSource, layer: int) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featgraph.errors import SourceError, nearest
+from featgraph.files import file_sha256
 from featgraph.recipe import TextSource
 from featgraph.text.files import CODECS, COLUMN, READERS, file_documents, kind, no_column, reading, value_text
 
@@ -53,9 +54,9 @@ def text_digest(source: TextSource) -> str:
     files = []
     if path is not None:
         for file in _files(path, every=_is_dataset(source, path)):
-            with reading(f"the text {file}"), file.open("rb") as handle:
+            with reading(f"the text {file}"):
                 name = file.name if file == path else file.relative_to(path).as_posix()
-                files.append((name, hashlib.file_digest(handle, "sha256").hexdigest()))
+                files.append((name, file_sha256(file)))
     hub = source.dataset if path is None else None
     identity = (files, hub, source.config, source.split, source.column or COLUMN, source.separator)
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
