@@ -50,7 +50,7 @@ def test_the_library_imports_light() -> None:
         ["lineage", "GRAPH", "1/res/0", "--format", "json"],
         ["export", "GRAPH", "1/res/0", "--unit", "unit", "--format", "json", "-o", "OUT"],
         ["export", "GRAPH", "1/res/0", "--unit", "unit", "--format", "gguf", "-o", "OUT"],
-        ["export", "GRAPH", "1/res/0", "--lineage", "--unit", "unit", "--format", "safetensors", "-o", "OUT"],
+        ["export", "GRAPH", "1/res/0", "--where", "cumulative", "--unit", "unit", "--format", "safetensors", "-o", "OUT"],
     ],
     ids=" ".join,
 )
