@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from featgraph.flow import Lineage
     from featgraph.paths import Adjacency
+    from featgraph.progress import Progress
     from featgraph.steering import SettingsOptions, SteeringVector
 
 
@@ -133,6 +134,78 @@ class Graph(Verbs):
             features = [features]
         weights = dict(features) if isinstance(features, Mapping) else {str(key): 1.0 for key in features}
         return from_features(self.store, weights, Settings(**settings))
+
+    def find(
+        self,
+        *,
+        label: str | None = None,
+        near: str | FeatureKey | None = None,
+        vector: "Sequence[float] | NDArray[Any] | None" = None,
+        positive: Sequence[str] | None = None,
+        negative: Sequence[str] | None = None,
+        k: int = 20,
+        site: str | None = None,
+        layers: tuple[int, int] | None = None,
+        min_density: float | None = None,
+        max_density: float | None = None,
+        min_firing: float = 0.1,
+        screen: bool = False,
+        min_s_out: float | None = None,
+        progress: "Progress | None" = None,
+    ) -> Result:
+        """Return the k best features by label, nearness or a contrast of prompts; give one way of looking.
+
+        layers: first and last. min_firing: least share of prompts of a contrast that a feature fires on.
+        screen: sort the k by output score; min_s_out: and keep those from there on. What the scores are: see
+        `finding.find`, `finding.contrast` and `finding.output_score`.
+
+        Raises UsageError: not one way is given, or a value is not one that exists. SourceError: prompts or a
+        screen need the language model, and it is not there.
+        """
+        from featgraph.finding import Passing, find
+
+        return find(
+            self.store,
+            label=label,
+            near=None if near is None else str(near),
+            vector=vector,
+            positive=positive,
+            negative=negative,
+            k=k,
+            passing=Passing(site, layers, min_density, max_density),
+            min_firing=min_firing,
+            screen=screen,
+            min_s_out=min_s_out,
+            progress=progress,
+        )
+
+    def activate(
+        self,
+        text: str,
+        *,
+        site: str | None = "res",
+        layers: tuple[int, int] | None = None,
+        per_token: int = 3,
+        min_share: float = 0.2,
+        max_density: float | None = None,
+        lineages: bool = False,
+        min: float | None = None,
+    ) -> Result:
+        """Return the features, or lineages, that light up most on each token of a text.
+
+        site: None for all. min_share: least share of a feature's largest activation on the graph's text. min:
+        cosine threshold of lineages, as for `lineage`.
+
+        Raises UsageError: the text is empty, or a value is out of range. SourceError: the graph was made
+        without a text, or its model or an SAE is not there.
+        """
+        from featgraph.finding import Passing, light, lineage_rows, lit_lineages
+
+        passing = Passing(site, layers, max_density=max_density)
+        lighting = light(self.store, text, passing=passing, min_share=min_share)
+        if not lineages:
+            return lighting.result(self.store, per_token)
+        return lineage_rows(self.store, lighting, lit_lineages(self.store, lighting, min=min), per_token)
 
     def close(self) -> None:
         """Close the database connection."""

@@ -7,6 +7,7 @@ import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -25,7 +26,7 @@ class Sources:
 
     def __init__(self, store: Store) -> None:
         self.path, self.slabs, self.manifest = store.path, store.slabs, store.manifest
-        self._kept: dict[tuple[int, int], LoadedSae] = {}
+        self._kept: WeakKeyDictionary[Any, dict[int, LoadedSae]] = WeakKeyDictionary()
 
     @cached_property
     def recipe(self) -> "Recipe":
@@ -88,16 +89,16 @@ class Sources:
         from featgraph import suite
 
         model = model or self.model
-        place = (slab.slab, id(model.model))
-        if place in self._kept:
-            return self._kept[place]
+        kept = self._kept.setdefault(model.model, {})
+        if slab.slab in kept:
+            return kept[slab.slab]
         [source] = [source for source in self.recipe.sources if source.site == slab.site]
         loaded = suite.load_sae(self.recipe, source, slab.layer, model)
         self._check(f"the SAE {loaded.sae_id}", loaded.digest, self.manifest["saes"][slab.slab])
         if loaded.sae is None or loaded.reading is None:
             raise SourceError(f"{loaded.sae_id} holds decoders only, which encode nothing")
         if keep:
-            self._kept[place] = loaded
+            kept[slab.slab] = loaded
         return loaded
 
     def pieces(self, text: str) -> "Pieces":

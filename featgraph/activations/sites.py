@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from featgraph.activations import Batch
-from featgraph.suite.hooks import End, Reading
+from featgraph.suite.hooks import End, Reading, on_tensor
 from featgraph.suite.language_model import LanguageModel
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ class Sites:
         missing: set[tuple[str, End]] = {(reading.module, reading.end) for reading in self.readings}
         kept: dict[tuple[str, End], torch.Tensor] = {}
         handles = [
-            _on_read(language_model.get_submodule(place[0]), place[1], _keeper(kept, missing, place, counted))
+            on_tensor(
+                language_model.get_submodule(place[0]), place[1], _keeper(kept, missing, place, counted)
+            )
             for place in sorted(missing)
         ]
         try:
@@ -64,20 +66,6 @@ def _keeper(
             raise _AllRead
 
     return keep
-
-
-def _on_read(module: "torch.nn.Module", end: End, keep: Any) -> Any:
-    """Register a hook that passes what a module reads or gives; blocks and attention may give a tuple."""
-
-    def before(_module: Any, arguments: Any, named: Any) -> None:
-        keep(arguments[0] if arguments else named["hidden_states"])
-
-    def after(_module: Any, _arguments: Any, output: Any) -> None:
-        keep(output[0] if isinstance(output, tuple) else output)
-
-    if end == "input":
-        return module.register_forward_pre_hook(before, with_kwargs=True)
-    return module.register_forward_hook(after)
 
 
 def formed(tensor: "torch.Tensor", reading: Reading, model: Any) -> "torch.Tensor":

@@ -11,10 +11,34 @@ from contextlib import suppress
 # A command lives for a moment: collecting garbage while modules load only delays it.
 gc.set_threshold(50_000, 20, 20)
 
-from featgraph.cli import asking, labelling, making, shelling, steering, verbs  # noqa: E402
+from featgraph.cli import (  # noqa: E402
+    ablating,
+    asking,
+    evaluating,
+    finding,
+    generating,
+    labelling,
+    making,
+    shelling,
+    steering,
+    verbs,
+)
 from featgraph.cli.app import INTERRUPTED, app  # noqa: E402
 
-__all__ = ["app", "asking", "labelling", "main", "making", "shelling", "steering", "verbs"]
+__all__ = [
+    "ablating",
+    "app",
+    "asking",
+    "evaluating",
+    "finding",
+    "generating",
+    "labelling",
+    "main",
+    "making",
+    "shelling",
+    "steering",
+    "verbs",
+]
 
 
 def main() -> None:

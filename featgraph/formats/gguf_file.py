@@ -1,46 +1,85 @@
-"""GGUF control vectors, as repeng writes them and llama.cpp and EasySteer read them."""
+"""GGUF control vectors, for llama.cpp, repeng and EasySteer."""
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from featgraph.errors import UsageError
-from featgraph.formats.provenance import describe
+from featgraph.formats.conventions import CONVENTIONS
+from featgraph.formats.parcel import Parcel, beside, stem
+from featgraph.formats.provenance import as_text, describe, title
 
 if TYPE_CHECKING:
     from featgraph.steering import SteeringVector
+    from featgraph.steering.vector import Vector
 
 
-def save(vector: "SteeringVector", path: Path) -> None:
-    """Write `direction.N`, F32, for the output of block N, with provenance in `featgraph.*` keys.
+def llama_cpp(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> Parcel:
+    """Return `direction.N`, F32, for the output of block N, with provenance in `featgraph.*` keys.
 
-    Raises UsageError: the vector writes after block 0, which a reader would take as a damaged file.
     Source: llama.cpp common/common.cpp, common_control_vector_load_one; repeng control vector export.
     """
+    return Parcel({out: _gguf(vector, "gguf", vector.layers, near)})
+
+
+def repeng(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> Parcel:
+    """Return the same for every block of the model, zeros where nothing is added.
+
+    repeng looks up a direction for each block that it wraps, and wraps those that its caller chose.
+    """
+    import numpy as np
+
+    nothing = np.zeros(vector.model.d_model, dtype=np.float32)
+    every = {block: vector.layers.get(block, nothing) for block in range(vector.model.n_layers)}
+    return Parcel({out: _gguf(vector, "repeng", every, near)})
+
+
+def easysteer(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> Parcel:
+    """Return the vector as gguf and beside it the spec that says where and when it is added.
+
+    Source: EasySteer docs/user-guide/steering.md, VectorSpec and ApplySpec.
+    """
+    name = stem(out, ".gguf", ".json")
+    weights = beside(name, ".gguf")
+    positions = vector.settings.positions
+    phases = [
+        word for word, other in (("prompt", "generated"), ("generation", "prompt")) if positions != other
+    ]
+    one = {
+        "name": title(vector, near),
+        "source": weights.name,
+        "algorithm": "direct",
+        "scale": 1.0,
+        "layers": list(vector.layers),
+        "normalize": False,
+        "apply": dict.fromkeys(phases, "all"),
+    }
+    spec = json.dumps({"vectors": [one]}, indent=2, ensure_ascii=False)
+    return Parcel(
+        {
+            weights: _gguf(vector, "easysteer", vector.layers, near),
+            beside(name, ".json"): f"{spec}\n".encode(),
+        }
+    )
+
+
+def _gguf(vector: "SteeringVector", format: str, layers: "dict[int, Vector]", near: tuple[str, ...]) -> bytes:
     from gguf import GGUFWriter
 
-    if 0 in vector.layers:
-        raise _no_layer_zero(vector)
-    writer = GGUFWriter(path, "controlvector")
-    writer.add_string("controlvector.model_hint", vector.model.type)
-    writer.add_uint32("controlvector.layer_count", len(vector.layers))
-    for name, value in describe(vector).items():
-        writer.add_string(f"featgraph.{name}", value if isinstance(value, str) else json.dumps(value))
-    for layer, values in vector.layers.items():
-        writer.add_tensor(f"direction.{layer}", values)
-    try:
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    finally:
-        writer.close()
-
-
-def _no_layer_zero(vector: "SteeringVector") -> UsageError:
-    first = [member.key for member in vector.members if member.write_layer == 0]
-    last = max(vector.layers)
-    mend = f"leave it out with --layers 1-{last}, or use" if last > 0 else "use"
-    return UsageError(
-        f"{', '.join(map(repr, first))} writes after block 0, and llama.cpp rejects a gguf control vector "
-        f"with direction.0; {mend} --format safetensors"
-    )
+    convention = CONVENTIONS[format]
+    with TemporaryDirectory() as folder:  # the writer wants a file of its own
+        path = Path(folder) / "vector.gguf"
+        writer = GGUFWriter(path, "controlvector")
+        writer.add_string("controlvector.model_hint", vector.model.type)
+        writer.add_uint32("controlvector.layer_count", len(layers))
+        for name, value in as_text(describe(vector, near)).items():
+            writer.add_string(f"featgraph.{name}", value)
+        for block, values in layers.items():
+            writer.add_tensor(convention.name(block, vector.model.type), values)
+        try:
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+        finally:
+            writer.close()
+        return path.read_bytes()

@@ -59,11 +59,19 @@ class Endpoint:
     def ask(self, prompt: Prompt) -> str | None:
         """Return the label that the model gives, or None if it answers anything else.
 
+        Raises Refused, Unreachable: as `answer`.
+        """
+        text = self.answer(prompt.messages)
+        return None if text is None else read_label(text)
+
+    def answer(self, messages: list[dict[str, str]]) -> str | None:
+        """Return what the model says to a conversation, or None if it is no text or was cut off.
+
         Sampling is left to the server: models differ in which settings they take.
 
         Raises Refused: the server does not want such requests. Unreachable: no answer in all the tries.
         """
-        body = json.dumps({"model": self.model, "messages": prompt.messages}).encode()
+        body = json.dumps({"model": self.model, "messages": messages}).encode()
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
@@ -75,8 +83,8 @@ class Endpoint:
             raise Unreachable(self._without_key(str(error))) from None
         try:
             (choice, *_) = json.loads(answer)["choices"]
-            whole = choice.get("finish_reason") in (None, "stop")
-            return read_label(choice["message"]["content"]) if whole else None
+            whole, text = choice.get("finish_reason") in (None, "stop"), choice["message"]["content"]
+            return text if whole and isinstance(text, str) else None
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 

@@ -1,28 +1,19 @@
 """Labels into a graph that is there already: staged in a database of their own, then put into it at once.
 
-The new `graph.duckdb` is written beside the old one, forced to the disk and renamed over it; the manifest
-follows. Whenever that is cut off, the graph is whole: between the two renames it has its labels, and only the
-note where they came from is missing. A label takes the place of those of the same source and feature.
+That the graph is whole at every moment is `rewriting`'s business; between its two renames the graph has its
+labels, and only the note where they came from is missing. A label takes the place of those of the same source
+and feature.
 """
 
-import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import pyarrow as pa
 
-from featgraph import store
-from featgraph.errors import StoreError
-from featgraph.store import STORAGE_VERSION, Store
-
-MEMORY = "2GiB"
-"""Most memory for staged labels and their sorting; beyond that DuckDB spills to the work folder."""
+from featgraph.rewriting import Rewriting, rewriting
 
 _WORK = ".labelling"
 
@@ -69,15 +60,11 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Labelling:
-    """One graph that this process alone may write, and the labels that are to go into it."""
+class Labelling(Rewriting):
+    """One graph that this process alone may write, and the labels that are to go into it.
 
-    store: Store
-    """The graph as it was."""
-    folder: Path
-    """For files of this work; what is left in it stays for the next labelling of this graph."""
-    connection: duckdb.DuckDBPyConnection
-    """Holds `staged`, as the table `label`, and `sae` with its `neuronpedia_id` as `place`."""
+    Its connection holds `staged`, as the table `label`, and `sae` with its `neuronpedia_id` as `place`.
+    """
 
     def stage(self, ids: list[int], source: str, texts: list[str]) -> None:
         """Add labels of one source."""
@@ -96,7 +83,13 @@ class Labelling:
         added = [Added(*row) for row in self.connection.execute(_ADDED).fetchall()]
         if not added and not remade:
             return []
-        self._replace_database(remade)
+        self.replace_database(
+            [
+                (_RELABEL, {"remade": list(remade)}),
+                ("drop table graph.label", None),
+                ("alter table graph.relabelled rename to label", None),
+            ]
+        )
         now = datetime.now(UTC).isoformat(timespec="seconds")
         new = [{"source": each.source, "n": each.n, "from": origin, "at": now} for each in added]
         told = {(entry["source"], entry["from"]) for entry in new}
@@ -105,41 +98,9 @@ class Labelling:
             for entry in self.store.manifest.get("labels", [])
             if (entry["source"], entry["from"]) not in told and entry["source"] not in remade
         ]
-        self._replace_manifest({**self.store.manifest, "labels": before + new})
+        self.replace_manifest({**self.store.manifest, "labels": before + new})
         self.connection.execute("truncate staged")
         return added
-
-    def _replace_database(self, remade: tuple[str, ...]) -> None:
-        database = self.store.database
-        copy = self.folder / database.name
-        try:
-            shutil.copyfile(database, copy)
-            name = _quoted(copy)
-            self.connection.execute(f"attach {name} as graph (storage_version '{STORAGE_VERSION}')")
-            try:
-                self.connection.execute("begin")
-                self.connection.execute(_RELABEL, {"remade": list(remade)})
-                self.connection.execute("drop table graph.label")
-                self.connection.execute("alter table graph.relabelled rename to label")
-                self.connection.execute("commit")
-                self.connection.execute("checkpoint graph")
-            finally:
-                with suppress(duckdb.Error):  # there may be none, or DuckDB has ended it
-                    self.connection.execute("rollback")
-                self.connection.execute("detach graph")
-            _to_disk(copy)
-            copy.replace(database)
-            _to_disk(database.parent)
-        finally:
-            for left in (copy, copy.with_name(f"{copy.name}.wal")):
-                left.unlink(missing_ok=True)
-
-    def _replace_manifest(self, manifest: dict[str, Any]) -> None:
-        store.write_manifest(self.folder, manifest)
-        (written,) = self.folder.glob("*.json")
-        _to_disk(written)
-        written.replace(self.store.path / written.name)
-        _to_disk(self.store.path)
 
 
 def counted(n: int, noun: str) -> str:
@@ -157,53 +118,9 @@ def labelling(path: str | Path) -> Iterator[Labelling]:
 
     Raises StoreError: there is no graph, it cannot be read or written, or another process is writing it.
     """
-    path = Path(path)
-    store.open_store(path)  # before a lock is put beside it
-    try:
-        with store.building(path) as build:
-            try:
-                with store.open_store(path) as opened, _work(opened) as work:
-                    yield work
-            finally:
-                with suppress(OSError):  # it has the steps of an ingest that was cut off
-                    build.rmdir()
-    except (OSError, duckdb.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise StoreError(f"cannot write {path}: {reason}; the graph is as it was") from error
-
-
-@contextmanager
-def _work(opened: Store) -> Iterator[Labelling]:
-    folder = opened.path / _WORK
-    folder.mkdir(exist_ok=True)
-    for left in folder.glob(f"{opened.database.name}*"):  # of a labelling that was killed
-        left.unlink()
-    spill = folder / "spill"
-    settings: dict[str, str | bool | int | float | list[str]] = {
-        "temp_directory": str(spill),
-        "memory_limit": MEMORY,
-    }
-    try:
-        with duckdb.connect(config=settings) as connection:
-            connection.execute("set enable_progress_bar = false")  # it would go to stdout
-            connection.execute(_STAGED)
-            connection.execute(_SAES)
-            for row in opened.rows("select layer, site, first_id, n_features, neuronpedia_id from sae"):
-                connection.execute("insert into sae values (?, ?, ?, ?, ?)", row)
-            yield Labelling(opened, folder, connection)
-    finally:
-        shutil.rmtree(spill, ignore_errors=True)
-        with suppress(OSError):  # something is kept in it
-            folder.rmdir()
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with rewriting(path, _WORK) as work:
+        work.connection.execute(_STAGED)
+        work.connection.execute(_SAES)
+        for row in work.store.rows("select layer, site, first_id, n_features, neuronpedia_id from sae"):
+            work.connection.execute("insert into sae values (?, ?, ?, ?, ?)", row)
+        yield Labelling(work.store, work.folder, work.connection)

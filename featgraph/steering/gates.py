@@ -1,11 +1,11 @@
 """Steering by what SAEs find: features' activations are changed, token by token, where the SAE reads.
 
 The tensor moves by what the SAE decodes from the changed codes less what it decodes from the found ones, so
-its error stays. Every feature of one SAE is changed at once.
+its error stays. An SAE finds what it reads as earlier ones have left it; all its own features change at once.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featgraph.errors import SourceError
@@ -16,12 +16,10 @@ if TYPE_CHECKING:
     import torch
 
     from featgraph.suite import LoadedSae
-    from featgraph.suite.hooks import End
-
-Change = Callable[["torch.Tensor"], "torch.Tensor"]
+    from featgraph.suite.hooks import Change, End, Reading
 
 
-def gates(vector: SteeringVector, model: Any, passes: Passes) -> Iterator[tuple[str, "End", Change]]:
+def gates(vector: SteeringVector, model: Any, passes: Passes) -> Iterator[tuple[str, "End", "Change"]]:
     """Yield, for each SAE, the module and its end at which it reads, and what changes there.
 
     Raises SourceError: the vector has no SAEs to look with, or they cannot be loaded.
@@ -29,9 +27,10 @@ def gates(vector: SteeringVector, model: Any, passes: Passes) -> Iterator[tuple[
     from featgraph.suite import LanguageModel
 
     if vector.sources is None:
+        where = "positions firing" if vector.settings.mode == "add" else f"mode {vector.settings.mode}"
         raise SourceError(
-            f"mode {vector.settings.mode} looks at activations, so it needs the SAEs of a graph, and this "
-            "vector came without; make it from a graph, or read its plan where the graph is"
+            f"{where} looks at activations, so it needs the SAEs of a graph, and this vector came without; "
+            "make it from a graph, or read its plan where the graph is"
         )
     language_model = LanguageModel(model, None, vector.model.name)
     by_slab: dict[int, list[SteeredFeature]] = defaultdict(list)
@@ -39,8 +38,8 @@ def gates(vector: SteeringVector, model: Any, passes: Passes) -> Iterator[tuple[
         by_slab[member.slab].append(member)
     for slab, members in sorted(by_slab.items()):
         loaded = vector.sources.sae(vector.sources.slabs[slab], language_model, keep=True)
-        gate = Gate(loaded, language_model, members, vector, passes)
-        assert loaded.reading is not None
+        assert loaded.reading is not None, "an SAE that is loaded with a model has its place in it"
+        gate = Gate(loaded, loaded.reading, model, members, vector, passes)
         if loaded.reading.target is None:
             yield loaded.reading.module, loaded.reading.end, gate.through
         else:
@@ -54,63 +53,81 @@ class Gate:
     def __init__(
         self,
         loaded: "LoadedSae",
+        reading: "Reading",
         model: Any,
         members: Sequence[SteeredFeature],
         vector: SteeringVector,
         passes: Passes,
     ) -> None:
-        self.loaded, self.model, self.passes, self.members = loaded, model, passes, members
-        self.settings = vector.settings
+        self.loaded, self.reading, self.model = loaded, reading, model
+        self.members = [(int(member.key.split("/")[2]), member) for member in members]
+        self.settings, self.passes = vector.settings, passes
         self._delta: torch.Tensor | None = None
 
     def through(self, hidden: "torch.Tensor") -> "torch.Tensor":
         """Return the tensor that the SAE reads and rebuilds, steered."""
-        return hidden + self._found(hidden)
+        return hidden + self._found(hidden).to(hidden)
 
-    def look(self, hidden: "torch.Tensor") -> "torch.Tensor":
+    def look(self, hidden: "torch.Tensor") -> None:
         """Read what a transcoder reads, and change nothing yet."""
         self._delta = self._found(hidden)
-        return hidden
 
     def move(self, hidden: "torch.Tensor") -> "torch.Tensor":
         """Return the tensor that a transcoder rebuilds, steered by what was read before."""
         assert self._delta is not None, "a transcoder reads before it writes"
-        return hidden + self._delta.to(hidden.dtype)
+        return hidden + self._delta.to(hidden)
 
     def _found(self, hidden: "torch.Tensor") -> "torch.Tensor":
-        """Return what is added, (..., n_tokens, width of the tensor that the SAE rebuilds)."""
+        """Return what is added, (..., n_tokens, width of the tensor that the SAE rebuilds), float32."""
         import torch
 
+        from featgraph.activations.encoding import group_size
         from featgraph.activations.sites import formed
 
-        assert self.loaded.reading is not None
-        assert self.loaded.sae is not None
-        with torch.inference_mode(False), torch.no_grad():
-            read = formed(hidden.float().flatten(0, -2), self.loaded.reading, self.model.model)
-            codes = self.loaded.sae.encode(read)
-            before = self.loaded.decode(codes, read)
-            changed = self._changed(codes, self.passes.chosen(hidden), hidden.shape)
-            delta = self.loaded.decode(changed, read) - before
-            if self.loaded.writer.centred:
+        assert self.loaded.sae is not None, "an SAE that encodes"
+        with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
+            read = hidden.to(self.loaded.sae.W_dec.device, torch.float32).flatten(0, -2)
+            read = formed(read, self.reading, self.model)
+            n = group_size(self.loaded.sae.cfg.d_sae)
+            groups = zip(read.split(n), self._steered(hidden).split(n), strict=True)
+            delta = torch.cat([self._moved(*group) for group in groups])
+            if self.reading.rebuilt.form == "centred":
                 delta = delta - delta.mean(dim=-1, keepdim=True)
-        return delta.reshape(*hidden.shape[:-1], delta.shape[-1]).to(hidden.dtype)
+        found: torch.Tensor = delta.reshape(*hidden.shape[:-1], delta.shape[-1])
+        return found
 
-    def _changed(
-        self, codes: "torch.Tensor", chosen: "torch.Tensor | None", shape: Sequence[int]
-    ) -> "torch.Tensor":
+    def _steered(self, hidden: "torch.Tensor") -> "torch.Tensor":
+        """Return which tokens are, flat."""
+        import torch
+
+        chosen = self.passes.chosen(hidden)
+        if chosen is None:
+            chosen = torch.ones(hidden.shape[-2], 1, dtype=torch.bool)
+        return chosen[:, 0].expand(hidden.shape[:-1]).flatten()
+
+    def _moved(self, read: "torch.Tensor", steered: "torch.Tensor") -> "torch.Tensor":
+        """Return how much further what the SAE rebuilds is with the codes changed, (n, width).
+
+        Both are decoded at once, because some SAEs remember the scale of what they encoded for one decoding.
+        """
+        import torch
+
+        assert self.loaded.sae is not None, "an SAE that encodes"
+        codes = self.loaded.sae.encode(read)
+        change = self._changed(codes, steered.to(codes.device)) - codes
+        further, nothing = self.loaded.decode(torch.stack([change, torch.zeros_like(change)]), read)
+        moved: torch.Tensor = further - nothing
+        return moved
+
+    def _changed(self, codes: "torch.Tensor", steered: "torch.Tensor") -> "torch.Tensor":
         """Return codes, (n, n_features), with the members' activations as the mode wants them."""
         import torch
 
         changed = codes.clone()
-        for member in self.members:
-            idx = int(member.key.split("/")[2])
+        for idx, member in self.members:
+            here = steered & (codes[:, idx] != 0) if self.settings.positions == "firing" else steered
             now = changed[:, idx]
-            wanted = self._wanted(member, now)
-            if self.settings.positions == "firing":
-                wanted = torch.where(codes[:, idx] != 0, wanted, now)
-            if chosen is not None:
-                wanted = torch.where(chosen[:, 0].expand(shape[:-1]).reshape(-1), wanted, now)
-            changed[:, idx] = wanted
+            changed[:, idx] = torch.where(here, self._wanted(member, now), now)
         return changed
 
     def _wanted(self, member: SteeredFeature, now: "torch.Tensor") -> "torch.Tensor":

@@ -41,6 +41,8 @@ def _steps(store: Store, key: str, settings: Settings) -> list[Step]:
     seed = find_feature(store.slabs, key)[0]
     if settings.where == "single":
         return [Step(str(seed), seed.layer, None)]
+    if settings.at is not None:
+        _check_layer(store, settings.at)
     line = span(store, str(seed), min=settings.min)
     if not line:
         raise UsageError(f"{str(seed)!r} writes no residual feature, so has no span; steer with where single")
@@ -57,6 +59,12 @@ def _steps(store: Store, key: str, settings: Settings) -> list[Step]:
             f"{'at' if settings.where == 'per-layer' else 'up to'} layer {settings.at}"
         )
     return kept
+
+
+def _check_layer(store: Store, at: int) -> None:
+    layers = [slab.layer for slab in store.slabs if slab.site == "res"]
+    if layers and not min(layers) <= at <= max(layers):
+        raise UsageError(f"no layer {at}: residual SAEs are at layers {min(layers)} to {max(layers)}")
 
 
 def _writers(store: Store, line: tuple[Step, ...], least: float) -> list[Step]:
@@ -83,7 +91,7 @@ def _placed(store: Store, step: Step, settings: Settings) -> Placed:
 def parallel_residual(store: Store) -> bool:
     """Return whether attention and mlp of the graph's model read the same residual stream."""
     model = store.manifest["model"]
-    return bool(model.get("parallel_residual", model["model_type"] in PARALLEL))
+    return bool(model.get("parallel_residual", model.get("model_type") in PARALLEL))
 
 
 _WRITERS = """

@@ -1,193 +1,144 @@
 """Features or lineages of a graph -> `SteeringVector`: which, where, and how much of each."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from featgraph import vectors
-from featgraph.errors import UsageError, nearest
-from featgraph.lookup import find_feature
 from featgraph.sources import Sources
-from featgraph.steering import vector as vocabulary
+from featgraph.steering.checks import check_added, check_changed, check_weights, checked
 from featgraph.steering.members import Placed, placed
-from featgraph.steering.schedules import compensated, scheduled
-from featgraph.steering.vector import Settings, SteeredFeature, SteeredModel, SteeringVector
+from featgraph.steering.schedules import compensation, scheduled
+from featgraph.steering.units import length, stored
+from featgraph.steering.vector import Point, Settings, SteeredFeature, SteeredModel, SteeringVector
 from featgraph.store import Store
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from featgraph.steering.vector import Vector
 
-    Vector = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Row:
-    """What the graph says of one feature."""
-
-    slab: int
-    hook_name: str
-    release: str
-    sae_id: str
-    norm: float
-    largest: float | None
+Place = tuple[int, Point]
+"""A block, and where in it something is added."""
 
 
 def from_features(store: Store, weights: Mapping[str, float], settings: Settings) -> SteeringVector:
-    """Return the steering vector of some features; what writes at the same place adds up.
+    """Return the steering vector of some features; what is added at the same place adds up.
 
-    weights: by key, multiplies the scale; negative suppresses what a positive scale promotes.
+    weights: by key, multiplies the scale; negative suppresses what a positive scale promotes. A feature that
+    several lineages share is rescaled, clamped or ablated once, by the one that changes it most.
 
     Raises UsageError: no such feature, setting or span, a number that is not finite, a vector of zeros, or a
     feature that cannot be added where it writes.
     """
-    check_settings(settings)
-    if not weights:
-        raise UsageError("a steering vector needs at least one feature key, such as 12/res/3456")
-    members, directions = [], []
-    for key, weight in weights.items():
-        _finite(f"the weight of {key}", weight)
-        line = placed(store, key, settings)
-        layers, cosines = [step.layer for step in line], [step.cosine for step in line]
-        for step, coefficient in zip(line, scheduled(settings, layers, cosines), strict=True):
-            member, direction = _member(store, step, coefficient * weight, settings)
-            members.append(member)
-            directions.append(direction)
+    settings = checked(settings)
+    members = [
+        member
+        for key, weight in check_weights(weights).items()
+        for member in _members(store, key, weight, settings)
+    ]
     made = SteeringVector({}, tuple(members), settings, _model(store), sources=Sources(store))
     if made.gated:
-        return made
-    made = replace(
-        made, layers=_added(members, directions, "out"), middles=_added(members, directions, "mid")
-    )
+        check_changed(members, settings)
+        return made if settings.mode == "add" else replace(made, members=_once(members, settings))
+    added = _added(store, members)
     if settings.compensate:
-        made = replace(made, layers=compensated(made.layers))
-    _check_added(made)
-    return made
-
-
-def check_settings(settings: Settings) -> None:
-    """Raise UsageError: a word that is none of those known, a number not finite, settings that clash."""
-    for name in ("mode", "unit", "where", "schedule", "positions"):
-        value, known = getattr(settings, name), get_args(getattr(vocabulary, name.capitalize()))
-        if value not in known:
-            raise UsageError(
-                f"no {name} {value!r}{nearest(str(value), known) or ';'} {name} is one of {', '.join(known)}"
-            )
-    for name in ("scale", "alpha", "end"):
-        _finite(name, getattr(settings, name))
-    if settings.where == "per-layer" and settings.at is None:
-        raise UsageError("where per-layer needs the layer: at")
-    if settings.where == "single" and (settings.at is not None or settings.writers is not None):
-        raise UsageError("where single has no span, so it takes neither at nor writers")
-    if settings.compensate and settings.gated:
-        raise UsageError(
-            "compensate is for vectors known before the model runs: mode add, positions not firing"
-        )
-
-
-def _member(
-    store: Store, step: Placed, coefficient: float, settings: Settings
-) -> tuple[SteeredFeature, "Vector"]:
-    key, slab = find_feature(store.slabs, step.key)
-    [found] = store.rows(_FEATURE, {"id": slab.first_id + key.idx, "slab": slab.slab})
-    row = _Row(slab.slab, *found)
-    amount = (
-        0.0 if settings.mode in ("rescale", "ablate") else coefficient * _length(store, step, row, settings)
+        members, added = _compensated(members, added)
+    check_added([(layer, values) for (layer, _), values in added.items()], settings.scale)
+    return replace(
+        made,
+        layers={layer: values for (layer, point), values in added.items() if point == "out"},
+        middles={layer: values for (layer, point), values in added.items() if point == "mid"},
+        members=tuple(members),
     )
-    member = SteeredFeature(
+
+
+def _members(store: Store, key: str, weight: float, settings: Settings) -> list[SteeredFeature]:
+    """Return what is steered for one feature."""
+    line = placed(store, key, settings)
+    scales = scheduled(settings, [step.layer for step in line], [step.cosine for step in line])
+    return [_member(store, step, scale * weight, settings) for step, scale in zip(line, scales, strict=True)]
+
+
+def _member(store: Store, step: Placed, coefficient: float, settings: Settings) -> SteeredFeature:
+    feature, amount, target = stored(store, step.key), 0.0, None
+    if settings.mode not in ("rescale", "ablate"):
+        amount = coefficient * length(store, step, feature, settings.unit)
+        target = amount / feature.norm if settings.gated else None
+    return SteeredFeature(
         step.key,
         step.write_layer,
         coefficient,
         0.0 if settings.gated else amount,
         step.cosine,
-        row.release,
-        row.sae_id,
-        row.hook_name,
-        row.norm,
-        row.largest,
+        feature.release,
+        feature.sae_id,
+        feature.hook_name,
+        feature.norm,
+        feature.largest,
         step.point,
-        amount / row.norm if settings.gated and settings.mode not in ("rescale", "ablate") else None,
-        slab.slab,
-        str(store.manifest["saes"][slab.slab].get("sha256", "")),
+        target,
+        feature.slab,
+        str(store.manifest["saes"][feature.slab].get("sha256", "")),
     )
-    direction: Vector = vectors.directions(store.vectors(slab), [key.idx])[0]
-    return member, direction
 
 
-def _length(store: Store, step: Placed, row: _Row, settings: Settings) -> float:
-    """Return how long a feature's vector is at scale 1."""
-    if settings.unit == "unit":
-        return 1.0
-    if settings.unit == "raw":
-        return row.norm
-    if settings.unit == "residual":
-        return _residual_length(store, step)
-    if row.largest is None:
-        raise UsageError(
-            f"{step.key!r} never fired on the graph's text, so it has no largest activation; "
-            "use unit raw or unit"
-        )
-    return row.norm * row.largest
+def _once(members: Sequence[SteeredFeature], settings: Settings) -> tuple[SteeredFeature, ...]:
+    """Return each feature once, as the member that changes it most has it.
+
+    Most is the factor furthest from 1, the clamped value furthest from 0, and the highest of the least ones.
+    """
+
+    def change(member: SteeredFeature) -> float:
+        if settings.mode == "rescale":
+            return abs(member.coefficient - 1)
+        target = member.target or 0.0
+        return abs(target) if settings.mode == "clamp" else target
+
+    found: dict[str, SteeredFeature] = {}
+    for member in members:
+        before = found.get(member.key)
+        if before is None or change(member) > change(before):
+            found[member.key] = member
+    return tuple(found.values())
 
 
-def _residual_length(store: Store, step: Placed) -> float:
-    """Return the root mean square length of the residual stream after a block, on the graph's text."""
-    reading = [slab.slab for slab in store.slabs if slab.site == "res" and slab.block == step.write_layer]
-    rows = store.rows(_RMS_LENGTH, {"slabs": reading})
-    if not rows or rows[0][0] is None:
-        raise UsageError(
-            f"the graph does not know how long the residual stream after block {step.write_layer} is, where "
-            f"{step.key!r} writes: no residual SAE reads there, or it has no text; use another unit"
-        )
-    return float(rows[0][0])
-
-
-def _added(
-    members: Iterable[SteeredFeature], directions: Iterable["Vector"], point: str
-) -> dict[int, "Vector"]:
-    """Return the sum of weighted directions at each block, ascending."""
+def _added(store: Store, members: Iterable[SteeredFeature]) -> dict[Place, "Vector"]:
+    """Return the sum of weighted directions at each place, in the order in which the model comes to them."""
     import numpy as np
 
-    found: dict[int, Vector] = {}
-    for member, direction in zip(members, directions, strict=True):
-        if member.point == point:
+    found: dict[Place, Vector] = {}
+    for member in members:
+        place, slab = (member.write_layer, member.point), store.slabs[member.slab]
+        [direction] = vectors.directions(store.vectors(slab), [int(member.key.split("/")[2])])
+        with np.errstate(over="ignore", invalid="ignore"):  # What comes of it is refused.
             vector = direction * np.float32(member.weight)
-            before = found.get(member.write_layer)
-            found[member.write_layer] = vector if before is None else before + vector
-    return dict(sorted(found.items()))
+            found[place] = found[place] + vector if place in found else vector
+    return dict(sorted(found.items(), key=lambda one: (one[0][0], one[0][1] == "out")))
 
 
-def _check_added(made: SteeringVector) -> None:
+def _compensated(
+    members: Iterable[SteeredFeature], added: Mapping[Place, "Vector"]
+) -> tuple[list[SteeredFeature], dict[Place, "Vector"]]:
+    """Return members and vectors less what earlier places have added already."""
     import numpy as np
 
-    for layer, values in [*made.layers.items(), *made.middles.items()]:
-        if not np.isfinite(values).all():
-            raise UsageError(
-                f"the vector of layer {layer} has NaN or infinite values at scale "
-                f"{made.settings.scale:g}; choose a finite, smaller one"
-            )
-    if not any(values.any() for values in [*made.layers.values(), *made.middles.values()]):
-        raise UsageError(
-            f"every vector is 0 at scale {made.settings.scale:g}, so nothing is steered; choose another"
-        )
-
-
-def _finite(name: str, value: float) -> None:
-    if not abs(value) < float("inf"):
-        raise UsageError(f"{name} is {value}; a finite number is needed")
+    factors = dict(zip(added, compensation(list(added.values())), strict=True))
+    fewer = {
+        place: (values.astype(np.float64) * factors[place]).astype(np.float32)
+        for place, values in added.items()
+    }
+    return [
+        replace(member, weight=member.weight * factors[member.write_layer, member.point])
+        for member in members
+    ], fewer
 
 
 def _model(store: Store) -> SteeredModel:
+    """Return what the graph says of its model; one made from directions alone does not know the type."""
     model: dict[str, Any] = store.manifest["model"]
     return SteeredModel(
-        model["name"], model["model_type"], model["d_model"], model["n_layers"], model.get("sha256", "")
+        model["name"],
+        model.get("model_type", ""),
+        model["d_model"],
+        model["n_layers"],
+        model.get("sha256", ""),
     )
-
-
-_FEATURE = """
-    select s.hook_name, s.release, s.sae_id, f.decoder_norm, f.max_activation
-    from feature f, sae s
-    where f.id = $id and s.slab = $slab
-"""
-
-_RMS_LENGTH = "select rms_length from sae where slab in (select unnest($slabs::integer[]))"

@@ -1,9 +1,11 @@
 """Which tokens of a forward pass are steered, with a key-value cache or without."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from featgraph.errors import UsageError
 from featgraph.steering.vector import Positions
 
 if TYPE_CHECKING:
@@ -11,20 +13,39 @@ if TYPE_CHECKING:
 
 
 class Passes:
-    """Where the forward pass that is running begins in its sequence, and how much of that is the prompt."""
+    """Where the forward pass that is running begins in its sequence, and how much of that is the prompt.
+
+    Tokens are counted as the model reads them, padding included. If nothing says how long the prompt is, it
+    is what a pass reads that neither has a cache nor goes on from the pass before by one token.
+    """
 
     def __init__(self, positions: Positions, prompt_tokens: int | None) -> None:
-        self.positions = positions
+        """Raise UsageError: the prompt's length is no whole number, or below 0."""
+        if prompt_tokens is not None and (not isinstance(prompt_tokens, int) or prompt_tokens < 0):
+            raise UsageError(f"prompt_tokens is {prompt_tokens!r}; give a whole number, 0 or more")
+        self.positions: Positions = positions
         self.prompt_tokens = prompt_tokens
-        self._start, self._prompt = 0, prompt_tokens or 0
+        self._start = 0
+        self._prompt: torch.Tensor | None = None
+        """What was read of the prompt, (batch, n_tokens) or (batch, n_tokens, d_model)."""
+        self._read = 0
+        """How many tokens the sequence had after the last pass."""
 
     @contextmanager
     def watching(self, model: Any) -> Iterator[None]:
-        """Follow the forward passes of a model; what an empty cache reads is the prompt if nothing says."""
+        """Follow the forward passes of a causal language model, whether it is called or its base alone."""
         if self.positions in ("all", "firing"):
             yield
             return
-        handle = model.register_forward_pre_hook(self._begins, with_kwargs=True)
+        base = model.base_model
+        signature = inspect.signature(base.forward)
+
+        def begins(_model: Any, arguments: Any, named: dict[str, Any]) -> None:
+            given = signature.bind_partial(*arguments, **named).arguments
+            read = given.get("input_ids")
+            self._begins(given["inputs_embeds"] if read is None else read, given.get("past_key_values"))
+
+        handle = base.register_forward_pre_hook(begins, with_kwargs=True)
         try:
             yield
         finally:
@@ -37,13 +58,42 @@ class Passes:
         if self.positions in ("all", "firing"):
             return None
         place = torch.arange(self._start, self._start + hidden.shape[-2], device=hidden.device)[:, None]
-        return place < self._prompt if self.positions == "prompt" else place >= self._prompt
+        return place < self._n_prompt if self.positions == "prompt" else place >= self._n_prompt
 
-    def _begins(self, _model: Any, arguments: Any, named: dict[str, Any]) -> None:
-        cache = named.get("past_key_values")
+    @property
+    def _n_prompt(self) -> int:
+        if self.prompt_tokens is not None:
+            return self.prompt_tokens
+        assert self._prompt is not None, "a pass has begun"
+        return self._prompt.shape[1]
+
+    def _begins(self, read: "torch.Tensor", cache: Any) -> None:
+        """Note where a pass begins.
+
+        Raises UsageError: nothing says how much of the sequence is the prompt.
+        """
         self._start = 0 if cache is None else int(cache.get_seq_length())
-        read = named.get("input_ids") if named.get("input_ids") is not None else named.get("inputs_embeds")
-        if read is None and arguments:
-            read = arguments[0]
-        if self.prompt_tokens is None and self._start == 0 and read is not None:
-            self._prompt = int(read.shape[1])
+        if self.prompt_tokens is not None:
+            return
+        if self._start == 0:
+            if not (cache is None and self._goes_on(read)):
+                self._prompt = read
+        elif self._prompt is None or self._start != self._read or read.shape[1] != 1:
+            raise UsageError(
+                f"positions {self.positions}: a pass reads {read.shape[1]} tokens after {self._start} in its "
+                "cache, and nothing says how many of them are the prompt; say so: "
+                "apply(model, prompt_tokens=...)"
+            )
+        self._read = self._start + read.shape[1]
+
+    def _goes_on(self, read: "torch.Tensor") -> bool:
+        """Return whether a pass from the start has the same prompt and one token more than the last pass."""
+        import torch
+
+        prompt = self._prompt
+        return (
+            prompt is not None
+            and read.ndim == prompt.ndim
+            and read.shape[1] == self._read + 1
+            and torch.equal(read[:, : prompt.shape[1]], prompt)
+        )

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from featgraph.errors import UsageError
+from featgraph.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from featgraph.sources import Sources
+    from featgraph.suite import LanguageModel
 
     Vector = NDArray[np.float32]
 
 Mode = Literal["add", "rescale", "clamp", "min-clamp", "ablate"]
-"""Add a vector; or change what the feature's SAE finds: times r, to a value, up to a value, to nothing.
+"""Add a vector; or change what the feature's SAE finds: times r, to a value, to at least a value, to nothing.
+
+What the SAE does not explain stays, and each SAE finds what the changes before it have left.
 
 Source: arXiv 2502.03032 v3, section 3.5 (add, rescale as h + (r - 1) a V^T); AxBench, arXiv 2501.17148 (clamp
 with the SAE's error kept, min-clamp)."""
@@ -38,7 +41,7 @@ Schedule = Literal["constant", "linear", "exponential", "cosine"]
 """How scale goes over the layers of a span, see `schedules`."""
 
 Positions = Literal["all", "prompt", "generated", "firing"]
-"""Which tokens are steered; `firing`: those on which the feature is active."""
+"""Which tokens are steered; `firing`: those on which the feature is active. A BOS token counts as well."""
 
 Point = Literal["out", "mid"]
 """Where a vector is added: to out(b), or between attention and mlp of block b."""
@@ -154,14 +157,31 @@ class SteeringVector:
     ) -> AbstractContextManager[None]:
         """Steer a transformers causal language model while the `with` block runs.
 
-        The model is as before afterwards, also when the block raises. prompt_tokens: how many tokens are the
-        prompt; None: whatever a pass without a cache reads.
+        The model is as before afterwards, also when the block raises; vectors of nested blocks are applied in
+        the order of nesting. prompt_tokens: how many tokens are the prompt, padding on the left included, for
+        positions prompt and generated. None: what a pass reads that begins a sequence, also where
+        `model.generate` reads it again, token by token longer, without a cache. It must be given for a prompt
+        and what came after it in one pass, and for a prompt that is read in several.
 
-        Raises SourceError: the model is of another width, has too few blocks, or keeps them elsewhere.
+        Raises SourceError: the model is of another family or width, has too few blocks, or keeps them
+        elsewhere; an SAE of a gated vector cannot be loaded. UsageError, as the model runs: prompt_tokens.
         """
         from featgraph.steering.applying import applied
 
         return applied(self, model, prompt_tokens)
+
+    def check_model(self, model: "LanguageModel") -> None:
+        """Raise SourceError: a language model has other weights than the one that the vector was made for.
+
+        Nothing is compared where that one is not known, as with a graph of directions alone.
+        """
+        meant = self.model
+        if meant.sha256 and model.digest != meant.sha256:
+            raise SourceError(
+                f"the model {model.name} is not the one that the vector was made for: its sha256 is "
+                f"{model.digest[:12]}..., that of {meant.name} was {meant.sha256[:12]}...; load that model, "
+                "or make the vector again from a graph of this one"
+            )
 
     def between(self, first: int, last: int) -> "SteeringVector":
         """Return the part that writes at blocks `first` to `last`, both included.

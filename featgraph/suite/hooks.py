@@ -2,15 +2,20 @@
 
 A name is written as in TransformerLens (`blocks.5.hook_mlp_out`) or as a path of transformers' modules
 (`model.layers.5.mlp`, `model.layers.5.self_attn.o_proj.input`; without an ending it is the output). Owns
-where each family keeps the modules of a block; what a decoder row means there is `residual`'s to say.
+where each family keeps the modules of a block, and the one way to get at a tensor while the model runs; what
+a decoder row means there is `residual`'s to say.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from featgraph.errors import SourceError
 from featgraph.model import Site
+
+if TYPE_CHECKING:
+    import torch
 
 BLOCKS = ("model.layers", "model.language_model.layers", "transformer.h", "gpt_neox.layers")
 """Where the families keep their blocks: Llama, Gemma and Qwen; multimodal Gemma 3; GPT-2; GPT-NeoX."""
@@ -50,6 +55,9 @@ _SITES: dict[Point, Site] = {
     "mlp_out": "mlp",
     "mlp": "mlp",
 }
+
+Change = Callable[["torch.Tensor"], "torch.Tensor | None"]
+"""Takes a tensor of the model, (..., n_tokens, d), and returns what goes on in its place; None: it itself."""
 
 _ModuleEnd = tuple[str | None, End, Point]
 _IN_EVERY_FAMILY: list[_ModuleEnd] = [("", "output", "resid_post"), ("", "input", "resid_pre")]
@@ -192,6 +200,30 @@ def find_hook(name: str | None, blocks: Blocks | None) -> Hook | None:
         if (suffix, end) == wanted:
             return Hook(point, int(named[1]))
     return None
+
+
+def on_tensor(module: "torch.nn.Module", end: End, change: Change) -> Any:
+    """Call `change` with what a module reads or gives whenever it runs; return the handle that ends it.
+
+    Of a tuple, which blocks and attention may give, the tensor is the first.
+    """
+
+    def before(_module: Any, arguments: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+        changed = change(arguments[0] if arguments else named["hidden_states"])
+        if changed is None:
+            return None
+        if arguments:
+            return (changed, *arguments[1:]), named
+        return arguments, {**named, "hidden_states": changed}
+
+    def after(_module: Any, _arguments: Any, output: Any) -> Any:
+        several = isinstance(output, tuple)
+        changed = change(output[0] if several else output)
+        return (changed, *output[1:]) if several and changed is not None else changed
+
+    if end == "input":
+        return module.register_forward_pre_hook(before, with_kwargs=True)
+    return module.register_forward_hook(after)
 
 
 def has_module(model: Any, path: str) -> bool:

@@ -1,0 +1,117 @@
+"""Tokens of a text read once more at the end of their row, where they may be changed one by one.
+
+A copy stands at the position of its token and sees what that token sees: the tokens before it, and itself in
+place of the original. No token of the text sees a copy, and no copy another one. So each copy gives what a
+run of its own would give at that token, and a row of text is read once for all changes to it. Exact for
+causal language models: what comes after a token does not reach it.
+"""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from featgraph.errors import SourceError
+from featgraph.suite import LanguageModel
+
+if TYPE_CHECKING:
+    import torch
+
+
+class _Read(Exception):
+    """Ends a forward pass behind the last block that is needed."""
+
+
+@contextmanager
+def copying(model: LanguageModel, blocks: Sequence[int], at: "torch.Tensor") -> Iterator[None]:
+    """Lengthen the rows of text by copies from the first of some consecutive blocks on, while the block runs.
+
+    at: positions of the tokens that are copied, (n_rows, n_copies).
+    """
+    with ExitStack() as hooks:
+        for number in blocks:
+            block = model.model.get_submodule(f"{model.blocks.path}.{number}")
+            handle = block.register_forward_pre_hook(
+                _lengthening(at, opens=number == blocks[0]), with_kwargs=True
+            )
+            hooks.callback(handle.remove)
+        yield
+
+
+def read_until(model: LanguageModel, block: int, ids: "torch.Tensor") -> "torch.Tensor":
+    """Run a model up to the end of a block; return what that leaves, (n_rows, n_tokens, d_model)."""
+    import torch
+
+    kept: list[torch.Tensor] = []
+
+    def keep(_module: Any, _arguments: Any, output: Any) -> None:
+        kept.append(output[0] if isinstance(output, tuple) else output)
+        raise _Read
+
+    handle = model.model.get_submodule(f"{model.blocks.path}.{block}").register_forward_hook(keep)
+    try:
+        with torch.inference_mode():
+            model.model.base_model(ids, use_cache=False)
+    except _Read:
+        pass
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+def _lengthening(at: "torch.Tensor", *, opens: bool) -> Any:
+    """Return a hook that makes what a block is given as long as its rows with their copies."""
+
+    def before(module: Any, arguments: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        names = list(inspect.signature(module.forward).parameters)
+        given = dict(zip(names, arguments, strict=False)) | named
+        hidden = given.pop("hidden_states")
+        n_tokens = hidden.shape[1] if opens else hidden.shape[1] - at.shape[1]
+        if opens:
+            hidden = _along(hidden, at)
+        given["attention_mask"] = _mask(given.get("attention_mask"), at, n_tokens)
+        if given.get("position_ids") is not None:
+            given["position_ids"] = _along(given["position_ids"], at)
+        if given.get("position_embeddings") is not None:
+            given["position_embeddings"] = tuple(_along(part, at) for part in given["position_embeddings"])
+        return (hidden,), given
+
+    return before
+
+
+def _along(tensor: "torch.Tensor", at: "torch.Tensor") -> "torch.Tensor":
+    """Return a tensor (n_rows or 1, n_tokens, ...) with the entries of the copied tokens behind its own."""
+    import torch
+
+    tensor = tensor.expand(len(at), *tensor.shape[1:])
+    rows = torch.arange(len(at), device=at.device)[:, None]
+    return torch.cat([tensor, tensor[rows, at]], dim=1)
+
+
+def _mask(mask: Any, at: "torch.Tensor", n_tokens: int) -> "torch.Tensor":
+    """Return which keys each query sees, with copies, in the form of a block's own mask.
+
+    mask: (n_rows or 1, 1, n_tokens, n_tokens), either truth values or what is added to the scores; None where
+    the block hides what comes later by itself.
+
+    Raises SourceError: it is of another form.
+    """
+    import torch
+
+    if mask is None:
+        mask = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=at.device).tril()[None, None]
+    if not isinstance(mask, torch.Tensor) or mask.shape[-2:] != (n_tokens, n_tokens) or mask.ndim != 4:
+        raise SourceError(
+            f"the model's attention takes a mask that is not understood ({type(mask).__name__}), so tokens "
+            'cannot be changed one by one; load it with attn_implementation="sdpa"'
+        )
+    seen, hidden = (True, False) if mask.dtype == torch.bool else (0.0, torch.finfo(mask.dtype).min)
+    n_rows, n_copies = at.shape
+    rows = torch.arange(n_rows, device=at.device)[:, None]
+    copies = torch.arange(n_copies, device=at.device)
+    whole = mask.new_full((n_rows, 1, n_tokens + n_copies, n_tokens + n_copies), hidden)
+    whole[:, :, :n_tokens, :n_tokens] = mask
+    whole[:, 0, n_tokens:, :n_tokens] = mask.expand(n_rows, -1, -1, -1)[rows, 0, at]
+    whole[rows, 0, n_tokens + copies, at] = hidden
+    whole[:, 0, n_tokens + copies, n_tokens + copies] = seen
+    return whole

@@ -1,0 +1,133 @@
+"""Where the ends of edges fire on a text, and some of the tokens on which both do, drawn at random.
+
+Both are found with the codes of an ingest. Of each edge as many tokens are kept as are wanted, each token of
+the text as likely as any other; memory does not grow with the text but for its token ids.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from featgraph.ablation.choosing import Edges
+from featgraph.activations import Batch, Pieces, Tokens
+from featgraph.activations.encoding import encode_pieces
+from featgraph.arrays import Counts, Indices
+from featgraph.progress import Advance
+from featgraph.suite import LanguageModel, LoadedSae
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Tokens on which both ends of some edges fire, one entry each."""
+
+    edge: Indices
+    """Place of the edge among those asked for."""
+    piece: Indices
+    position: Indices
+
+    def take(self, chosen: NDArray[np.bool_]) -> "Drawn":
+        """Return some of them."""
+        return Drawn(self.edge[chosen], self.piece[chosen], self.position[chosen])
+
+    @classmethod
+    def none(cls) -> "Drawn":
+        """Return no tokens."""
+        nothing = np.zeros(0, dtype=np.int64)
+        return cls(nothing, nothing, nothing)
+
+
+@dataclass(frozen=True)
+class Firing:
+    """On how many tokens of a text edges' ends fire, (n_edges,), and some on which both do."""
+
+    n_dst: Counts
+    n_both: Counts
+    drawn: Drawn
+
+
+class Text:
+    """A text in memory, as shards for encoding and as rows by their number."""
+
+    def __init__(self, shards: Sequence[Pieces]) -> None:
+        self.shards = list(shards)
+        self.rows: list[NDArray[np.int32]] = [row for shard in self.shards for row in shard.rows]
+        self.n_tokens = sum(shard.n_tokens for shard in self.shards)
+
+
+def codes_of(
+    model: LanguageModel, saes: Sequence[LoadedSae], shard: Pieces
+) -> tuple[Tokens, list[scipy.sparse.csr_matrix]]:
+    """Return the counted tokens of a shard, and the codes of each SAE on them, (n_tokens, n_features)."""
+    tokens = Tokens.joined(list[Batch](shard.batches()))
+    return tokens, [codes for codes, _ in encode_pieces(model, saes, shard)]
+
+
+def firing(
+    model: LanguageModel,
+    saes: dict[int, LoadedSae],
+    text: Text,
+    edges: Edges,
+    most: int,
+    seed: int,
+    advance: Advance,
+) -> Firing:
+    """Read a text once for some edges.
+
+    saes: by slab, those of all ends. most: tokens drawn per edge, by the seed and the downstream SAE,
+    whatever others are read with it. advance: is told of tokens read.
+    """
+    rngs = {slab: np.random.default_rng([seed, slab]) for slab in np.unique(edges.downstream).tolist()}
+    n_dst, n_both = np.zeros((2, len(edges)), dtype=np.int64)
+    ends = [
+        (slabs, edges.index(ids, slabs))
+        for ids, slabs in ((edges.src, edges.upstream), (edges.dst, edges.downstream))
+    ]
+    kept, priorities = Drawn.none(), np.zeros(0)
+    for shard in text.shards:
+        tokens, found = codes_of(model, list(saes.values()), shard)
+        columns = {slab: codes.tocsc() for slab, codes in zip(saes, found, strict=True)}
+        parts = [(kept, priorities)]
+        for edge in range(len(edges)):
+            src, dst = (_active(columns[int(slab[edge])], int(idx[edge])) for slab, idx in ends)
+            both = np.intersect1d(src, dst, assume_unique=True)
+            n_dst[edge] += len(dst)
+            n_both[edge] += len(both)
+            parts.append(_some(edge, tokens, both, most, rngs[int(edges.downstream[edge])]))
+        kept, priorities = _least(parts, most)
+        advance(shard.n_tokens)
+    return Firing(n_dst, n_both, kept)
+
+
+def _active(codes: scipy.sparse.csc_matrix, column: int) -> NDArray[np.int32]:
+    """Return the tokens on which a feature is active."""
+    rows: NDArray[np.int32] = codes.indices[codes.indptr[column] : codes.indptr[column + 1]]
+    return rows
+
+
+def _some(
+    edge: int, tokens: Tokens, chosen: NDArray[np.int32], most: int, rng: np.random.Generator
+) -> tuple[Drawn, NDArray[np.float64]]:
+    """Return the tokens of one edge that come first in a random order, with their places in it."""
+    priority = rng.random(len(chosen))
+    if len(chosen) > most:
+        first = np.argpartition(priority, most)[:most]
+        chosen, priority = chosen[first], priority[first]
+    drawn = Drawn(np.full(len(chosen), edge, dtype=np.int64), tokens.piece[chosen], tokens.position[chosen])
+    return drawn, priority
+
+
+def _least(
+    parts: Sequence[tuple[Drawn, NDArray[np.float64]]], most: int
+) -> tuple[Drawn, NDArray[np.float64]]:
+    """Return, of each edge, the tokens that come first over all parts."""
+    edge, piece, position = (
+        np.concatenate([getattr(drawn, name) for drawn, _ in parts]) for name in ("edge", "piece", "position")
+    )
+    priority = np.concatenate([values for _, values in parts])
+    order = np.lexsort((priority, edge))
+    starts = np.searchsorted(edge[order], edge[order])
+    first = order[np.arange(len(order)) - starts < most]
+    return Drawn(edge[first], piece[first], position[first]), priority[first]

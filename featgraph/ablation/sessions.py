@@ -1,0 +1,107 @@
+"""One ablation's model, text and SAEs: what is loaded for one downstream SAE after the other."""
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any
+
+from featgraph.ablation.firing import Text
+from featgraph.activations import read_shards
+from featgraph.build.memory import memory
+from featgraph.errors import SourceError
+from featgraph.recipe import TextSource
+from featgraph.sources import Sources
+from featgraph.store import Store
+from featgraph.suite import LanguageModel, LoadedSae
+from featgraph.text import text_digest
+
+SHARE = 0.5
+"""Share of the memory for SAEs; the model, what it reads and the codes take the rest. Our choice."""
+
+
+class Session:
+    """What is needed to run a graph's model and SAEs on a text."""
+
+    def __init__(self, store: Store, place: str | None, most: int | None) -> None:
+        """place: of another text than the recipe's. most: tokens read, if not as many as the recipe says.
+
+        Raises SourceError: the graph was made without a model or a text. UsageError: there is no such text.
+        """
+        self.sources = Sources(store)
+        self.slabs = store.slabs
+        self._store = store
+        recipe = self.sources.recipe
+        if recipe.text is None:
+            raise SourceError(
+                f"{store.path} was made without a text, so nothing in it ever fired and no model was run; "
+                "build it from a recipe with a [text] to ablate its edges"
+            )
+        recipe = recipe if place is None else recipe.with_text(place)
+        self.recipe = recipe if most is None else recipe.with_tokens(most)
+        self._held: dict[int, LoadedSae] = {}
+
+    @property
+    def source(self) -> TextSource:
+        """The text that is read."""
+        assert self.recipe.text is not None, "checked above"
+        return self.recipe.text
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The graph's language model."""
+        return self.sources.model
+
+    @cached_property
+    def text(self) -> Text:
+        """The text, tokenised."""
+        return Text(list(read_shards(self.source, self.model.tokenizer)))
+
+    def rounds(self, needed: Mapping[int, Iterable[int]]) -> list[list[int]]:
+        """Return runs of what there is to do, each of which needs SAEs that fit in memory together.
+
+        needed: the SAEs that each needs; one may need more than fits, and then is alone.
+        """
+        budget, found, held = SHARE * memory(), list[list[int]](), set[int]()
+        for task, slabs in needed.items():
+            if not found or self._size(held.union(slabs)) > budget:
+                found.append([])
+                held = set()
+            found[-1].append(task)
+            held.update(slabs)
+        return found
+
+    def _size(self, slabs: set[int]) -> int:
+        """Return what some SAEs take in float32: encoder, decoder and their rows in the residual basis."""
+        width = 4 * self.model.d_model
+        return sum(4 * self.slabs[slab].n_features * width for slab in slabs)
+
+    @cached_property
+    def downstream(self) -> list[int]:
+        """The SAEs that have incoming edges.
+
+        Raises SourceError: there are none.
+        """
+        rows = self._store.rows("select distinct dst_slab from pair where n_edges > 0 order by dst_slab")
+        if not rows:
+            raise SourceError(
+                f"{self._store.path} has no edges, so nothing upstream of anything can be removed"
+            )
+        return [slab for (slab,) in rows]
+
+    def saes(self, slabs: Iterable[int]) -> dict[int, LoadedSae]:
+        """Return some SAEs; those of the last call that are not among them are let go."""
+        wanted = list(slabs)
+        self._held = {slab: self._held[slab] for slab in wanted if slab in self._held}
+        for slab in wanted:
+            if slab not in self._held:
+                self._held[slab] = self.sources.sae(self.slabs[slab])
+        return {slab: self._held[slab] for slab in wanted}
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the manifest says of the text."""
+        source = self.source
+        return {
+            "path": self.recipe.as_written(source.path) if source.path else None,
+            "dataset": source.dataset,
+            "sha256": text_digest(source),
+            "n_tokens": self.text.n_tokens,
+        }

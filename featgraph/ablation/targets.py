@@ -1,0 +1,87 @@
+"""Activations of residual features drawn at random from a text: the targets that removals are tried on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+
+from featgraph.ablation.firing import codes_of
+from featgraph.ablation.removing import Removals
+from featgraph.ablation.sessions import Session
+from featgraph.activations import Tokens
+from featgraph.arrays import Indices
+from featgraph.errors import SourceError
+from featgraph.model import Slab
+from featgraph.progress import Progress
+
+
+@dataclass(frozen=True)
+class Targets:
+    """One entry per target, by SAE."""
+
+    slab: Indices
+    idx: Indices
+    """The feature within its SAE."""
+    piece: Indices
+    """Row of the text."""
+    position: Indices
+    """Place of the token in it."""
+
+    def ids(self, slabs: Sequence[Slab]) -> Indices:
+        """Return their feature ids."""
+        return np.array([slab.first_id for slab in slabs], dtype=np.int64)[self.slab] + self.idx
+
+    def removals(self, slabs: Sequence[Slab], target: Indices, src: Indices) -> Removals:
+        """Return the removals of features from under targets; target: places, src: feature ids."""
+        firsts = np.array([slab.first_id for slab in slabs], dtype=np.int64)
+        upstream = np.searchsorted(firsts, src, side="right") - 1
+        return Removals(
+            self.piece[target], self.position[target], upstream, src - firsts[upstream], self.idx[target]
+        )
+
+
+def draw_targets(session: Session, n: int, seed: int, progress: Progress) -> Targets:
+    """Return n targets, as many of each SAE that has incoming edges; every activation is as likely as any.
+
+    Raises SourceError: nothing fires on the text.
+    """
+    slabs = session.downstream
+    shares = np.array_split(np.arange(n), len(slabs))
+    draws = {slab: _Draw(slab, len(part), seed) for slab, part in zip(slabs, shares, strict=True)}
+    rounds = session.rounds({slab: [slab] for slab in slabs})
+    with progress.step("read text", len(rounds) * session.text.n_tokens, "tokens") as advance:
+        for group in rounds:
+            saes = session.saes(group)
+            for shard in session.text.shards:
+                tokens, found = codes_of(session.model, [saes[slab] for slab in group], shard)
+                for slab, codes in zip(group, found, strict=True):
+                    draws[slab].add(tokens, codes)
+                advance(shard.n_tokens)
+    drawn = np.concatenate([draw.entries for draw in draws.values()], axis=1)
+    if not drawn.shape[1]:
+        raise SourceError(
+            "no residual feature fires on this text, so there is nothing to remove; read another"
+        )
+    return Targets(*drawn)
+
+
+class _Draw:
+    """Some of one SAE's activations: those that come first in a random order."""
+
+    def __init__(self, slab: int, n: int, seed: int) -> None:
+        self.slab, self.n = slab, n
+        self.entries = np.zeros((4, 0), dtype=np.int64)
+        self._rng, self._priority = np.random.default_rng([seed, slab]), np.zeros(0)
+
+    def add(self, tokens: Tokens, codes: scipy.sparse.csr_matrix) -> None:
+        """Add the activations on some tokens, (n_tokens, n_features)."""
+        priority = self._rng.random(codes.nnz)
+        first = np.argsort(priority)[: self.n]
+        row = np.searchsorted(codes.indptr, first, side="right") - 1
+        slab, idx = np.full(len(first), self.slab), codes.indices[first].astype(np.int64)
+        entries = np.stack([slab, idx, tokens.piece[row], tokens.position[row]])
+        together = np.concatenate([self._priority, priority[first]])
+        least = np.argsort(together)[: self.n]
+        self.entries = np.concatenate([self.entries, entries], axis=1)[:, least]
+        self._priority = together[least]

@@ -1,0 +1,114 @@
+"""All measures of a steering vector on some prompts and seeds, with a judge's grades where there is one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featgraph.evaluation.intervals import Values
+from featgraph.evaluation.judging import Judge
+from featgraph.evaluation.measures import distinct, keyword_rate, log_perplexity_ratio
+from featgraph.evaluation.prompts import NEUTRAL
+from featgraph.evaluation.readings import Floats, divergence, likelihood, presence, theme_logprobs
+from featgraph.evaluation.themes import Theme
+from featgraph.sources import Sources
+from featgraph.steering import SteeringVector
+from featgraph.steering.generating import Generated, Generation, generate
+
+if TYPE_CHECKING:
+    from featgraph.suite import LanguageModel
+
+Measured = dict[str, Values]
+"""By measure: (n_prompts, n_seeds); of `kl`, (n_texts, number of vectors), since nothing is drawn."""
+
+
+@dataclass
+class Evaluator:
+    """Generates with a steering vector and measures what came of it."""
+
+    sources: Sources
+    theme: Theme
+    generation: Generation
+    """Its samples are the seeds."""
+    judge: Judge | None = None
+    neutral: Sequence[str] = NEUTRAL
+    _baselines: dict[tuple[str, ...], tuple[list[Generated], Floats]] = field(
+        default_factory=dict, repr=False
+    )
+
+    @property
+    def model(self) -> "LanguageModel":
+        """The language model, unsteered."""
+        return self.sources.model
+
+    def measure(
+        self, vectors: "SteeringVector | Sequence[SteeringVector] | None", prompts: Sequence[str]
+    ) -> Measured:
+        """Return every measure of one vector, or of one per seed; None for no steering.
+
+        Raises UsageError: a prompt has no tokens, or logits are not finite. SourceError: model or SAEs are
+        gone, or the judge cannot be asked.
+        """
+        prompts, seeds = tuple(prompts), list(self.generation.seeds)
+        if vectors is None or isinstance(vectors, SteeringVector):
+            parts = [self._part(vectors, prompts, seeds)]
+        else:
+            parts = [self._part(vector, prompts, [seed]) for seed, vector in zip(seeds, vectors, strict=True)]
+        return {name: np.hstack([part[name] for part in parts]) for name in parts[0]}
+
+    def _baseline(self, prompts: tuple[str, ...], seeds: Sequence[int]) -> tuple[list[Generated], Floats]:
+        """Return the unsteered text of each prompt and seed, and its likelihood."""
+        every = list(self.generation.seeds)
+        if prompts not in self._baselines:
+            texts = self._texts(None, prompts, every)
+            self._baselines[prompts] = texts, likelihood(self.model, texts)
+        texts, likelihoods = self._baselines[prompts]
+        places = [row * len(every) + every.index(seed) for row in range(len(prompts)) for seed in seeds]
+        return [texts[place] for place in places], likelihoods[places]
+
+    def _texts(
+        self, vector: SteeringVector | None, prompts: tuple[str, ...], seeds: list[int]
+    ) -> list[Generated]:
+        """Return a text per prompt and seed, the seeds of a prompt one after the other."""
+        rows = [prompt for prompt in prompts for _ in seeds]
+        return generate(self.model, rows, seeds * len(prompts), self.generation, vector)
+
+    def _part(self, vector: SteeringVector | None, prompts: tuple[str, ...], seeds: list[int]) -> Measured:
+        baseline, before = self._baseline(prompts, seeds)
+        texts = baseline if vector is None else self._texts(vector, prompts, seeds)
+        activation, share = presence(self.sources, self.theme, texts)
+        after = likelihood(self.model, texts)
+        found: dict[str, Floats] = {
+            "theme_activation": activation,
+            "theme_share": share,
+            "theme_logprob": theme_logprobs(self.model, baseline, vector, self.theme),
+            "keyword_rate": np.array([keyword_rate(text.text, self.theme.keywords) for text in texts]),
+            "perplexity_ratio": np.array(
+                [log_perplexity_ratio(*pair) for pair in zip(after, before, strict=True)]
+            ),
+            "distinct_1": np.array([distinct(text.text, 1) for text in texts]),
+            "distinct_2": np.array([distinct(text.text, 2) for text in texts]),
+        }
+        if self.judge is not None:
+            found |= self.judge.scores([text.text for text in texts], rows_of(prompts, seeds), self.theme)
+        shaped = {name: values.reshape(len(prompts), len(seeds)) for name, values in found.items()}
+        return {**shaped, "kl": divergence(self.model, self._neutral(), vector)[:, None]}
+
+    def _neutral(self) -> list[Generated]:
+        """Return the neutral texts as if they had been generated after nothing."""
+        tokenizer = self.model.tokenizer
+        found = []
+        for text in self.neutral:
+            ids = [
+                int(token) for token in tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            ]
+            bos = tokenizer.bos_token_id
+            first = [ids.pop(0)] if bos is None else [int(bos)]
+            found.append(Generated(tuple(first), tuple(ids), text))
+        return found
+
+
+def rows_of(prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """Return the prompt of each text."""
+    return [prompt for prompt in prompts for _ in seeds]

@@ -1,0 +1,176 @@
+"""The protocol: half of the prompts choose the scale, the other half report it beside controls."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from featgraph.errors import UsageError
+from featgraph.evaluation.controls import CONTROLS, control
+from featgraph.evaluation.intervals import Values, interval
+from featgraph.evaluation.judging import Goal, Judge
+from featgraph.evaluation.measures import GEOMETRIC, MEASURES
+from featgraph.evaluation.measuring import Evaluator, Measured
+from featgraph.evaluation.prompts import PROMPTS, split
+from featgraph.evaluation.themes import theme_of
+from featgraph.progress import Progress, Silent
+from featgraph.result import Result
+from featgraph.sources import Sources
+from featgraph.steering import Settings, SteeringVector
+from featgraph.steering.comparing import sweep
+from featgraph.steering.generating import Generation
+from featgraph.store import Store
+
+MOST_PERPLEXITY = 1.5
+"""Perplexity ratio up to which a text counts as fluent. Source: arXiv 2608.05732 (normalised PPL <= 1.5)."""
+
+LEAST_SEEDS = 3
+"""Source: Agarwal et al., arXiv 2108.13264, on how little a single run says; that 3 is the least is ours."""
+
+COLUMNS = {
+    "method": "VARCHAR",
+    "scale": "DOUBLE",
+    "split": "VARCHAR",
+    "measure": "VARCHAR",
+    "value": "DOUBLE",
+    "low": "DOUBLE",
+    "high": "DOUBLE",
+    "n": "INTEGER",
+}
+
+Split = Literal["validation", "test"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How steering is evaluated."""
+
+    scales: Sequence[float] = (0.0, 0.5, 1.0, 2.0)
+    prompts: Sequence[str] = PROMPTS
+    generation: Generation = field(default_factory=lambda: Generation(samples=LEAST_SEEDS))
+    """Its samples are the seeds, its seed the first one; it also splits the prompts."""
+    goal: Goal = "promote"
+    keywords: Sequence[str] | None = None
+    judge: Judge | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of it."""
+
+    rows: Result
+    """Every scale on the validation prompts, then the chosen one and its controls on the test prompts."""
+    scale: float
+    """The one chosen."""
+    keywords: tuple[str, ...]
+    n_features: int
+    """Downstream features whose activation was measured."""
+
+
+def evaluate(
+    store: Store,
+    weights: Mapping[str, float],
+    settings: Settings,
+    trial: Trial,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Choose a steering scale on validation prompts and measure it, with controls, on test prompts.
+
+    Raises UsageError: no such feature or setting, fewer than 3 seeds or 2 prompts, no scale that steers.
+    SourceError: the model or its SAEs cannot be found, or the judge not be asked.
+    """
+    _check(trial)
+    sources = Sources(store)
+    vectors = sweep(store, weights, settings, trial.scales, sources)
+    if not any(vectors.values()):
+        raise UsageError(
+            f"nothing is steered at scale {', '.join(f'{scale:g}' for scale in vectors)}; add another"
+        )
+    theme = theme_of(store, weights, sources.model, min=settings.min, keywords=trial.keywords)
+    judge = None if trial.judge is None else replace(trial.judge, goal=trial.goal)
+    evaluator = Evaluator(sources, theme, trial.generation, judge)
+    validation, test = split(trial.prompts, trial.generation.seed)
+    rows: list[tuple[object, ...]] = []
+    tried: dict[float, Measured] = {}
+    with (progress or Silent()).step("choosing the scale", len(vectors), "scales") as advance:
+        for scale, vector in vectors.items():
+            tried[scale] = evaluator.measure(vector, validation)
+            rows += _rows("steered", scale, "validation", tried[scale])
+            advance(1)
+    chosen = choose({scale: found for scale, found in tried.items() if vectors[scale]}, trial.goal)
+    made = vectors[chosen]
+    assert made is not None
+    tested = conditions(store, made, weights, trial.generation.seeds)
+    with (progress or Silent()).step("controls", len(tested), "methods") as advance:
+        for method, vector_or_draws in tested.items():
+            scale = 0.0 if vector_or_draws is None else chosen
+            rows += _rows(method, scale, "test", evaluator.measure(vector_or_draws, test))
+            advance(1)
+    answer = Result(list(COLUMNS), rows, list(COLUMNS.values()))
+    return Evaluation(answer, chosen, theme.keywords, len(theme.features))
+
+
+def conditions(
+    store: Store, made: SteeringVector, weights: Mapping[str, float], seeds: Sequence[int]
+) -> dict[str, SteeringVector | list[SteeringVector] | None]:
+    """Return what is compared, by method: no steering, the vector, and its controls.
+
+    What is drawn at random is drawn anew for each seed, so that an interval covers the draw too.
+    """
+    found: dict[str, SteeringVector | list[SteeringVector] | None] = {"baseline": None, "steered": made}
+    for which in CONTROLS:
+        drawn = [control(store, made, weights, which, seed) for seed in seeds]
+        there = [vector for vector in drawn if vector is not None]
+        if there:
+            found[which] = there[0] if which == "seed-only" else there
+    return found
+
+
+def choose(tried: Mapping[float, Measured], goal: Goal) -> float:
+    """Return the scale to report: the best one by the judge's `final`, where there is a judge.
+
+    Else, of those whose texts are fluent (see MOST_PERPLEXITY), the one whose texts have most of the theme,
+    or least of it if it is to go; if none is fluent, the most fluent one.
+
+    Raises UsageError: no scale left any text.
+    """
+    mean = {scale: {name: _mean(values) for name, values in found.items()} for scale, found in tried.items()}
+    if all("final" in found for found in mean.values()):
+        judged = {scale: found["final"] for scale, found in mean.items() if np.isfinite(found["final"])}
+        if judged:
+            return max(judged, key=lambda scale: judged[scale])
+    read = {scale: found for scale, found in mean.items() if np.isfinite(found["perplexity_ratio"])}
+    if not read:
+        raise UsageError("every steered text is empty; choose smaller scales")
+    fluent = [scale for scale, found in read.items() if np.exp(found["perplexity_ratio"]) <= MOST_PERPLEXITY]
+    if not fluent:
+        return min(read, key=lambda scale: read[scale]["perplexity_ratio"])
+    sign = 1 if goal == "promote" else -1
+    return max(fluent, key=lambda scale: sign * read[scale]["theme_activation"])
+
+
+def _mean(values: Values) -> float:
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if there.size else np.nan
+
+
+def _rows(method: str, scale: float, split: Split, found: Measured) -> list[tuple[object, ...]]:
+    rows: list[tuple[object, ...]] = []
+    for name in [*MEASURES, *(name for name in found if name not in MEASURES)]:
+        mean = interval(found[name], geometric=name in GEOMETRIC)
+        numbers = [value if np.isfinite(value) else None for value in (mean.value, mean.low, mean.high)]
+        rows.append((method, scale, split, name, *numbers, mean.n))
+    return rows
+
+
+def _check(trial: Trial) -> None:
+    """Raise UsageError: too little to measure on."""
+    if trial.generation.samples < LEAST_SEEDS:
+        raise UsageError(
+            f"{trial.generation.samples} seeds say little about chance; give {LEAST_SEEDS} or more: --seeds 3"
+        )
+    if len(trial.prompts) < 2:
+        raise UsageError(
+            f"{len(trial.prompts)} prompts; one chooses the scale and one reports, so give at least two"
+        )

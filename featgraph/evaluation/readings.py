@@ -1,0 +1,151 @@
+"""Runs the unsteered model, and the steered one, over texts that are there already."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featgraph.activations.encoding import group_size
+from featgraph.activations.pieces import Batch
+from featgraph.activations.sites import Sites
+from featgraph.evaluation.measures import kl, theme_activation, theme_logprob, theme_share
+from featgraph.evaluation.themes import Downstream, Theme
+from featgraph.sources import Sources
+from featgraph.steering import SteeringVector
+from featgraph.steering.generating import Generated
+
+if TYPE_CHECKING:
+    import torch
+
+    from featgraph.suite import LanguageModel
+
+LOGITS = 2**26
+"""Logits in memory at once: 256 MB."""
+
+Floats = NDArray[np.float64]
+"""One number per text."""
+
+
+def presence(sources: Sources, theme: Theme, texts: Sequence[Generated]) -> tuple[Floats, Floats]:
+    """Return how active the theme's features are on what was generated, and on which share of its tokens.
+
+    The unsteered model reads prompt and text; NaN for an empty text.
+    """
+    import torch
+
+    found = np.full((2, len(texts)), np.nan)
+    full = [place for place, text in enumerate(texts) if text.tokens]
+    if not full:
+        return found[0], found[1]
+    codes, owner = _codes(sources, theme.features, [texts[place] for place in full])
+    largest = torch.tensor([feature.largest for feature in theme.features])
+    weight = torch.tensor([feature.weight for feature in theme.features])
+    for number, place in enumerate(full):
+        own = codes[owner == number]
+        found[:, place] = theme_activation(own, largest, weight), theme_share(own)
+    return found[0], found[1]
+
+
+def _codes(
+    sources: Sources, features: Sequence[Downstream], texts: Sequence[Generated]
+) -> "tuple[torch.Tensor, torch.Tensor]":
+    """Return activations on the generated tokens, (n_tokens, n_features), and the text that each is of."""
+    import torch
+
+    slabs = sorted({feature.slab for feature in features})
+    saes = {slab: sources.sae(sources.slabs[slab], keep=True) for slab in slabs}
+    readings = {slab: loaded.reading for slab, loaded in saes.items()}
+    sites = Sites(sources.model, [reading for reading in readings.values() if reading is not None])
+    batch = _batch(texts)
+    activations = sites(batch)
+    codes = torch.zeros(len(batch.token), len(features))
+    with torch.inference_mode():
+        for slab, loaded in saes.items():
+            reading = readings[slab]
+            assert reading is not None
+            assert loaded.sae is not None
+            columns = [place for place, feature in enumerate(features) if feature.slab == slab]
+            idxs = [features[place].idx for place in columns]
+            parts = activations[reading].split(group_size(loaded.sae.cfg.d_sae))
+            codes[:, columns] = torch.cat([loaded.sae.encode(part)[:, idxs].float().cpu() for part in parts])
+    return codes, torch.from_numpy(batch.piece)
+
+
+def _batch(texts: Sequence[Generated]) -> Batch:
+    """Return texts as one batch in which the generated tokens count; padding stands after a row."""
+    rows = [[*text.prompt, *text.tokens] for text in texts]
+    longest = max(map(len, rows))
+    ids = np.array([row + row[:1] * (longest - len(row)) for row in rows], dtype=np.int64)
+    place = np.arange(longest)
+    begins = np.array([len(text.prompt) for text in texts])[:, None]
+    ends = np.array([len(row) for row in rows])[:, None]
+    counted = (place >= begins) & (place < ends)
+    piece, position = np.nonzero(counted)
+    return Batch(piece, position, ids[counted], ids, counted)
+
+
+def likelihood(model: "LanguageModel", texts: Sequence[Generated]) -> Floats:
+    """Return the mean negative log-likelihood, in nats, of each text's tokens; NaN for an empty one."""
+    found = np.full(len(texts), np.nan)
+    for places, logprobs, batch in _read(model, texts, None):
+        tokens = logprobs.new_tensor(batch.token).long()
+        nll = -logprobs.gather(1, tokens[:, None])[:, 0].double().cpu().numpy()
+        _means(found, places, batch, nll)
+    return found
+
+
+def theme_logprobs(
+    model: "LanguageModel", texts: Sequence[Generated], vector: SteeringVector | None, theme: Theme
+) -> Floats:
+    """Return the mean log probability of the theme's tokens where each text's tokens are predicted, steered.
+
+    NaN for an empty text.
+    """
+    found = np.full(len(texts), np.nan)
+    for places, logprobs, batch in _read(model, texts, vector):
+        tokens = logprobs.new_tensor(theme.tokens).long()
+        _means(found, places, batch, theme_logprob(logprobs, tokens).double().cpu().numpy())
+    return found
+
+
+def divergence(model: "LanguageModel", texts: Sequence[Generated], vector: SteeringVector | None) -> Floats:
+    """Return the mean KL of steered from clean predictions of each text's tokens; NaN for an empty text."""
+    found = np.full(len(texts), np.nan)
+    steered = _read(model, texts, vector)
+    for (places, clean, batch), (_, moved, _) in zip(_read(model, texts, None), steered, strict=True):
+        _means(found, places, batch, kl(moved, clean).double().cpu().numpy())
+    return found
+
+
+def _means(found: Floats, places: Sequence[int], batch: Batch, values: Floats) -> None:
+    for number, place in enumerate(places):
+        found[place] = values[batch.piece == number].mean()
+
+
+def _read(
+    model: "LanguageModel", texts: Sequence[Generated], vector: SteeringVector | None
+) -> "Iterator[tuple[list[int], torch.Tensor, Batch]]":
+    """Yield places of texts, log probabilities where each of their tokens is predicted, and these tokens.
+
+    Texts with prompts of one length are read together, since steering may begin or end with the prompt.
+    """
+    import torch
+
+    by_prompt: dict[int, list[int]] = {}
+    for place, text in enumerate(texts):
+        if text.tokens:
+            by_prompt.setdefault(len(text.prompt), []).append(place)
+    for prompt, together in by_prompt.items():
+        longest = prompt + max(len(texts[place].tokens) for place in together)
+        n = max(1, LOGITS // (longest * model.n_vocabulary))
+        for first in range(0, len(together), n):
+            places = together[first : first + n]
+            batch = _batch([texts[place] for place in places])
+            counted = torch.from_numpy(batch.counted).to(model.device)
+            ids = torch.from_numpy(batch.ids).to(model.device)
+            steering = nullcontext() if vector is None else vector.apply(model.model, prompt_tokens=prompt)
+            with torch.inference_mode(), steering:
+                logits = model.model(ids, use_cache=False).logits
+            yield places, logits[:, :-1][counted[:, 1:]].float().log_softmax(dim=-1), batch
