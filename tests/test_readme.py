@@ -1,6 +1,6 @@
-"""The README's session and the language page's questions, run as they stand, output compared.
+"""The README's session, that of steering, and the language page's questions, run as they stand.
 
-In the README that is every `console` block, in the language page every `sql` block with the block after it.
+In a session that is every `console` block, in the language page every `sql` block with the block after it.
 
 A line `...` in an output stands for any number of lines. Of `featgraph ingest` only the lines shown must
 appear, because its bars carry times.
@@ -17,16 +17,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+STEERING = (ROOT / "featgraph" / "steering" / "README.md").read_text(encoding="utf-8")
 QUESTIONS = (ROOT / "queries" / "README.md").read_text(encoding="utf-8")
 ASKED = re.findall(
     r"^### \d+\. .*?^```sql\n(.*?)^```\n\n^```\n(.*?)^```", QUESTIONS, flags=re.MULTILINE | re.DOTALL
 )
 
 
-def session() -> list[tuple[str, list[str]]]:
+def session(page: str) -> list[tuple[str, list[str]]]:
     """Return (command, expected lines) of every console block, in order."""
     found: list[tuple[str, list[str]]] = []
-    for block in re.findall(r"^```console\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^```console\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL):
         for line in block.splitlines():
             if line.startswith("$ "):
                 found.append((line.removeprefix("$ "), []))
@@ -41,9 +42,10 @@ def matches(expected: list[str], lines: list[str]) -> bool:
 
 
 @pytest.mark.slow
-def test_the_session_in_the_readme_prints_what_it_says(demo: tuple[Path, str]) -> None:
+@pytest.mark.parametrize("page", [README, STEERING], ids=["README", "steering"])
+def test_a_session_prints_what_it_says(demo: tuple[Path, str], page: str) -> None:
     folder, made = demo
-    commands = session()
+    commands = session(page)
     assert len(commands) >= 5
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
     for command, expected in commands:

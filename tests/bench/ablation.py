@@ -25,7 +25,7 @@ SOME = """
 """
 
 _SPREAD = """
-    select kind, count(*) as edges, avg(n_both = 0) as never_together, avg(ablation_change) as mean_change,
+    select kind, count(*) as edges, avg((n_both = 0)::int) as never_together, avg(ablation_change) as mean_change,
         quantile_cont(ablation_change, 0.5) as median, quantile_cont(ablation_change, 0.9) as q90,
         avg((ablation_change >= $strong)::int) as strong
     from edge where ablation_n is not null and (ablation_n = 0 or ablation_n >= $least)
