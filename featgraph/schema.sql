@@ -54,7 +54,7 @@ create table edge (                   -- one row per candidate link, ordered by 
     sufficiency     float,            -- P(dst active | src active), 0 to 1
     pearson         float,            -- correlation of activations over all tokens, -1 to 1
     virtual_weight  float,            -- dst pre-activation per unit of src activation along the residual
-    ablation_change float,            -- 1 - dst activation without src / with src; NULL = not measured
+    ablation_change float,            -- mean of 1 - dst activation without src / with src; NULL = not measured, or on no token
     ablation_n      integer,          -- tokens on which the ablation was measured; NULL = not measured
     found_by        varchar           -- which candidates it was among: cosine | coactivation | both
 );

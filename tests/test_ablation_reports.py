@@ -105,8 +105,16 @@ def test_a_measure_that_is_the_effect_predicts_it_and_its_negative_does_not(grap
         [(n, strong)] = opened.sql(
             "select count(*), count(*) filter (cosine >= 0.5) from edge where kind <> 'res_res'"
         ).rows
-    assert [row["kind"] for row in found[::6]] == ["mlp_res", "att_res", "all"]
-    by_name = {row["measure"]: row for row in found if row["kind"] == "all"}
+    assert [(row["kind"], row["found_by"]) for row in found[::6]] == [
+        ("mlp_res", "any"),
+        ("att_res", "any"),
+        ("all", "any"),
+        ("all", "cosine"),
+        ("all", "coactivation"),
+        ("all", "both"),
+    ]
+    by_name = {row["measure"]: row for row in found if (row["kind"], row["found_by"]) == ("all", "any")}
+    assert sum(int(str(row["n"])) for row in found[18::6]) == n
     assert (by_name["cosine"]["n"], by_name["cosine"]["n_strong"]) == (n, strong)
     assert (
         by_name["cosine"]["auroc"] == by_name["cosine"]["auroc_low"] == by_name["cosine"]["auroc_high"] == 1

@@ -104,7 +104,7 @@ def test_gguf_refuses_the_first_block_and_says_why(graph: Graph, tmp_path: Path)
     with pytest.raises(UsageError) as caught:
         formats.write(graph.steering_vector("1/res/0", where="cumulative"), tmp_path / "v.gguf", "gguf")
     assert str(caught.value) == (
-        "'0/res/0' writes after block 0, and llama.cpp drops a gguf control vector with direction.0 and runs unsteered; "
+        "'0/res/0' writes after block 0, and llama.cpp drops a control vector file with direction.0; "
         "leave it out with --layers 1-2, or use --format safetensors"
     )
     assert list(tmp_path.iterdir()) == []

@@ -163,7 +163,7 @@ def export(toy: Path, *arguments: object) -> Any:
         (["1/res/0", "-o", "v", "--format", "repang"], "no export format 'repang'; did you mean 'repeng'?"),
         (["1/res/0", "-o", "v", "--format", ""], "no export format ''; formats are gguf"),
         (["1/res/0", "-o", "v"], "'v' names no format; give --format, one of gguf, safetensors"),
-        (["0/res/0", "-o", "v.gguf"], "llama.cpp drops a gguf control vector with direction.0 and runs unsteered"),
+        (["0/res/0", "-o", "v.gguf"], "llama.cpp drops a control vector file with direction.0"),
         (["1/res/0", "-o", "v.gguf", "--layers", "7"], "no vector in layers 7 to 7"),
         (["1/res/0", "-o", "v.gguf", "--scale", "nan"], "scale is nan; a finite number is needed"),
         (["1/res/0", "-o", "v.gguf", "--scale", "0"], "every vector is 0 at scale 0"),

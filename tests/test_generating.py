@@ -258,6 +258,19 @@ def test_a_plan_finds_its_graph_again_where_it_is_told(beside: Path, tmp_path: P
     assert rows(tmp_path / "elsewhere.featgraph", "--plan", plan) == made
 
 
+def test_a_plan_is_not_carried_over_to_a_graph_of_other_saes(beside: Path, tmp_path: Path) -> None:
+    plan, other = tmp_path / "plan.json", Path(shutil.copytree(beside, tmp_path / "other.featgraph"))
+    made = rows(beside, *STEERED, "--mode", "clamp", "--prompt", "the cat", "--save", plan)
+    assert rows(other, "--plan", plan) == made
+    manifest = json.loads((other / "manifest.json").read_text())
+    for sae in manifest["saes"]:
+        sae["sha256"] = "0" * 64
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    done = call("steer", other, "--plan", plan)
+    assert done.exit_code == 4
+    assert f"{other} was made of another one" in done.stderr
+
+
 def test_a_plan_for_another_model_is_refused(beside: Path, small_recipe: Path, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     rows(beside, *STEERED, "--prompt", "the cat", "--save", plan)

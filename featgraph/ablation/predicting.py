@@ -20,6 +20,7 @@ MEASURES = ("cosine", "pearson", "jaccard", "necessity", "sufficiency", "virtual
 
 _COLUMNS = {
     "kind": "VARCHAR",
+    "found_by": "VARCHAR",
     "measure": "VARCHAR",
     "n": "INTEGER",
     "n_strong": "INTEGER",
@@ -31,8 +32,14 @@ _COLUMNS = {
     "spearman_high": "DOUBLE",
 }
 
+_GROUPS = [
+    *((kind, "any") for kind in (*EDGE_KINDS, "all")),
+    *(("all", finder) for finder in ("cosine", "coactivation", "both")),
+]
+"""Kinds of edges, and what found them."""
+
 _ABLATED = f"""
-    select dst, kind, ablation_change, {", ".join(MEASURES)}
+    select dst, kind, found_by, ablation_change, {", ".join(MEASURES)}
     from edge
     where ablation_n >= $least
     order by src, dst
@@ -47,6 +54,9 @@ def predictions(store: Store, *, seed: int = 0) -> Result:
     Each with a 95 % interval, for which the edges into one feature are drawn together. Edges on which a
     measure is NULL are left out for it.
 
+    The last rows take the edges apart by what found them: an edge whose cosine is low is only there because
+    its ends fire together, and the other way round, so that over all edges the two stand against each other.
+
     Raises UsageError: none of the edges has been ablated on enough tokens.
     """
     rows = store.rows(_ABLATED, {"least": MIN_TOKENS})
@@ -55,15 +65,18 @@ def predictions(store: Store, *, seed: int = 0) -> Result:
             f"no edge of {store.path} has been ablated on {MIN_TOKENS} tokens or more; run `featgraph ablate "
             f'{store.path} --edges "SELECT src, dst FROM edge"` first'
         )
-    dst, kinds = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    change, *measures = (np.array([row[place] for row in rows], dtype=np.float64) for place in range(2, 9))
+    dst, kinds, finders = (np.array([row[place] for row in rows]) for place in range(3))
+    change, *measures = (
+        np.array([row[place] for row in rows], dtype=np.float64) for place in range(3, len(rows[0]))
+    )
     found = []
-    for kind in (*EDGE_KINDS, "all"):
-        of_kind = (kinds == kind) | (kind == "all")
+    for kind, finder in _GROUPS:
+        chosen = ((kinds == kind) | (kind == "all")) & ((finders == finder) | (finder == "any"))
         for name, values in zip(MEASURES, measures, strict=True):
-            known = of_kind & ~np.isnan(values)
+            known = chosen & ~np.isnan(values)
             if known.any():
-                found.append((kind, name, *_figures(values[known], change[known], dst[known], seed)))
+                figures = _figures(values[known], change[known], dst[known], seed)
+                found.append((kind, finder, name, *figures))
     return Result(list(_COLUMNS), found, list(_COLUMNS.values()))
 
 

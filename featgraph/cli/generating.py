@@ -13,7 +13,7 @@ from featgraph import output
 from featgraph.cli import options
 from featgraph.cli.app import command
 from featgraph.cli.scales import weighted, with_settings
-from featgraph.errors import SourceError, UsageError
+from featgraph.errors import UsageError
 from featgraph.output.choice import PLAIN
 from featgraph.result import Result
 
@@ -155,32 +155,15 @@ def _from_plan(
     plan: Path, graph: Path | None
 ) -> "tuple[LanguageModel, dict[float, SteeringVector | None], list[str], Generation]":
     from featgraph import formats
-    from featgraph.sources import Sources
     from featgraph.steering.comparing import read_generation
 
-    vector = formats.read_plan(plan)
+    vector = formats.read_plan(plan, graph)
     prompts, generation = read_generation(formats.read_extra(plan, "generation"), plan)
-    if graph is not None:
-        with featgraph.open(graph) as opened:
-            vector = replace(vector, sources=Sources(opened.store))
-        _check_saes(vector, graph)
     if vector.sources is None:
         raise UsageError(f"the graph of the plan {plan} is gone; say where it is: steer GRAPH --plan {plan}")
     model = vector.sources.model
     vector.check_model(model)
     return model, {vector.settings.scale: vector}, prompts, generation
-
-
-def _check_saes(vector: "SteeringVector", graph: Path) -> None:
-    """Raise SourceError: a plan changes what SAEs find, and the graph given was made of others."""
-    assert vector.sources is not None
-    known = {sae.get("sha256", "") for sae in vector.sources.manifest["saes"]} if vector.gated else set()
-    for member in vector.members if vector.gated else ():
-        if member.sae_sha256 not in known:
-            raise SourceError(
-                f"the plan steers by the SAE {member.sae_id}, and {graph} was made of another one; "
-                "write the plan again from this graph"
-            )
 
 
 def _save(

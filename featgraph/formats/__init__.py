@@ -130,11 +130,14 @@ def format_of(path: Path, format: str | None) -> str:
     return named
 
 
-def read_plan(path: str | Path) -> "SteeringVector":
-    """Return the steering vector of a plan, a file in format json; see `plan.read_plan`."""
+def read_plan(path: str | Path, graph: str | Path | None = None) -> "SteeringVector":
+    """Return the steering vector of a plan, a file in format json; see `plan.read_plan`.
+
+    graph: where the plan's graph is, if not where it was.
+    """
     from featgraph.formats import plan
 
-    return plan.read_plan(path)
+    return plan.read_plan(path, graph)
 
 
 def read_extra(path: str | Path, name: str) -> object | None:

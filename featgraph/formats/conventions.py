@@ -55,7 +55,7 @@ CONVENTIONS: dict[str, Convention] = {
         "llama.cpp",
         "direction.{n}",
         first=1,
-        why="llama.cpp drops a gguf control vector with direction.0 and runs unsteered",
+        why="llama.cpp drops a control vector file with direction.0",
     ),
     "safetensors": Convention("Python", "layer.{n}", positions=_SAID, middles=True),
     "npz": Convention("NumPy", "layer.{n}", positions=_SAID, middles=True),

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from featgraph.steering.vector import Vector
 
 
-def read_plan(path: str | Path) -> SteeringVector:
+def read_plan(path: str | Path, graph: str | Path | None = None) -> SteeringVector:
     """Return the steering vector of a plan file, to the bit.
 
-    Its SAEs come from the graph that it names, or from one of that name beside the plan; one whose numbers
-    are all in the plan needs none.
+    Its SAEs come from `graph`, else from the graph that it names, or from one of that name beside the plan;
+    one whose numbers are all in the plan needs none.
 
     Raises UsageError: the file is no plan, damaged, or of another version. StoreError, SourceError: a plan
     that changes activations, and its graph is not there or not the one it was made of.
@@ -41,7 +41,12 @@ def read_plan(path: str | Path) -> SteeringVector:
     )
     reading.check(vector)
     return SteeringVector(
-        vector.layers, vector.members, vector.settings, vector.model, vector.middles, reading.sources(vector)
+        vector.layers,
+        vector.members,
+        vector.settings,
+        vector.model,
+        vector.middles,
+        reading.sources(vector, graph),
     )
 
 
@@ -159,25 +164,33 @@ class _Reading:
             if member.target is None and vector.settings.mode not in ("rescale", "ablate"):
                 self._fault(f"members[{number}].target", "is null, and the mode needs it")
 
-    def sources(self, vector: SteeringVector) -> "Sources | None":
+    def sources(self, vector: SteeringVector, graph: str | Path | None) -> "Sources | None":
         """Return what the plan's graph was made of; None if it is not there and not needed."""
         from featgraph.sources import Sources
 
-        named = self._value(self.content, "graph", str | None, "graph") if "graph" in self.content else None
-        if named is None:
+        there = self._graph() if graph is None else Path(graph)
+        if there is None:
             return None
-        places = [Path(named), self.path.parent / Path(named).name]
-        there = next((place for place in places if place.is_dir()), places[0])
         try:
             with open_store(there) as store:
                 found = Sources(store)
         except StoreError as error:
+            if graph is not None:
+                raise
             if not vector.gated:
                 return None
             raise StoreError(f"{self.path} steers by the SAEs of its graph: {error}") from error
         if vector.gated:
             self._check_saes(vector, found)
         return found
+
+    def _graph(self) -> Path | None:
+        """Return where the graph is that the plan names."""
+        named = self._value(self.content, "graph", str | None, "graph") if "graph" in self.content else None
+        if named is None:
+            return None
+        places = [Path(named), self.path.parent / Path(named).name]
+        return next((place for place in places if place.is_dir()), places[0])
 
     def _check_saes(self, vector: SteeringVector, found: "Sources") -> None:
         saes = found.manifest["saes"]

@@ -9,6 +9,8 @@ planning    all of it together: features of a graph -> vector
 applying    hooks that add it to a transformers model
 positions   which tokens of a forward pass are steered
 gates       modes that change what an SAE finds, token by token
+generating  text, steered or not, token by token
+comparing   the same prompts at several scales; how a plan says it
 """
 
 from featgraph.steering.planning import from_features

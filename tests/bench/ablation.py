@@ -25,9 +25,9 @@ SOME = """
 """
 
 _SPREAD = """
-    select kind, count(*) as edges, avg((n_both = 0)::int) as never_together, avg(ablation_change) as mean_change,
-        quantile_cont(ablation_change, 0.5) as median, quantile_cont(ablation_change, 0.9) as q90,
-        avg((ablation_change >= $strong)::int) as strong
+    select kind, count(*) as edges, avg((n_both = 0)::int) as never_together,
+        avg(ablation_change) as mean_change, quantile_cont(ablation_change, 0.5) as median,
+        quantile_cont(ablation_change, 0.9) as q90, avg((ablation_change >= $strong)::int) as strong
     from edge where ablation_n is not null and (ablation_n = 0 or ablation_n >= $least)
     group by kind order by kind
 """
@@ -84,10 +84,18 @@ def rules_table(found: Result) -> str:
 def measures_table(found: Result) -> str:
     """One row per kind of edge and measure."""
     rows = [
-        [row["kind"], row["measure"], row["n"], row["n_strong"], span(row, "auroc"), span(row, "spearman")]
+        [
+            row["kind"],
+            row["found_by"],
+            row["measure"],
+            row["n"],
+            row["n_strong"],
+            span(row, "auroc"),
+            span(row, "spearman"),
+        ]
         for row in found.dicts()
     ]
-    return table(["kind", "measure", "edges", "strong", "AUROC", "Spearman"], rows)
+    return table(["kind", "found by", "measure", "edges", "strong", "AUROC", "Spearman"], rows)
 
 
 def span(row: dict[str, object], name: str) -> str:

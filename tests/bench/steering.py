@@ -56,6 +56,9 @@ SHOWN = (
     "distinct_2",
 )
 
+WHOLE = ("seed", "whole span", "random", "shuffled")
+SUPPRESSED = ("theme_logprob", "theme_activation", "theme_share", "keyword_rate", "perplexity_ratio", "kl")
+
 
 def themes(graph: Graph, n: int) -> list[str]:
     """Return n seeds: residual features in the middle of the model, no two with a span in common.
@@ -133,7 +136,7 @@ def promotion(graph: Graph, sources: Sources, seed: str) -> "tuple[dict[str, Mea
     return {name: measuring.measure(one, test) for name, one in {"baseline": None, **chosen}.items()}, curves
 
 
-def suppression(graph: Graph, sources: Sources, seed: str) -> dict[tuple[str, float, int], Measured]:
+def suppression(graph: Graph, sources: Sources, seed: str) -> "Suppressed":
     """Return what rescaling by r does, at one layer of the span (per-layer) or up to it (cumulative)."""
     measuring, prompts = evaluator(graph, sources, seed), lit(graph, seed)
     line = [step.layer for step in graph.lineage(seed, writers=False).span]
@@ -223,16 +226,19 @@ def report_promotion(
         f"\nAt equal fluency: theme_logprob less baseline at a perplexity ratio of {EQUAL:g}, between scales:"
     )
     gains = {name: at_equal_perplexity(curves, name) for name in curves[0] if name != "baseline"}
-    table(
-        ["method", "theme_logprob", "themes"], [[name, shown(one), str(one.n)] for name, one in gains.items()]
-    )
+    constant = gains["cumulative, constant"]
+    rows = [
+        [name, shown(interval(gain)), shown(interval(gain - constant)), str(interval(gain).n)]
+        for name, gain in gains.items()
+    ]
+    table(["method", "theme_logprob", "less cumulative, constant (paired)", "themes"], rows)
     draw_promotion(found, curves, out / "steering_promotion.png")
 
 
-def at_equal_perplexity(curves: Sequence[dict[str, Any]], method: str) -> Interval:
-    """Return how far a method has raised theme_logprob where its perplexity ratio reaches EQUAL, over themes.
+def at_equal_perplexity(curves: Sequence[dict[str, Any]], method: str) -> Values:
+    """Return how far a method has raised theme_logprob at a perplexity ratio of EQUAL, (n_themes, 1).
 
-    Straight between the scales tried, in the ratio's logarithm; a theme that does not get there is left out.
+    Straight between the scales tried, in the ratio's logarithm; NaN for a theme that does not get there.
     """
     gains = []
     for one in curves:
@@ -246,7 +252,7 @@ def at_equal_perplexity(curves: Sequence[dict[str, Any]], method: str) -> Interv
             points.append((max(points[-1][0], float(ratio)), float(gain)))
         ratios, gained = zip(*points, strict=True)
         gains.append(np.interp(np.log(EQUAL), ratios, gained, right=np.nan))
-    return interval(np.array(gains)[:, None])
+    return np.array(gains)[:, None]
 
 
 def draw_promotion(
@@ -279,74 +285,63 @@ def draw_promotion(
     save(figure, path)
 
 
-def share_left(found: Sequence[Mapping[Any, Measured]], key: Any) -> Interval:
-    """Return the theme's activation over the baseline's, a mean over themes."""
-    rows = [
-        np.nanmean(one[key]["theme_activation"], axis=0)
-        / np.nanmean(one["baseline", 1.0, -1]["theme_activation"])
-        for one in found
-    ]
-    return interval(np.array(rows))
+Suppressed = dict[tuple[str, float, int], Measured]
+"""By method, r and layer; -1 where there is no one layer."""
 
 
-def report_suppression(found: Sequence[dict[tuple[str, float, int], Measured]], out: Path) -> None:
-    baseline = [one["baseline", 1.0, -1] for one in found]
+def weakened(found: Sequence[Suppressed], method: str, factor: float, layer: int, name: str) -> Interval:
+    """Return a measure less the baseline's, over the themes that have this method and layer."""
+    there = [one for one in found if (method, factor, layer) in one]
+    baseline = [one["baseline", 1.0, -1] for one in there]
+    return mean([one[method, factor, layer] for one in there], baseline, name)
+
+
+def report_suppression(found: Sequence[Suppressed], out: Path) -> None:
     rows = []
     for factor in FACTORS:
-        for method in ("seed", "whole span", "random", "shuffled"):
-            there = [one[method, factor, -1] for one in found if (method, factor, -1) in one]
-            if there:
-                others = (
-                    shown(mean(there, baseline, name)) for name in ("keyword_rate", "perplexity_ratio", "kl")
-                )
-                rows.append([f"{factor:g}", method, shown(share_left(found, (method, factor, -1))), *others])
-    table(["r", "method", "theme_activation, share left", "keyword_rate", "perplexity_ratio", "kl"], rows)
+        for method in WHOLE if factor in BY_LAYER else WHOLE[:2]:
+            cells = (shown(weakened(found, method, factor, -1, name)) for name in SUPPRESSED)
+            rows.append([f"{factor:g}", method, *cells])
+    table(["r", "method", *SUPPRESSED], rows)
+    print("\nWhole span less seed, paired:")
+    lines = []
+    for factor in FACTORS:
+        span, seed = ([one[method, factor, -1] for one in found] for method in WHOLE[1::-1])
+        lines.append(
+            [f"{factor:g}", *(shown(interval(by_theme(span, seed, name))) for name in SUPPRESSED[:4])]
+        )
+    table(["r", *SUPPRESSED[:4]], lines)
     layers = sorted({layer for one in found for _, _, layer in one if layer >= 0})
     for where in ("per-layer", "cumulative"):
-        print(f"\nShare of theme_activation left, {where}, by layer (of the themes whose span has it):")
-        grid = left_by_layer(found, where, layers)
-        cells = [
-            [f"{factor:g}", *(f"{value:.2f}" for value in row)]
-            for factor, row in zip(BY_LAYER, grid, strict=True)
+        print(f"\ntheme_logprob less baseline, {where}, by layer (of the themes whose span has it):")
+        grid = [
+            [weakened(found, where, factor, layer, "theme_logprob") for layer in layers]
+            for factor in BY_LAYER
         ]
-        table(["r", *map(str, layers)], cells)
+        cells_of = zip(BY_LAYER, grid, strict=True)
+        table(
+            ["r", *map(str, layers)],
+            [[f"{r:g}", *(f"{one.value:.2f}" for one in row)] for r, row in cells_of],
+        )
     draw_suppression(found, layers, out / "steering_suppression.png")
 
 
-def left_by_layer(
-    found: Sequence[dict[tuple[str, float, int], Measured]], where: str, layers: Sequence[int]
-) -> Values:
-    return np.array(
-        [
-            [
-                share_left(
-                    [one for one in found if (where, factor, layer) in one], (where, factor, layer)
-                ).value
-                for layer in layers
-            ]
-            for factor in BY_LAYER
-        ]
-    )
-
-
-def draw_suppression(
-    found: Sequence[dict[tuple[str, float, int], Measured]], layers: Sequence[int], path: Path
-) -> None:
+def draw_suppression(found: Sequence[Suppressed], layers: Sequence[int], path: Path) -> None:
     pyplot = plotting()
     figure, axes = pyplot.subplots(1, 3, figsize=(13, 4))
-    places = range(len(FACTORS))
-    for method in ("seed", "whole span", "random", "shuffled"):
-        there = [place for place in places if (method, FACTORS[place], -1) in found[0]]
-        ends = [share_left(found, (method, FACTORS[place], -1)) for place in there]
-        axes[0].plot(there, [one.value for one in ends], marker=".", label=method)
-        axes[0].fill_between(there, [one.low for one in ends], [one.high for one in ends], alpha=0.12)
-    axes[0].set_xticks(places, [f"{factor:g}" for factor in FACTORS])
+    for method in WHOLE:
+        places = [place for place, factor in enumerate(FACTORS) if method in WHOLE[:2] or factor in BY_LAYER]
+        ends = [weakened(found, method, FACTORS[place], -1, "theme_logprob") for place in places]
+        axes[0].plot(places, [one.value for one in ends], marker=".", label=method)
+        axes[0].fill_between(places, [one.low for one in ends], [one.high for one in ends], alpha=0.12)
+    axes[0].set_xticks(range(len(FACTORS)), [f"{factor:g}" for factor in FACTORS])
     axes[0].set_xlabel("r")
-    axes[0].set_title("share of theme_activation left, 95 %", loc="left")
+    axes[0].set_title("theme_logprob less baseline, 95 %", loc="left")
     axes[0].legend(frameon=False)
     for axis, where in zip(axes[1:], ("per-layer", "cumulative"), strict=True):
-        for row, factor in zip(left_by_layer(found, where, layers), BY_LAYER, strict=True):
-            colour = pyplot.get_cmap("viridis")(BY_LAYER.index(factor) / len(BY_LAYER))
+        for place, factor in enumerate(BY_LAYER):
+            row = [weakened(found, where, factor, layer, "theme_logprob").value for layer in layers]
+            colour = pyplot.get_cmap("viridis")(place / len(BY_LAYER))
             axis.plot(layers, row, marker=".", color=colour, label=f"r = {factor:g}")
         axis.set_xlabel("layer" if where == "per-layer" else "up to layer")
         axis.set_title(f"the same, {where}", loc="left")
