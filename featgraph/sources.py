@@ -75,7 +75,7 @@ class Sources:
         """
         if self.recipe.text is None:
             raise SourceError(
-                f"{self.path} was made without a text, so nothing says how to cut one; give a vector instead"
+                f"{self.path} was made without a text, so nothing says how to cut one"
             )
         return self.recipe.text.context
 
