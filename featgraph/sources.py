@@ -74,9 +74,7 @@ class Sources:
         Raises SourceError: the graph was made without a text.
         """
         if self.recipe.text is None:
-            raise SourceError(
-                f"{self.path} was made without a text, so nothing says how to cut one"
-            )
+            raise SourceError(f"{self.path} was made without a text, so nothing says how to cut one")
         return self.recipe.text.context
 
     def sae(self, slab: Slab, model: "LanguageModel | None" = None, *, keep: bool = False) -> "LoadedSae":
