@@ -172,8 +172,8 @@ def test_ctrl_c_leaves_the_old_graph_and_the_next_run_works(small_recipe: Path, 
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent)
     deadline = time.monotonic() + 120
     ledger = tmp_path / ".x.featgraph.building" / "ledger.jsonl"
-    # A line is there once a step is finished; before that there is nothing to keep.
-    while not (ledger.exists() and ledger.read_text()) and time.monotonic() < deadline:
+    # Each finished step is a line; with two there, one of them surely counts when the interrupt comes.
+    while not (ledger.exists() and ledger.read_text().count("\n") > 1) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(running.pid, signal.SIGINT)
     _, talk = running.communicate(timeout=60)
