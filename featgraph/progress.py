@@ -1,7 +1,7 @@
 """How a long job tells how far it is: named steps with a count, shown on stderr or nowhere."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 Advance = Callable[[int], None]
@@ -58,3 +58,8 @@ class Bars:
 
     def __exit__(self, *exception: object) -> None:
         self._bars.stop()
+
+
+def shown(quiet: bool) -> AbstractContextManager[Progress]:
+    """Return what a command reports to: bars, or nothing where it was asked to be quiet."""
+    return nullcontext(Silent()) if quiet else Bars()

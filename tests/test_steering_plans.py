@@ -335,3 +335,11 @@ def test_a_graph_of_directions_alone_makes_vectors_too(tmp_path: Path) -> None:
     with featgraph.open(path) as graph:
         vector = graph.steering_vector(["1/res/0", "1/att/0"])
     assert (vector.model.type, list(vector.layers), list(vector.middles)) == ("", [1], [1])
+
+
+def test_the_options_of_commands_are_the_settings_with_their_defaults() -> None:
+    from featgraph.cli.scales import _OPTIONS
+    from featgraph.steering import SettingsOptions
+
+    assert {name: default for name, (_, default) in _OPTIONS.items()} == vars(Settings())
+    assert list(SettingsOptions.__annotations__) == list(vars(Settings()))

@@ -26,8 +26,8 @@ ENCODE_TOKENS = 256
 """Tokens encoded at once, at most: few enough that their dense codes stay in the processor's cache."""
 
 ENCODE_CODES = 2**22
-"""Dense codes made at once, 16 MB, at most: the C library gives larger arrays back to the system every time,
-and getting their pages anew took a third of the time. Source: mallopt(3), M_MMAP_THRESHOLD, 32 MB at most."""
+"""Dense codes made at once, 16 MB, at most: the C library gives arrays from 32 MB on back to the system every
+time, and gets their pages anew. Source: mallopt(3), M_MMAP_THRESHOLD."""
 
 RECONSTRUCT_EVERY = 16
 """One group of tokens in so many is also decoded, for the explained variance."""

@@ -1,6 +1,5 @@
 """The command that removes features to see what depends on them: ablate."""
 
-from contextlib import nullcontext
 from typing import Annotated, Literal
 
 import typer
@@ -44,7 +43,6 @@ ReportOption = Annotated[
         "what was ablated. Nothing is written."
     ),
 ]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
 @command("ablate demo.featgraph --edges \"SELECT src, dst FROM edge WHERE kind = 'res_res'\" --sample 200")
@@ -60,7 +58,7 @@ def ablate(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
-    quiet: QuietOption = False,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Remove upstream features and measure what it does downstream.
 
@@ -71,13 +69,13 @@ def ablate(
     given = {"edges": edges, "sample": sample, "tokens": tokens, "text": text, "read": read}
     _check(report, {name for name, value in given.items() if value is not None}, sample)
     from featgraph import ablation
-    from featgraph.progress import Bars, Silent
+    from featgraph.progress import shown
 
     if report == "measures":
         with featgraph.open(graph) as opened:
             output.write(ablation.predictions(opened.store, seed=seed), format, out=out, limit=limit)
         return
-    with nullcontext(Silent()) if quiet else Bars() as progress:
+    with shown(quiet) as progress:
         if report == "methods":
             result = ablation.baselines(
                 graph,

@@ -1,6 +1,5 @@
 """The command that measures steering: evaluate."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -49,7 +48,6 @@ JudgeAbout = Annotated[
     typer.Option(metavar="TEXT", help="The theme in words, for the judge.  [default: labels, keywords]"),
 ]
 Plot = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it too; needs featgraph[plot].")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
 @command("evaluate steering demo.featgraph 3/res/346 --where cumulative --unit residual --sweep 0,0.02,0.05")
@@ -73,7 +71,7 @@ def evaluate(
     judge_key_env: JudgeKey = None,
     judge_about: JudgeAbout = None,
     plot: Plot = None,
-    quiet: Quiet = False,
+    quiet: options.QuietOption = False,
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
@@ -86,7 +84,7 @@ def evaluate(
     from featgraph import evaluation
     from featgraph.evaluation import prompts as neutral
     from featgraph.labels import counted
-    from featgraph.progress import Bars, Silent
+    from featgraph.progress import shown
     from featgraph.steering import Settings
     from featgraph.steering.generating import Generation
 
@@ -100,12 +98,12 @@ def evaluate(
         judge=_judge(judge_url, judge_model, judge_key_env, judge_about),
     )
     _check_plot(plot)
-    with featgraph.open(graph) as opened, nullcontext(Silent()) if quiet else Bars() as progress:
+    with featgraph.open(graph) as opened, shown(quiet) as progress:
         found = evaluation.evaluate(opened.store, weighted(features), Settings(**settings), trial, progress)
-    shown, n_left = ", ".join(found.keywords[:_SHOWN]), len(found.keywords) - _SHOWN
+    named, n_left = ", ".join(found.keywords[:_SHOWN]), len(found.keywords) - _SHOWN
     output.note(
         f"scale {found.scale:g} chosen; the theme: {counted(found.n_features, 'downstream feature')} and the "
-        f"keywords {shown}{f' and {n_left} more' if n_left > 0 else ''}"
+        f"keywords {named}{f' and {n_left} more' if n_left > 0 else ''}"
     )
     if plot is not None:
         from featgraph.evaluation.drawing import draw

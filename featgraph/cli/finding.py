@@ -1,7 +1,6 @@
 """Commands that find features, and show those that a text lights up: find, activate."""
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +11,7 @@ from featgraph import output
 from featgraph.cli import options
 from featgraph.cli.app import command
 from featgraph.errors import UsageError
-from featgraph.progress import Bars, Progress, Silent
+from featgraph.progress import shown
 
 Label = Annotated[
     str | None, typer.Option(metavar="WORDS", help="By label: those that have all the words, see search.")
@@ -75,17 +74,6 @@ MinShare = Annotated[
         min=0, max=1, metavar="SHARE", help="Lit: active with this share of the largest activation or more."
     ),
 ]
-BestParent = Annotated[
-    float | None,
-    typer.Option(
-        "--min",
-        min=-1,
-        max=1,
-        metavar="COSINE",
-        help="Smallest cosine within a lineage.  [default: each SAE's threshold_high]",
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
 @command("find demo.featgraph --label scared --max-density 0.05 --screen")
@@ -107,7 +95,7 @@ def find(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
-    quiet: Quiet = False,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Find features: by label, direction, or prompts they fire on.
 
@@ -121,7 +109,7 @@ def find(
     if positive is not None and positive == negative:
         raise UsageError(f"--positive and --negative are both {positive}; give two files")
     runs = positive is not None or screen or min_s_out is not None
-    with featgraph.open(graph) as opened, _progress(quiet or not runs) as progress:
+    with featgraph.open(graph) as opened, shown(quiet or not runs) as progress:
         result = opened.find(
             label=label,
             near=near,
@@ -152,11 +140,11 @@ def activate(
     k: PerToken = 3,
     min_share: MinShare = 0.2,
     max_density: MaxDensity = None,
-    min: BestParent = None,
+    min: options.MinOption = None,
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
-    quiet: Quiet = False,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Show which features and lineages a text lights up.
 
@@ -176,7 +164,7 @@ def activate(
     )
     text = sys.stdin.read() if text == "-" else text
     with featgraph.open(graph) as opened:
-        with _progress(quiet) as progress:
+        with shown(quiet) as progress:
             lighting = finding.light(
                 opened.store, text, passing=passing, min_share=min_share, progress=progress
             )
@@ -191,9 +179,3 @@ def activate(
         else:
             result = lighting.result(opened.store, k)
         output.write(result, format, out=out, limit=limit, store=opened.store)
-
-
-def _progress(quiet: bool) -> AbstractContextManager[Progress]:
-    if quiet:
-        return nullcontext(Silent())
-    return Bars()

@@ -1,7 +1,6 @@
 """The command that puts words on features: label."""
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
@@ -57,7 +56,6 @@ Timeout = Annotated[
     typer.Option(min=0.001, metavar="SECONDS", help="llm: longest wait for an answer.  [default: 60]"),
 ]
 Again = Annotated[bool, typer.Option("--again", help="llm: also features that it has labelled before.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 
 
 @command("label demo.featgraph --from tokens")
@@ -76,7 +74,7 @@ def label(
     concurrency: Concurrency = None,
     timeout: Timeout = None,
     again: Again = False,
-    quiet: Quiet = False,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Put labels on features: from Neuronpedia, a table, an LLM.
 
@@ -89,9 +87,9 @@ def label(
     }
     chosen = _checked(origin, {name for name, value in given.items() if value is not None})
     from featgraph import labels
-    from featgraph.progress import Bars, Silent
+    from featgraph.progress import shown
 
-    with nullcontext(Silent()) if quiet else Bars() as progress:
+    with shown(quiet) as progress:
         if chosen == "tokens":
             done = labels.from_tokens(graph, progress=progress)
         elif chosen == "csv":

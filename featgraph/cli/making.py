@@ -1,6 +1,5 @@
 """Commands that make something: recipes, ingest, recipe."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -63,7 +62,7 @@ def ingest(
         bool, typer.Option("--fresh", help="Forget the steps that an interrupted ingest has finished.")
     ] = False,
     format: options.FormatOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    quiet: options.QuietOption = False,
 ) -> None:
     """Build the feature graph of a model and its SAEs.
 
@@ -88,9 +87,9 @@ def ingest(
     if format is not None:
         raise UsageError("--format is for --dry-run; what ingest makes is a graph, and its path is printed")
     from featgraph.build import ingest as build
-    from featgraph.progress import Bars, Silent
+    from featgraph.progress import shown
 
-    with nullcontext(Silent()) if quiet else Bars() as progress:
+    with shown(quiet) as progress:
         made = build(chosen, target, progress, engine=engine, ray_address=ray_address, fresh=fresh)
     if not quiet:
         _tell(made)

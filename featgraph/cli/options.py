@@ -107,6 +107,7 @@ MinOption = Annotated[
         help="Smallest cosine.  [default: each SAE's threshold_high]",
     ),
 ]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
 HopsOption = Annotated[
     int | None, typer.Option(min=0, metavar="N", help="How many edges to go each way.  [default: all]")
 ]

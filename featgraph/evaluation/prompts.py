@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from featgraph import finding
 from featgraph.errors import UsageError
 
 PROMPTS = (
@@ -52,13 +53,7 @@ def read_prompts(path: Path) -> tuple[str, ...]:
 
     Raises UsageError: the file cannot be read, or has fewer than two.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"cannot read the prompts {path}: {getattr(error, 'strerror', None) or error}"
-        ) from error
-    found = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    found = tuple(dict.fromkeys(finding.read_prompts(path)))
     if len(found) < 2:
         raise UsageError(
             f"{path} has {len(found)} prompts; one chooses the scale and one reports, so give two"

@@ -140,10 +140,7 @@ def _prompt(model: "LanguageModel") -> "torch.Tensor":
     """Return the tokens of PROMPT behind BOS, (1, n_tokens)."""
     import torch
 
-    tokenizer = model.tokenizer
-    bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
-    ids = [*bos, *tokenizer(PROMPT, add_special_tokens=False, verbose=False)["input_ids"]]
-    return torch.tensor([ids], device=model.device)
+    return torch.tensor([model.ids(PROMPT)], device=model.device)
 
 
 def _largest(model: "LanguageModel", loaded: "LoadedSae", ids: "torch.Tensor") -> float:

@@ -92,9 +92,7 @@ def generate(
 
 
 def _read(model: "LanguageModel", prompt: str) -> list[int]:
-    tokenizer = model.tokenizer
-    bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
-    ids = [*bos, *tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]]
+    ids = model.ids(prompt)
     if not ids:
         raise UsageError(f"the prompt {prompt!r} has no tokens, and {model.name} has none to begin with")
     return ids

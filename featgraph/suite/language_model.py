@@ -50,6 +50,11 @@ class LanguageModel:
         """Rows of the unembedding."""
         return int(self.model.get_output_embeddings().weight.shape[0])
 
+    def ids(self, text: str) -> list[int]:
+        """Return a text's token ids, the BOS token first where the tokenizer has one."""
+        bos = [] if self.tokenizer.bos_token_id is None else [int(self.tokenizer.bos_token_id)]
+        return [*bos, *self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]]
+
     @property
     def unembedding(self) -> Matrix:
         """Output embedding rows, (n_vocabulary, d_model)."""
