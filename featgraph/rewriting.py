@@ -86,7 +86,7 @@ def rewriting(path: str | Path, work: str) -> Iterator[Rewriting]:
     path = Path(path)
     store.open_store(path)  # before a lock is put beside it
     try:
-        with store.building(path) as build:
+        with store.building(path, replaces=False) as build:
             try:
                 with store.open_store(path) as opened, _working(opened, opened.path / work) as found:
                     yield found

@@ -7,6 +7,7 @@ Owns the layout, the manifest, the lock and the swap. What is in the tables is t
 import ctypes
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -33,6 +34,12 @@ BEST_LABEL = "arg_min(text, (source = 'tokens', source, text))"
 _DATABASE = "graph.duckdb"
 _MANIFEST = "manifest.json"
 _VECTORS = "vectors"
+
+_OWN_FILES = {_DATABASE, f"{_DATABASE}.wal", _MANIFEST}
+"""The files that a graph directory consists of."""
+
+_OWN_VECTORS = re.compile(r"(res|mlp|att)\.\d+\.faiss")
+"""The names of the files in its one folder, `vectors`."""
 
 _LOCKED_DOWN: dict[str, str | bool | int | float | list[str]] = {
     "python_enable_replacements": False,
@@ -134,7 +141,7 @@ def open_store(path: str | Path) -> Store:
         )
     with _reading(path):
         if not (path / _DATABASE).is_file():
-            raise StoreError(f"{path} has no {_DATABASE}; {_again(path)}")
+            raise StoreError(f"{path} has no {_DATABASE}; remove it, then {_again(path)}")
     return Store(path, manifest)
 
 
@@ -197,18 +204,19 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
 
 
 @contextmanager
-def building(path: Path) -> Iterator[Path]:
+def building(path: Path, *, replaces: bool = True) -> Iterator[Path]:
     """Yield the build directory beside `path`, held against other writers; what is in it stays there.
 
     It goes when `publish` has put its graph at `path`, or when the caller removes it: a build that failed
     leaves its finished steps for the next one.
+    replaces: the build will take the place of `path`, so that nothing else may be lost there.
 
-    Raises StoreError: another process is writing the same graph, or `path` is something else than a graph.
+    Raises StoreError: another process is writing the same graph, or `path` must not be replaced.
     """
     from filelock import FileLock, Timeout
 
-    if path.exists() and not (path / _MANIFEST).is_file() and (path.is_file() or any(path.iterdir())):
-        raise StoreError(f"{path} exists and is not a feature graph; choose another name with -o")
+    if replaces:
+        check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(_lock_file(path))
     try:
@@ -232,8 +240,55 @@ def new_graph(build: Path) -> Path:
     return graph
 
 
+def check_replaceable(path: Path) -> None:
+    """Refuse to replace anything that a build of featgraph did not write.
+
+    A folder may be replaced when it is empty, or when it is a graph (its manifest names a format version and
+    `graph.duckdb` is there) and holds nothing but a graph's own files.
+
+    Raises StoreError: `path` is anything else; nothing has been touched.
+    """
+    if not os.path.lexists(path):
+        return
+    if not path.is_dir() or path.is_symlink():
+        raise StoreError(f"{path} exists and is not a folder; choose another name with -o")
+    with _reading(path):
+        names = {entry.name for entry in path.iterdir()}
+    if names and not (_has_format_version(path) and _DATABASE in names):
+        raise StoreError(f"{path} exists and is not a feature graph; choose another name with -o")
+    foreign = _foreign_files(path)
+    if foreign:
+        raise StoreError(
+            f"{path} holds files that are no part of a graph ({', '.join(foreign[:3])}"
+            f"{', ...' if len(foreign) > 3 else ''}); move them, or choose another name with -o"
+        )
+
+
+def _has_format_version(path: Path) -> bool:
+    try:
+        return isinstance(json.loads((path / _MANIFEST).read_bytes()).get("format_version"), int)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
+
+
+def _foreign_files(path: Path) -> list[str]:
+    """Return what lies in a graph directory and is no part of a graph, by name relative to it."""
+    foreign = []
+    for entry in sorted(path.iterdir()):
+        if entry.name == _VECTORS and entry.is_dir() and not entry.is_symlink():
+            files = sorted(entry.iterdir())
+            foreign += [f"{_VECTORS}/{file.name}" for file in files if not _OWN_VECTORS.fullmatch(file.name)]
+        elif entry.name not in _OWN_FILES or not entry.is_file() or entry.is_symlink():
+            foreign.append(entry.name)
+    return foreign
+
+
 def publish(build: Path, path: Path) -> None:
-    """Put the graph of a build directory at `path`, on the disk first, and remove the rest."""
+    """Put the graph of a build directory at `path`, on the disk first, and remove the rest.
+
+    Raises StoreError: since `building`, somebody put something at `path` that must not be replaced.
+    """
+    check_replaceable(path)
     graph = new_graph(build)
     _fsync_tree(graph)
     _swap(graph, path)
@@ -266,7 +321,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(text)
         manifest["format_version"] = int(manifest["format_version"])
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{file} is broken ({error}); {_again(path)}") from error
+        raise StoreError(f"{file} is broken ({error}); remove {path}, then {_again(path)}") from error
     return manifest
 
 

@@ -119,14 +119,14 @@ def test_a_broken_manifest_is_named_with_the_way_out(tmp_path: Path, content: by
     (path / "manifest.json").write_bytes(content)
     told = message(path)
     assert told.startswith(f"{path / 'manifest.json'} is broken (")
-    assert told.endswith(f"; build it again with `featgraph ingest RECIPE -o {path}`")
+    assert told.endswith(f"; remove {path}, then build it again with `featgraph ingest RECIPE -o {path}`")
 
 
 def test_a_graph_without_database_says_so(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     (path / "graph.duckdb").unlink()
     again = f"build it again with `featgraph ingest RECIPE -o {path}`"
-    assert message(path) == f"{path} has no graph.duckdb; {again}"
+    assert message(path) == f"{path} has no graph.duckdb; remove it, then {again}"
 
 
 def test_a_database_that_is_not_one_is_named_with_the_way_out(tmp_path: Path) -> None:
@@ -267,10 +267,11 @@ def test_a_finished_build_takes_the_place_of_the_old_graph_and_leaves_nothing_be
     tmp_path: Path,
 ) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
-    (path / "stray.txt").write_text("of the old graph")
+    of_the_old_graph = path / "vectors" / "res.99.faiss"
+    of_the_old_graph.touch()
     build_toy(path)
     assert list(tmp_path.iterdir()) == [path]
-    assert not (path / "stray.txt").exists()
+    assert not of_the_old_graph.exists()
 
 
 def test_a_reader_of_the_old_graph_keeps_reading_it(tmp_path: Path) -> None:
@@ -288,12 +289,13 @@ def test_the_swap_works_where_names_cannot_be_exchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
-    (path / "stray.txt").write_text("of the old graph")
+    of_the_old_graph = path / "vectors" / "res.99.faiss"
+    of_the_old_graph.touch()
     monkeypatch.setattr(store, "_exchange", lambda one, other: False)
     build_toy(path)
     assert n_edges(path) > 0
     assert list(tmp_path.iterdir()) == [path]
-    assert not (path / "stray.txt").exists()
+    assert not of_the_old_graph.exists()
 
 
 def test_two_directories_are_exchanged_in_one_step(tmp_path: Path) -> None:
@@ -358,16 +360,47 @@ def test_a_full_disk_leaves_the_old_graph_whole(tmp_path: Path, room: int) -> No
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("content", ["file", "directory"])
-def test_something_else_is_never_overwritten(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"": "mine"},
+        {"chapter.txt": "mine"},
+        {"manifest.json": '{"name": "a web app", "icons": []}', "app.js": "mine"},  # a web app, a dbt project
+        {"manifest.json": '{"name": "a web app"}'},
+        {"manifest.json": "not JSON", "graph.duckdb": "mine"},
+        {"manifest.json": '{"format_version": 4}', "notes.md": "mine"},
+        {"manifest.json": '{"format_version": "4"}', "graph.duckdb": "mine"},
+        {"graph.duckdb": "mine"},
+    ],
+)
+def test_something_else_is_never_overwritten(tmp_path: Path, files: dict[str, str]) -> None:
     path = tmp_path / "thesis"
-    kept = path if content == "file" else path / "chapter.txt"
-    kept.parent.mkdir(exist_ok=True)
-    kept.write_text("mine")
+    for name, content in files.items():
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text(content)
     with pytest.raises(StoreError) as refusal:
         build_toy(path)
-    assert str(refusal.value) == f"{path} exists and is not a feature graph; choose another name with -o"
-    assert kept.read_text() == "mine"
+    what = "a folder" if "" in files else "a feature graph"
+    assert str(refusal.value) == f"{path} exists and is not {what}; choose another name with -o"
+    assert {name: (path / name).read_text() for name in files} == files
+
+
+@pytest.mark.parametrize("name", ["notes.md", "vectors/mine.npy", "vectors/old/res.0.faiss", "results/1.csv"])
+def test_a_graph_that_holds_files_of_the_user_is_not_replaced(tmp_path: Path, name: str) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).write_text("mine")
+    with pytest.raises(StoreError, match=r"holds files that are no part of a graph"):
+        build_toy(path)
+    assert (path / name).read_text() == "mine"
+
+
+def test_a_file_that_is_put_into_the_graph_during_a_build_stays(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    with pytest.raises(StoreError, match=r"no part of a graph \(notes\.md\)"), store.replacing(path):
+        (path / "notes.md").write_text("mine")
+    assert (path / "notes.md").read_text() == "mine"
+    assert n_edges(path) > 0
 
 
 def test_a_graph_replaced_while_open_is_not_mixed_with_the_new_one(tmp_path: Path) -> None:
