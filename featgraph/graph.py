@@ -6,24 +6,30 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
 
-from featgraph import arguments, store
-from featgraph.model import MODULE_THRESHOLD, FeatureKey
-from featgraph.result import MAX_ROWS, TIMEOUT, Result
-from featgraph.verbs import Verbs
+from featgraph import store
+from featgraph.core import arguments
+from featgraph.core.keys import MODULE_THRESHOLD, FeatureKey, Score
+from featgraph.core.result import MAX_ROWS, TIMEOUT, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from featgraph.flow import Lineage
-    from featgraph.paths import Adjacency
-    from featgraph.progress import Progress
+    from featgraph.core.progress import Progress
+    from featgraph.lineage.adjacency import Adjacency
+    from featgraph.lineage.lineage import Lineage
     from featgraph.steering import SettingsOptions, SteeringVector
 
 
-class Graph(Verbs):
+class Graph:
     """A feature graph, open for reading; use it in a `with` block or call `close`.
 
     Each verb of the language is a method; `lineage` answers an object, the others rows.
+
+    Arguments that several verbs share. min: cosine threshold of residual edges; left out, each edge is held
+    against its downstream SAE's `threshold_high`. writer_min: that of the edges by which mlp and att features
+    write. hops: how many edges to go each way. layer: only events of this layer. evidence: an edge passes
+    from `threshold_low` (or min) on if its ends fire together, and dead features have no events. All raise
+    UsageError for a feature that does not exist or a value out of range.
     """
 
     def __init__(self, opened: store.Store) -> None:
@@ -74,15 +80,15 @@ class Graph(Verbs):
 
         Raises UsageError: there is no such feature, or a value is out of range.
         """
-        from featgraph.flow import lineage
+        from featgraph.lineage.lineage import lineage
 
         return lineage(
             self.store,
             str(key),
-            min=None if min is None else arguments.cosine("min", min),
-            hops=None if hops is None else arguments.count("hops", hops),
-            writers=arguments.truth("writers", writers),
-            writer_min=arguments.cosine("writer_min", writer_min),
+            min=None if min is None else arguments.check_cosine("min", min),
+            hops=None if hops is None else arguments.check_count("hops", hops),
+            writers=arguments.check_bool("writers", writers),
+            writer_min=arguments.check_cosine("writer_min", writer_min),
         )
 
     @cached_property
@@ -91,9 +97,94 @@ class Graph(Verbs):
 
         Its arrays take 16 bytes for an edge; worth it for many questions to one graph. Timings: tests/bench.
         """
-        from featgraph.paths import Adjacency
+        from featgraph.lineage.adjacency import Adjacency
 
         return Adjacency.read(self.store)
+
+    def ancestors(
+        self, key: str | FeatureKey, *, min: float | None = None, hops: int | None = None
+    ) -> Result:
+        """Return everything upstream of a feature over residual edges that pass, in order of id."""
+        return self._ask("ancestors", f=key, min=min, hops=hops)
+
+    def descendants(
+        self, key: str | FeatureKey, *, min: float | None = None, hops: int | None = None
+    ) -> Result:
+        """Return everything downstream of a feature over residual edges that pass, in order of id."""
+        return self._ask("descendants", f=key, min=min, hops=hops)
+
+    def subgraph(
+        self,
+        key: str | FeatureKey,
+        *,
+        min: float | None = None,
+        hops: int | None = None,
+        writers: bool = True,
+        writer_min: float = MODULE_THRESHOLD,
+    ) -> Result:
+        """Return the edges of a feature's lineage."""
+        return self._ask("subgraph", f=key, min=min, hops=hops, writers=writers, writer_min=writer_min)
+
+    def paths(
+        self,
+        a: str | FeatureKey,
+        b: str | FeatureKey,
+        *,
+        k: int = 1,
+        min: float | None = None,
+        by: Score = "product",
+        writer_min: float = MODULE_THRESHOLD,
+    ) -> Result:
+        """Return the k best paths from one feature down to another, best first.
+
+        by: what a path scores, the product, sum or least of its cosines.
+        """
+        return self._ask("paths", a=a, b=b, k=k, min=min, by=by, writer_min=writer_min)
+
+    def neighbors(
+        self, key: str | FeatureKey, *, min: float | None = None, writer_min: float = MODULE_THRESHOLD
+    ) -> Result:
+        """Return every edge at a feature that passes, with its evidence: upstream first, strongest first."""
+        return self._ask("neighbors", f=key, min=min, writer_min=writer_min)
+
+    def splits(self, *, min: float | None = None, layer: int | None = None, evidence: bool = False) -> Result:
+        """Return features with two or more children that pass and whose best parent they are."""
+        return self._ask("splits", min=min, layer=layer, evidence=evidence)
+
+    def merges(self, *, min: float | None = None, layer: int | None = None, evidence: bool = False) -> Result:
+        """Return features with two or more parents that pass and whose best child they are."""
+        return self._ask("merges", min=min, layer=layer, evidence=evidence)
+
+    def births(self, *, min: float | None = None, layer: int | None = None, evidence: bool = False) -> Result:
+        """Return features that no parent passes into, and what writes them."""
+        return self._ask("births", min=min, layer=layer, evidence=evidence)
+
+    def deaths(self, *, min: float | None = None, layer: int | None = None, evidence: bool = False) -> Result:
+        """Return features that pass into no child."""
+        return self._ask("deaths", min=min, layer=layer, evidence=evidence)
+
+    def chains(self, *, min: float | None = None) -> Result:
+        """Return the longest runs of features that persist, each in the next."""
+        return self._ask("chains", min=min)
+
+    def components(self, *, min: float | None = None) -> Result:
+        """Return the residual features that are joined, by whatever way, to at least one other."""
+        return self._ask("components", min=min)
+
+    def flow(
+        self, layer_a: int | None = None, layer_b: int | None = None, *, min: float | None = None
+    ) -> Result:
+        """Return what happens between each residual layer and the next, from layer_a to layer_b."""
+        return self._ask("flow", layer_a=layer_a, layer_b=layer_b, min=min)
+
+    def search(self, words: str, *, source: str | None = None) -> Result:
+        """Return the features whose labels have all the words, best first.
+
+        words: case and accents do not count, a word may be the beginning of a longer one, and those in double
+        quotes stand one after the other. source: only labels of this source, or of all that begin with it
+        and a colon.
+        """
+        return self._ask("search", words=words, source=source)
 
     def similar(
         self,
@@ -162,7 +253,7 @@ class Graph(Verbs):
         Raises UsageError: not one way is given, or a value is not one that exists. SourceError: prompts or a
         screen need the language model, and it is not there.
         """
-        from featgraph.finding import Passing, find
+        from featgraph.features import FeatureFilter, find
 
         return find(
             self.store,
@@ -172,7 +263,7 @@ class Graph(Verbs):
             positive=positive,
             negative=negative,
             k=k,
-            passing=Passing(site, layers, min_density, max_density),
+            feature_filter=FeatureFilter(site, layers, min_density, max_density),
             min_firing=min_firing,
             screen=screen,
             min_s_out=min_s_out,
@@ -191,7 +282,7 @@ class Graph(Verbs):
         lineages: bool = False,
         min: float | None = None,
     ) -> Result:
-        """Return the features, or lineages, that light up most on each token of a text.
+        """Return the features, or lineages, that active_features up most on each token of a text.
 
         site: None for all. min_share: least share of a feature's largest activation on the graph's text. min:
         cosine threshold of lineages, as for `lineage`.
@@ -199,13 +290,18 @@ class Graph(Verbs):
         Raises UsageError: the text is empty, or a value is out of range. SourceError: the graph was made
         without a text, or its model or an SAE is not there.
         """
-        from featgraph.finding import Passing, light, lineage_rows, lit_lineages
+        from featgraph.features import FeatureFilter, active_features, find_active_lineages, lineage_rows
 
-        passing = Passing(site, layers, max_density=max_density)
-        lighting = light(self.store, text, passing=passing, min_share=min_share)
+        feature_filter = FeatureFilter(site, layers, max_density=max_density)
+        active = active_features(self.store, text, feature_filter=feature_filter, min_share=min_share)
         if not lineages:
-            return lighting.result(self.store, per_token)
-        return lineage_rows(self.store, lighting, lit_lineages(self.store, lighting, min=min), per_token)
+            return active.result(self.store, per_token)
+        return lineage_rows(self.store, active, find_active_lineages(self.store, active, min=min), per_token)
+
+    def _ask(self, verb: str, **arguments: object) -> Result:
+        from featgraph.query import run_verb
+
+        return run_verb(self.store, verb, arguments)
 
     def close(self) -> None:
         """Close the database connection."""

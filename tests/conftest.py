@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from toy import build_toy
+from helpers.toy import build_toy
 
 # The same random examples every time, so that a commit that touched nothing cannot fail; other ones with
 # HYPOTHESIS_PROFILE=random.
@@ -57,7 +57,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recipe of a small random suite with everything it names beside it; for reading."""
-    from small_suite import build_small_suite
+    from helpers.small_suite import build_small_suite
 
     return build_small_suite(tmp_path_factory.mktemp("suite"))
 
@@ -65,7 +65,7 @@ def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The graph of the small suite, made by a real ingest; for reading."""
-    from featgraph.build import ingest
+    from featgraph.ingestion import ingest
     from featgraph.recipe import read_recipe
 
     path = tmp_path_factory.mktemp("graphs") / "small.featgraph"

@@ -11,7 +11,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "featgraph"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 TEXT = {".py", ".sql", ".toml", ".sh", ".md"}
-TOP = {"featgraph", "ingest", "queries", "tests", "pyproject.toml", "README.md", "LICENSE", "constraints.txt"}
+TOP = {"featgraph", "ingest", "queries", "tests", "docs", "examples"} | {
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "constraints.txt",
+}
 MAX_LINES = 400
 MAX_FUNCTION = 60
 

@@ -12,16 +12,17 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from featgraph import arguments, store
+from featgraph import store
 from featgraph.ablation.measuring import removed
 from featgraph.ablation.resampling import interval
 from featgraph.ablation.sessions import Session
 from featgraph.ablation.targets import Targets, draw_targets
-from featgraph.arrays import Indices, Matrix
+from featgraph.core import arguments
+from featgraph.core.arrays import Indices, Matrix
+from featgraph.core.keys import EDGE_KINDS
+from featgraph.core.progress import Progress, Silent
+from featgraph.core.result import Result
 from featgraph.errors import SourceError
-from featgraph.model import EDGE_KINDS
-from featgraph.progress import Progress, Silent
-from featgraph.result import Result
 from featgraph.store import Store
 
 TARGETS = 1000
@@ -87,8 +88,8 @@ def baselines(
 
     Raises SourceError: the graph has no model or text, or they cannot be found again.
     """
-    most = arguments.count("sample", sample, 1)
-    arguments.count("seed", seed)
+    most = arguments.check_count("sample", sample, 1)
+    arguments.check_count("seed", seed)
     with store.open_store(path) as opened:
         session = Session(opened, text, read)
         shown = progress or Silent()
@@ -102,7 +103,7 @@ def baselines(
 
 def _tried(opened: Store, session: Session, targets: Targets, seed: int, progress: Progress) -> Tried:
     """Remove every candidate of every target."""
-    ids = targets.ids(session.slabs)
+    ids = targets.ids(session.sae_ranges)
     rows = opened.rows(_INTO, {"dst": np.unique(ids).tolist()})
     if not rows:
         raise SourceError(f"no edge leads to any of the {len(ids)} features drawn; draw more with --sample")
@@ -110,15 +111,15 @@ def _tried(opened: Store, session: Session, targets: Targets, seed: int, progres
     first, last = np.searchsorted(dst, ids, side="left"), np.searchsorted(dst, ids, side="right")
     target = np.repeat(np.arange(len(ids)), last - first)
     edge = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
-    removals = targets.removals(session.slabs, target, src[edge])
+    removals = targets.removals(session.sae_ranges, target, src[edge])
     fires, silenced = np.zeros((2, len(target)), dtype=np.bool_)
     change = np.zeros(len(target), dtype=np.float32)
     with progress.step("remove features", len(target), "candidates") as advance:
-        for slab in np.unique(targets.slab).tolist():
-            places = np.flatnonzero(targets.slab[target] == slab)
+        for sae in np.unique(targets.sae).tolist():
+            places = np.flatnonzero(targets.sae[target] == sae)
             some = removals.take(places)
-            saes = session.saes({slab, *some.slab.tolist()})
-            effects = removed(session, saes, slab, some, advance)
+            saes = session.saes({sae, *some.sae.tolist()})
+            effects = removed(session, saes, sae, some, advance)
             fires[places[effects.valid]] = True
             change[places], silenced[places] = effects.change, effects.silenced
     kinds = np.array([EDGE_KINDS.index(name) for name in kind], dtype=np.int8)

@@ -5,12 +5,12 @@ from functools import cached_property
 
 import numpy as np
 
-from featgraph.arrays import Indices, Matrix
+from featgraph.core.arrays import Indices, Matrix
+from featgraph.core.keys import MODULE_THRESHOLD, SaeRange
+from featgraph.core.result import Result
 from featgraph.errors import UsageError
-from featgraph.lookup import find_feature
-from featgraph.model import MODULE_THRESHOLD, Slab
-from featgraph.result import Result
 from featgraph.store import Store
+from featgraph.store.features import find_feature
 
 Pairs = list[tuple[int, int]]
 
@@ -36,7 +36,7 @@ _EDGES = """
 class Edges:
     """Some edges of a graph, in order of their downstream end."""
 
-    slabs: list[Slab]
+    saes: list[SaeRange]
     src: Indices
     """Feature ids."""
     dst: Indices
@@ -49,16 +49,16 @@ class Edges:
 
     @cached_property
     def upstream(self) -> Indices:
-        """The slab of each upstream end."""
-        return self._slabs(self.src)
+        """The sae of each upstream end."""
+        return self._saes(self.src)
 
     @cached_property
     def downstream(self) -> Indices:
-        """The slab of each downstream end."""
-        return self._slabs(self.dst)
+        """The sae of each downstream end."""
+        return self._saes(self.dst)
 
-    def _slabs(self, ids: Indices) -> Indices:
-        firsts = [slab.first_id for slab in self.slabs]
+    def _saes(self, ids: Indices) -> Indices:
+        firsts = [sae.first_id for sae in self.saes]
         return np.searchsorted(firsts, ids, side="right").astype(np.int64) - 1
 
     def take(self, places: Indices) -> "Edges":
@@ -67,12 +67,12 @@ class Edges:
 
     def by_downstream(self) -> dict[int, Indices]:
         """Return the places of the edges into each downstream SAE."""
-        return {int(slab): np.flatnonzero(self.downstream == slab) for slab in np.unique(self.downstream)}
+        return {int(sae): np.flatnonzero(self.downstream == sae) for sae in np.unique(self.downstream)}
 
-    def index(self, ids: Indices, slabs: Indices) -> Indices:
+    def index(self, ids: Indices, saes: Indices) -> Indices:
         """Return the places of features within their SAEs."""
-        firsts = np.array([slab.first_id for slab in self.slabs], dtype=np.int64)
-        return ids - firsts[slabs]
+        firsts = np.array([sae.first_id for sae in self.saes], dtype=np.int64)
+        return ids - firsts[saes]
 
 
 def choose_edges(store: Store, statement: str | None, sample: int | None, seed: int) -> Edges:
@@ -98,7 +98,7 @@ def choose_edges(store: Store, statement: str | None, sample: int | None, seed: 
         _refuse_strangers(store, asked)
     rows.sort(key=lambda row: (row[1], row[0]))
     src, dst = (np.array([row[end] for row in rows], dtype=np.int64) for end in (0, 1))
-    return Edges(store.slabs, src, dst, np.array([row[2] for row in rows], dtype=np.float32), among)
+    return Edges(store.saes, src, dst, np.array([row[2] for row in rows], dtype=np.float32), among)
 
 
 def _asked(store: Store, statement: str) -> Pairs:
@@ -125,8 +125,8 @@ def _ids(store: Store, result: Result, name: str) -> list[int]:
         if isinstance(value, int) and not isinstance(value, bool):
             found.append(value)
         elif isinstance(value, str):
-            key, slab = find_feature(store.slabs, value)
-            found.append(slab.first_id + key.idx)
+            key, sae = find_feature(store.saes, value)
+            found.append(sae.first_id + key.idx)
         else:
             shown = "null" if value is None else repr(str(value))
             raise UsageError(
@@ -148,7 +148,7 @@ def _refuse_strangers(store: Store, asked: Pairs) -> None:
 
 
 def _named(store: Store, id: int) -> str:
-    for slab in store.slabs:
-        if slab.first_id <= id < slab.first_id + slab.n_features:
-            return repr(str(slab.key(id - slab.first_id)))
+    for sae in store.saes:
+        if sae.first_id <= id < sae.first_id + sae.n_features:
+            return repr(str(sae.key(id - sae.first_id)))
     return f"id {id}"

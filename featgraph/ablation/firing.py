@@ -12,10 +12,10 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from featgraph.ablation.choosing import Edges
-from featgraph.activations import Batch, Pieces, Tokens
-from featgraph.activations.encoding import encode_pieces
-from featgraph.arrays import Counts, Indices
-from featgraph.progress import Advance
+from featgraph.activations import Batch, TokenRows, Tokens
+from featgraph.activations.encoding import encode_rows
+from featgraph.core.arrays import Counts, Indices
+from featgraph.core.progress import Advance
 from featgraph.suite import LanguageModel, LoadedSae
 
 
@@ -51,18 +51,18 @@ class Firing:
 class Text:
     """A text in memory, as shards for encoding and as rows by their number."""
 
-    def __init__(self, shards: Sequence[Pieces]) -> None:
+    def __init__(self, shards: Sequence[TokenRows]) -> None:
         self.shards = list(shards)
         self.rows: list[NDArray[np.int32]] = [row for shard in self.shards for row in shard.rows]
         self.n_tokens = sum(shard.n_tokens for shard in self.shards)
 
 
 def codes_of(
-    model: LanguageModel, saes: Sequence[LoadedSae], shard: Pieces
+    model: LanguageModel, saes: Sequence[LoadedSae], shard: TokenRows
 ) -> tuple[Tokens, list[scipy.sparse.csr_matrix]]:
     """Return the counted tokens of a shard, and the codes of each SAE on them, (n_tokens, n_features)."""
     tokens = Tokens.joined(list[Batch](shard.batches()))
-    return tokens, [codes for codes, _ in encode_pieces(model, saes, shard)]
+    return tokens, [codes for codes, _ in encode_rows(model, saes, shard)]
 
 
 def firing(
@@ -76,22 +76,22 @@ def firing(
 ) -> Firing:
     """Read a text once for some edges.
 
-    saes: by slab, those of all ends. most: tokens drawn per edge, by the seed and the downstream SAE,
+    saes: by sae, those of all ends. most: tokens drawn per edge, by the seed and the downstream SAE,
     whatever others are read with it. advance: is told of tokens read.
     """
-    rngs = {slab: np.random.default_rng([seed, slab]) for slab in np.unique(edges.downstream).tolist()}
+    rngs = {sae: np.random.default_rng([seed, sae]) for sae in np.unique(edges.downstream).tolist()}
     n_dst, n_both = np.zeros((2, len(edges)), dtype=np.int64)
     ends = [
-        (slabs, edges.index(ids, slabs))
-        for ids, slabs in ((edges.src, edges.upstream), (edges.dst, edges.downstream))
+        (sae_ranges, edges.index(ids, sae_ranges))
+        for ids, sae_ranges in ((edges.src, edges.upstream), (edges.dst, edges.downstream))
     ]
     kept, priorities = Drawn.none(), np.zeros(0)
     for shard in text.shards:
         tokens, found = codes_of(model, list(saes.values()), shard)
-        columns = {slab: codes.tocsc() for slab, codes in zip(saes, found, strict=True)}
+        columns = {sae: codes.tocsc() for sae, codes in zip(saes, found, strict=True)}
         parts = [(kept, priorities)]
         for edge in range(len(edges)):
-            src, dst = (_active(columns[int(slab[edge])], int(idx[edge])) for slab, idx in ends)
+            src, dst = (_active(columns[int(sae[edge])], int(idx[edge])) for sae, idx in ends)
             both = np.intersect1d(src, dst, assume_unique=True)
             n_dst[edge] += len(dst)
             n_both[edge] += len(both)

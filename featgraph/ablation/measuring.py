@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featgraph import arguments
 from featgraph.ablation.choosing import Edges, choose_edges
 from featgraph.ablation.firing import Drawn, firing
 from featgraph.ablation.recording import record
 from featgraph.ablation.removing import Effects, Removals, Remover
 from featgraph.ablation.sessions import Session
-from featgraph.arrays import Counts, Indices
+from featgraph.core import arguments
+from featgraph.core.arrays import Counts, Indices
+from featgraph.core.progress import Advance, Progress, Silent
+from featgraph.core.result import Result
 from featgraph.errors import UsageError
-from featgraph.progress import Advance, Progress, Silent
-from featgraph.result import Result
-from featgraph.rewriting import rewriting
+from featgraph.store.update import updating
 from featgraph.suite import LoadedSae
 
 SAMPLE = 1000
@@ -58,15 +58,15 @@ class Measured:
 
     def result(self) -> Result:
         """Return one row per edge, as `ablate` prints them."""
-        edges, slabs = self.edges, self.edges.slabs
+        edges, sae_ranges = self.edges, self.edges.saes
         ends = [
-            [str(slabs[slab].key(idx)) for slab, idx in zip(places.tolist(), inside.tolist(), strict=True)]
+            [str(sae_ranges[sae].key(idx)) for sae, idx in zip(places.tolist(), inside.tolist(), strict=True)]
             for places, inside in (
                 (edges.upstream, edges.index(edges.src, edges.upstream)),
                 (edges.downstream, edges.index(edges.dst, edges.downstream)),
             )
         ]
-        kinds = [f"{slabs[slab].site}_res" for slab in edges.upstream.tolist()]
+        kinds = [f"{sae_ranges[sae].site}_res" for sae in edges.upstream.tolist()]
         measures = [
             [None if np.isnan(one) else one for one in part.tolist()] for part in (self.change, self.success)
         ]
@@ -96,11 +96,11 @@ def ablate(
     Raises UsageError: the statement returns no edges, or a number is out of range. SourceError: the graph has
     no model or text, or they cannot be found again. StoreError: the graph cannot be written.
     """
-    most = arguments.count("tokens", tokens, 1)
-    wanted = None if sample is None else arguments.count("sample", sample, 1)
-    with rewriting(path, ".ablating") as work:
+    most = arguments.check_count("tokens", tokens, 1)
+    wanted = None if sample is None else arguments.check_count("sample", sample, 1)
+    with updating(path, ".ablating") as work:
         session = Session(work.store, text, read)
-        chosen = choose_edges(work.store, edges, wanted, arguments.count("seed", seed))
+        chosen = choose_edges(work.store, edges, wanted, arguments.check_count("seed", seed))
         if not len(chosen):
             raise UsageError(
                 "no edges to ablate; name others with --edges, such as SELECT src, dst FROM edge"
@@ -117,22 +117,22 @@ def measure(session: Session, edges: Edges, most: int, seed: int, progress: Prog
     change, success = np.full((2, len(edges)), np.nan)
     model, text = session.model, session.text
     parts = edges.by_downstream()
-    rounds = session.rounds({slab: {slab, *edges.upstream[part].tolist()} for slab, part in parts.items()})
+    rounds = session.rounds({sae: {sae, *edges.upstream[part].tolist()} for sae, part in parts.items()})
     with (
         progress.step("read text", len(rounds) * text.n_tokens, "tokens") as reading,
         progress.step("remove features", len(edges) * most, "tokens") as removing,
     ):
         for group in rounds:
-            together = np.concatenate([parts[slab] for slab in group])
+            together = np.concatenate([parts[sae] for sae in group])
             some = edges.take(together)
             saes = session.saes({*some.upstream.tolist(), *some.downstream.tolist()})
             fired = firing(model, saes, text, some, most, seed, reading)
             n_dst[together], n_both[together] = fired.n_dst, fired.n_both
             removing(len(some) * most - len(fired.drawn.edge))
-            for slab in group:
-                places = parts[slab]
-                drawn = fired.drawn.take(some.downstream[fired.drawn.edge] == slab)
-                effects = removed(session, saes, slab, _removals(some, drawn), removing)
+            for sae in group:
+                places = parts[sae]
+                drawn = fired.drawn.take(some.downstream[fired.drawn.edge] == sae)
+                effects = removed(session, saes, sae, _removals(some, drawn), removing)
                 kept = effects.valid
                 of = np.searchsorted(places, together[drawn.edge[kept]])
                 n[places] = np.bincount(of, minlength=len(places))
@@ -142,17 +142,17 @@ def measure(session: Session, edges: Edges, most: int, seed: int, progress: Prog
 
 
 def removed(
-    session: Session, saes: Mapping[int, LoadedSae], slab: int, removals: Removals, advance: Advance
+    session: Session, saes: Mapping[int, LoadedSae], number: int, removals: Removals, advance: Advance
 ) -> Effects:
     """Make removals upstream of one SAE; return what came of each.
 
-    saes: by slab, that one, those upstream, and any others.
+    saes: by sae, that one, those upstream, and any others.
     """
     effects = Effects(*np.zeros((3, len(removals)), dtype=np.float32))
-    upstream = {number: saes[number] for number in np.unique(removals.slab).tolist()}
+    upstream = {number: saes[number] for number in np.unique(removals.sae).tolist()}
     if not upstream:
         return effects
-    for places, found in Remover(session.model, upstream, saes[slab])(session.text.rows, removals):
+    for places, found in Remover(session.model, upstream, saes[number])(session.text.rows, removals):
         for whole, part in zip(effects, found, strict=True):
             whole[places] = part
         advance(len(places))

@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featgraph.ablation.resampling import auroc, interval, midranks, order_codes, spearman
-from featgraph.arrays import Indices
+from featgraph.core.arrays import Indices
+from featgraph.core.keys import EDGE_KINDS
+from featgraph.core.result import Result
 from featgraph.errors import UsageError
-from featgraph.model import EDGE_KINDS
-from featgraph.result import Result
 from featgraph.store import Store
 
 STRONG = 0.5

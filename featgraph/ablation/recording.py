@@ -8,8 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from featgraph.ablation.choosing import Edges
-from featgraph.arrays import Counts
-from featgraph.rewriting import Rewriting
+from featgraph.core.arrays import Counts
+from featgraph.store.update import GraphUpdate
 
 _STAGED = "create or replace table staged (src integer, dst integer, change float, n integer)"
 
@@ -21,7 +21,7 @@ _UPDATE = """
 
 
 def record(
-    work: Rewriting, edges: Edges, change: NDArray[np.float64], n: Counts, settings: dict[str, Any]
+    work: GraphUpdate, edges: Edges, change: NDArray[np.float64], n: Counts, settings: dict[str, Any]
 ) -> None:
     """Write the numbers of some edges, and note in the manifest how they were got; others keep theirs.
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from featgraph.ablation.copies import copying, read_until
 from featgraph.activations.encoding import group_size
-from featgraph.activations.pieces import BATCH_TOKENS
-from featgraph.activations.sites import formed
-from featgraph.arrays import Indices, Matrix
+from featgraph.activations.forward import formed
+from featgraph.activations.tokens import BATCH_TOKENS
+from featgraph.core.arrays import Indices, Matrix
 from featgraph.suite import LanguageModel, LoadedSae
 from featgraph.suite.hooks import on_tensor
 
@@ -35,7 +35,7 @@ class Removals:
     """Row of the text."""
     position: Indices
     """Place of the token in it."""
-    slab: Indices
+    sae: Indices
     """The upstream SAE."""
     src: Indices
     """The feature that is removed, within its SAE."""
@@ -87,7 +87,7 @@ class Remover:
     def __init__(
         self, model: LanguageModel, upstream: Mapping[int, LoadedSae], downstream: LoadedSae
     ) -> None:
-        """upstream: by slab; all of them before the downstream one, which reads the residual stream."""
+        """upstream: by sae; all of them before the downstream one, which reads the residual stream."""
         self.model, self.upstream, self.downstream = model, upstream, downstream
         first = min(loaded.block + (loaded.site == "res") for loaded in upstream.values())
         self.blocks = range(first, downstream.block + 1)
@@ -119,17 +119,17 @@ class Remover:
         ids, at = ids.to(device), at.to(device)
         row = torch.cat([torch.full((len(part),), n) for n, part in enumerate(chosen)]).to(device)
         copy = torch.cat([torch.arange(len(part)) for part in chosen]).to(device) + ids.shape[1]
-        slab = np.concatenate([part.slab for part in chosen])
+        sae = np.concatenate([part.sae for part in chosen])
         src, dst = (
             torch.from_numpy(np.concatenate([getattr(part, end) for part in chosen])).to(device)
             for end in ("src", "dst")
         )
-        removed = torch.zeros(len(slab), device=device)
+        removed = torch.zeros(len(sae), device=device)
         with ExitStack() as hooks:
             hooks.enter_context(copying(self.model, self.blocks, at))
             made = []
             for number, loaded in self.upstream.items():
-                mine = torch.from_numpy(np.flatnonzero(slab == number)).to(device)
+                mine = torch.from_numpy(np.flatnonzero(sae == number)).to(device)
                 if len(mine):
                     removal = _Removal(self.model, loaded, row[mine], copy[mine], src[mine])
                     made.append((mine, hooks.enter_context(removal)))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from featgraph.arrays import Indices
+from featgraph.core.arrays import Indices
 
 DRAWS = 1000
 """Bootstrap samples. Source: Efron and Tibshirani 1993, section 13.3, of the order of 1,000 for intervals."""

@@ -6,13 +6,13 @@ from typing import Any
 
 from featgraph.ablation.firing import Text
 from featgraph.activations import read_shards
-from featgraph.build.memory import memory
+from featgraph.activations.documents import text_digest
 from featgraph.errors import SourceError
 from featgraph.recipe import TextSource
-from featgraph.sources import Sources
 from featgraph.store import Store
 from featgraph.suite import LanguageModel, LoadedSae
-from featgraph.text import text_digest
+from featgraph.suite.graph_suite import GraphSuite
+from featgraph.suite.memory import groups_that_fit, memory
 
 SHARE = 0.5
 """Share of the memory for SAEs; the model, what it reads and the codes take the rest. Our choice."""
@@ -26,8 +26,8 @@ class Session:
 
         Raises SourceError: the graph was made without a model or a text. UsageError: there is no such text.
         """
-        self.sources = Sources(store)
-        self.slabs = store.slabs
+        self.sources = GraphSuite(store)
+        self.sae_ranges = store.saes
         self._store = store
         recipe = self.sources.recipe
         if recipe.text is None:
@@ -60,19 +60,18 @@ class Session:
 
         needed: the SAEs that each needs; one may need more than fits, and then is alone.
         """
-        budget, found, held = SHARE * memory(), list[list[int]](), set[int]()
-        for task, slabs in needed.items():
-            if not found or self._size(held.union(slabs)) > budget:
-                found.append([])
-                held = set()
-            found[-1].append(task)
-            held.update(slabs)
-        return found
+        return list(
+            groups_that_fit(
+                needed,
+                lambda tasks: self._size({sae for task in tasks for sae in needed[task]}),
+                SHARE * memory(),
+            )
+        )
 
-    def _size(self, slabs: set[int]) -> int:
+    def _size(self, numbers: set[int]) -> int:
         """Return what some SAEs take in float32: encoder, decoder and their rows in the residual basis."""
         width = 4 * self.model.d_model
-        return sum(4 * self.slabs[slab].n_features * width for slab in slabs)
+        return sum(4 * self.sae_ranges[sae].n_features * width for sae in numbers)
 
     @cached_property
     def downstream(self) -> list[int]:
@@ -80,21 +79,21 @@ class Session:
 
         Raises SourceError: there are none.
         """
-        rows = self._store.rows("select distinct dst_slab from pair where n_edges > 0 order by dst_slab")
+        rows = self._store.rows("select distinct dst_sae from pair where n_edges > 0 order by dst_sae")
         if not rows:
             raise SourceError(
                 f"{self._store.path} has no edges, so nothing upstream of anything can be removed"
             )
-        return [slab for (slab,) in rows]
+        return [sae for (sae,) in rows]
 
-    def saes(self, slabs: Iterable[int]) -> dict[int, LoadedSae]:
+    def saes(self, numbers: Iterable[int]) -> dict[int, LoadedSae]:
         """Return some SAEs; those of the last call that are not among them are let go."""
-        wanted = list(slabs)
-        self._held = {slab: self._held[slab] for slab in wanted if slab in self._held}
-        for slab in wanted:
-            if slab not in self._held:
-                self._held[slab] = self.sources.sae(self.slabs[slab])
-        return {slab: self._held[slab] for slab in wanted}
+        wanted = list(numbers)
+        self._held = {sae: self._held[sae] for sae in wanted if sae in self._held}
+        for sae in wanted:
+            if sae not in self._held:
+                self._held[sae] = self.sources.sae(self.sae_ranges[sae])
+        return {sae: self._held[sae] for sae in wanted}
 
     def identity(self) -> dict[str, Any]:
         """Return what the manifest says of the text."""

@@ -10,17 +10,17 @@ from featgraph.ablation.firing import codes_of
 from featgraph.ablation.removing import Removals
 from featgraph.ablation.sessions import Session
 from featgraph.activations import Tokens
-from featgraph.arrays import Indices
+from featgraph.core.arrays import Indices
+from featgraph.core.keys import SaeRange
+from featgraph.core.progress import Progress
 from featgraph.errors import SourceError
-from featgraph.model import Slab
-from featgraph.progress import Progress
 
 
 @dataclass(frozen=True)
 class Targets:
     """One entry per target, by SAE."""
 
-    slab: Indices
+    sae: Indices
     idx: Indices
     """The feature within its SAE."""
     piece: Indices
@@ -28,13 +28,13 @@ class Targets:
     position: Indices
     """Place of the token in it."""
 
-    def ids(self, slabs: Sequence[Slab]) -> Indices:
+    def ids(self, sae_ranges: Sequence[SaeRange]) -> Indices:
         """Return their feature ids."""
-        return np.array([slab.first_id for slab in slabs], dtype=np.int64)[self.slab] + self.idx
+        return np.array([sae.first_id for sae in sae_ranges], dtype=np.int64)[self.sae] + self.idx
 
-    def removals(self, slabs: Sequence[Slab], target: Indices, src: Indices) -> Removals:
+    def removals(self, sae_ranges: Sequence[SaeRange], target: Indices, src: Indices) -> Removals:
         """Return the removals of features from under targets; target: places, src: feature ids."""
-        firsts = np.array([slab.first_id for slab in slabs], dtype=np.int64)
+        firsts = np.array([sae.first_id for sae in sae_ranges], dtype=np.int64)
         upstream = np.searchsorted(firsts, src, side="right") - 1
         return Removals(
             self.piece[target], self.position[target], upstream, src - firsts[upstream], self.idx[target]
@@ -46,17 +46,17 @@ def draw_targets(session: Session, n: int, seed: int, progress: Progress) -> Tar
 
     Raises SourceError: nothing fires on the text.
     """
-    slabs = session.downstream
-    shares = np.array_split(np.arange(n), len(slabs))
-    draws = {slab: _Draw(slab, len(part), seed) for slab, part in zip(slabs, shares, strict=True)}
-    rounds = session.rounds({slab: [slab] for slab in slabs})
+    sae_ranges = session.downstream
+    shares = np.array_split(np.arange(n), len(sae_ranges))
+    draws = {sae: _Draw(sae, len(part), seed) for sae, part in zip(sae_ranges, shares, strict=True)}
+    rounds = session.rounds({sae: [sae] for sae in sae_ranges})
     with progress.step("read text", len(rounds) * session.text.n_tokens, "tokens") as advance:
         for group in rounds:
             saes = session.saes(group)
             for shard in session.text.shards:
-                tokens, found = codes_of(session.model, [saes[slab] for slab in group], shard)
-                for slab, codes in zip(group, found, strict=True):
-                    draws[slab].add(tokens, codes)
+                tokens, found = codes_of(session.model, [saes[sae] for sae in group], shard)
+                for sae, codes in zip(group, found, strict=True):
+                    draws[sae].add(tokens, codes)
                 advance(shard.n_tokens)
     drawn = np.concatenate([draw.entries for draw in draws.values()], axis=1)
     if not drawn.shape[1]:
@@ -69,18 +69,18 @@ def draw_targets(session: Session, n: int, seed: int, progress: Progress) -> Tar
 class _Draw:
     """Some of one SAE's activations: those that come first in a random order."""
 
-    def __init__(self, slab: int, n: int, seed: int) -> None:
-        self.slab, self.n = slab, n
+    def __init__(self, number: int, n: int, seed: int) -> None:
+        self.number, self.n = number, n
         self.entries = np.zeros((4, 0), dtype=np.int64)
-        self._rng, self._priority = np.random.default_rng([seed, slab]), np.zeros(0)
+        self._rng, self._priority = np.random.default_rng([seed, number]), np.zeros(0)
 
     def add(self, tokens: Tokens, codes: scipy.sparse.csr_matrix) -> None:
         """Add the activations on some tokens, (n_tokens, n_features)."""
         priority = self._rng.random(codes.nnz)
         first = np.argsort(priority)[: self.n]
         row = np.searchsorted(codes.indptr, first, side="right") - 1
-        slab, idx = np.full(len(first), self.slab), codes.indices[first].astype(np.int64)
-        entries = np.stack([slab, idx, tokens.piece[row], tokens.position[row]])
+        sae, idx = np.full(len(first), self.number), codes.indices[first].astype(np.int64)
+        entries = np.stack([sae, idx, tokens.piece[row], tokens.position[row]])
         together = np.concatenate([self._priority, priority[first]])
         least = np.argsort(together)[: self.n]
         self.entries = np.concatenate([self.entries, entries], axis=1)[:, least]

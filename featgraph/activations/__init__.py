@@ -6,6 +6,6 @@ encoding   those tensors -> sparse codes
 codes      sparse codes as arrays that a file can hold
 """
 
-from featgraph.activations.pieces import Batch, Pieces, Tokens, read_shards
+from featgraph.activations.tokens import Batch, TokenRows, Tokens, read_shards
 
-__all__ = ["Batch", "Pieces", "Tokens", "read_shards"]
+__all__ = ["Batch", "TokenRows", "Tokens", "read_shards"]

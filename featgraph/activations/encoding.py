@@ -13,10 +13,10 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from featgraph.activations.pieces import Pieces
-from featgraph.activations.sites import Activations, Sites
-from featgraph.arrays import Matrix
-from featgraph.statistics import Reconstruction
+from featgraph.activations.forward import Activations, Sites
+from featgraph.activations.statistics import Reconstruction
+from featgraph.activations.tokens import TokenRows
+from featgraph.core.arrays import Matrix
 from featgraph.suite import LanguageModel, LoadedSae
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ Encoded = tuple[scipy.sparse.csr_matrix, Reconstruction]
 """Codes of one SAE, (n_tokens, n_features), and how well they rebuild what it reads."""
 
 
-def encode_pieces(model: LanguageModel, saes: Sequence[LoadedSae], pieces: Pieces) -> list[Encoded]:
+def encode_rows(model: LanguageModel, saes: Sequence[LoadedSae], pieces: TokenRows) -> list[Encoded]:
     """Return, per SAE, its codes on all batches of some text, one after the other.
 
     The model reads the next batch while the SAEs encode this one; every task has one thread.

@@ -12,31 +12,31 @@ from contextlib import suppress
 gc.set_threshold(50_000, 20, 20)
 
 from featgraph.cli import (  # noqa: E402
-    ablating,
-    asking,
-    evaluating,
-    finding,
-    generating,
-    labelling,
-    making,
-    shelling,
-    steering,
+    ablate,
+    evaluate,
+    export,
+    find,
+    ingest,
+    label,
+    query,
+    shell,
+    steer,
     verbs,
 )
 from featgraph.cli.app import INTERRUPTED, app  # noqa: E402
 
 __all__ = [
-    "ablating",
+    "ablate",
     "app",
-    "asking",
-    "evaluating",
-    "finding",
-    "generating",
-    "labelling",
+    "evaluate",
+    "export",
+    "find",
+    "ingest",
+    "label",
     "main",
-    "making",
-    "shelling",
-    "steering",
+    "query",
+    "shell",
+    "steer",
     "verbs",
 ]
 

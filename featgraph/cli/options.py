@@ -11,7 +11,7 @@ from featgraph.output import Format
 
 
 def _recipe_names(incomplete: str) -> list[str]:
-    from featgraph.shipped import shipped
+    from featgraph.core.shipped import shipped
 
     return [
         path.stem for path in sorted(shipped("ingest").glob("*.toml")) if path.stem.startswith(incomplete)
@@ -19,7 +19,7 @@ def _recipe_names(incomplete: str) -> list[str]:
 
 
 def _query_names(incomplete: str) -> list[str]:
-    from featgraph.shipped import shipped
+    from featgraph.core.shipped import shipped
 
     return [
         path.stem for path in sorted(shipped("queries").glob("*.sql")) if path.stem.startswith(incomplete)

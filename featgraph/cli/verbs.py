@@ -10,8 +10,8 @@ import featgraph
 from featgraph import output
 from featgraph.cli import options
 from featgraph.cli.app import command
-from featgraph.model import MODULE_THRESHOLD
-from featgraph.result import TIMEOUT
+from featgraph.core.keys import MODULE_THRESHOLD
+from featgraph.core.result import TIMEOUT
 
 
 @command("lineage demo.featgraph 3/res/346 --min 0.6")
@@ -64,7 +64,7 @@ def similar(
     if key is not None:
         arguments["f"] = key
     if vector is not None:
-        from featgraph.similar import read_vector
+        from featgraph.query.similar import read_vector
 
         arguments["vector"] = read_vector(vector)
     if text is not None:

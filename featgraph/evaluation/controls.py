@@ -12,11 +12,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from featgraph import vectors
+from featgraph.core.keys import FeatureKey
 from featgraph.errors import UsageError
-from featgraph.model import FeatureKey
 from featgraph.steering import SteeredFeature, SteeringVector, from_features
-from featgraph.store import Store
+from featgraph.store import Store, vectors
 
 Control = Literal["random", "shuffled", "seed-only"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
@@ -110,7 +109,7 @@ def _added(store: Store, members: Sequence[SteeredFeature], point: str) -> dict[
     found: dict[int, Vector] = {}
     for member in members:
         if member.point == point:
-            index = store.vectors(store.slabs[member.slab])
+            index = store.vectors(store.saes[member.sae_number])
             direction = vectors.directions(index, [FeatureKey.parse(member.key).idx])[0]
             before = found.get(member.write_layer, np.zeros_like(direction))
             found[member.write_layer] = before + direction * np.float32(member.weight)
@@ -122,7 +121,7 @@ def _stand_in(
 ) -> SteeredFeature:
     """Return a feature of the same SAE that has fired and steers for nothing yet, in a member's place."""
     asked = {
-        "slab": member.slab,
+        "number": member.sae_number,
         "key": member.key,
         "taken": sorted(taken),
         "most": _ALIKE if alike else None,
@@ -141,7 +140,7 @@ _OTHERS = """
         select f.key, f.id, f.decoder_norm, f.max_activation,
             ln(f.density * f.mean_activation * f.decoder_norm) as adds
         from feature f join sae s on f.id between s.first_id and s.first_id + s.n_features - 1
-        where s.slab = $slab and f.density > 0 and f.mean_activation > 0 and f.decoder_norm > 0
+        where s.number = $number and f.density > 0 and f.mean_activation > 0 and f.decoder_norm > 0
     )
     select o.key, o.decoder_norm, o.max_activation
     from fired o

@@ -70,10 +70,10 @@ def save(figure: Any, path: Path) -> None:
     """
     from matplotlib import pyplot
 
-    from featgraph.files import complete_file
+    from featgraph.core.files import atomic_file
 
     try:
-        with complete_file(path) as partial:
+        with atomic_file(path) as partial:
             figure.savefig(partial, format="png")
     finally:
         pyplot.close(figure)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from featgraph.errors import SourceError
 from featgraph.evaluation.themes import Theme
 from featgraph.labels import Endpoint
-from featgraph.labels.fetching import Refused, Unreachable
+from featgraph.labels.http import Refused, Unreachable
 
 Goal = Literal["promote", "suppress"]
 """What steering is to do with the theme."""

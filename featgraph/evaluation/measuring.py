@@ -12,9 +12,9 @@ from featgraph.evaluation.measures import distinct, keyword_rate, log_perplexity
 from featgraph.evaluation.prompts import NEUTRAL
 from featgraph.evaluation.readings import Floats, divergence, likelihood, presence, theme_logprobs
 from featgraph.evaluation.themes import Theme
-from featgraph.sources import Sources
 from featgraph.steering import SteeringVector
-from featgraph.steering.generating import Generated, Generation, generate
+from featgraph.steering.generate import Generated, Generation, generate
+from featgraph.suite.graph_suite import GraphSuite
 
 if TYPE_CHECKING:
     from featgraph.suite import LanguageModel
@@ -27,7 +27,7 @@ Measured = dict[str, Values]
 class Evaluator:
     """Generates with a steering vector and measures what came of it."""
 
-    sources: Sources
+    sources: GraphSuite
     theme: Theme
     generation: Generation
     """Its samples are the seeds."""

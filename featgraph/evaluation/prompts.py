@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from featgraph import finding
+from featgraph import features
 from featgraph.errors import UsageError
 
 PROMPTS = (
@@ -53,7 +53,7 @@ def read_prompts(path: Path) -> tuple[str, ...]:
 
     Raises UsageError: the file cannot be read, or has fewer than two.
     """
-    found = tuple(dict.fromkeys(finding.read_prompts(path)))
+    found = tuple(dict.fromkeys(features.read_prompts(path)))
     if len(found) < 2:
         raise UsageError(
             f"{path} has {len(found)} prompts; one chooses the scale and one reports, so give two"

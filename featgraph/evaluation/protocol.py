@@ -6,6 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from featgraph.core.progress import Progress, Silent
+from featgraph.core.result import Result
 from featgraph.errors import UsageError
 from featgraph.evaluation.controls import CONTROLS, control
 from featgraph.evaluation.intervals import Values, interval
@@ -14,13 +16,11 @@ from featgraph.evaluation.measures import GEOMETRIC, MEASURES
 from featgraph.evaluation.measuring import Evaluator, Measured
 from featgraph.evaluation.prompts import PROMPTS, split
 from featgraph.evaluation.themes import theme_of
-from featgraph.progress import Progress, Silent
-from featgraph.result import Result
-from featgraph.sources import Sources
 from featgraph.steering import Settings, SteeringVector
-from featgraph.steering.comparing import sweep
-from featgraph.steering.generating import Generation
+from featgraph.steering.compare import sweep
+from featgraph.steering.generate import Generation
 from featgraph.store import Store
+from featgraph.suite.graph_suite import GraphSuite
 
 MOST_PERPLEXITY = 1.5
 """Perplexity ratio up to which a text counts as fluent. Source: arXiv 2608.05732 (normalised PPL <= 1.5)."""
@@ -81,7 +81,7 @@ def evaluate(
     SourceError: the model or its SAEs cannot be found, or the judge not be asked.
     """
     _check(trial)
-    sources = Sources(store)
+    sources = GraphSuite(store)
     vectors = sweep(store, weights, settings, trial.scales, sources)
     if not any(vectors.values()):
         raise UsageError(

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featgraph.activations.encoding import group_size
-from featgraph.activations.pieces import Batch
-from featgraph.activations.sites import Sites
+from featgraph.activations.forward import Sites
+from featgraph.activations.tokens import Batch
 from featgraph.evaluation.measures import kl, theme_activation, theme_logprob, theme_share
 from featgraph.evaluation.themes import Downstream, Theme
-from featgraph.sources import Sources
 from featgraph.steering import SteeringVector
-from featgraph.steering.generating import Generated
+from featgraph.steering.generate import Generated
+from featgraph.suite.graph_suite import GraphSuite
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 """One number per text."""
 
 
-def presence(sources: Sources, theme: Theme, texts: Sequence[Generated]) -> tuple[Floats, Floats]:
+def presence(sources: GraphSuite, theme: Theme, texts: Sequence[Generated]) -> tuple[Floats, Floats]:
     """Return how active the theme's features are on what was generated, and on which share of its tokens.
 
     The unsteered model reads prompt and text; NaN for an empty text.
@@ -49,24 +49,24 @@ def presence(sources: Sources, theme: Theme, texts: Sequence[Generated]) -> tupl
 
 
 def _codes(
-    sources: Sources, features: Sequence[Downstream], texts: Sequence[Generated]
+    sources: GraphSuite, features: Sequence[Downstream], texts: Sequence[Generated]
 ) -> "tuple[torch.Tensor, torch.Tensor]":
     """Return activations on the generated tokens, (n_tokens, n_features), and the text that each is of."""
     import torch
 
-    slabs = sorted({feature.slab for feature in features})
-    saes = {slab: sources.sae(sources.slabs[slab], keep=True) for slab in slabs}
-    readings = {slab: loaded.reading for slab, loaded in saes.items()}
+    sae_ranges = sorted({feature.number for feature in features})
+    saes = {sae: sources.sae(sources.saes[sae], keep=True) for sae in sae_ranges}
+    readings = {sae: loaded.reading for sae, loaded in saes.items()}
     sites = Sites(sources.model, [reading for reading in readings.values() if reading is not None])
     batch = _batch(texts)
     activations = sites(batch)
     codes = torch.zeros(len(batch.token), len(features))
     with torch.inference_mode():
-        for slab, loaded in saes.items():
-            reading = readings[slab]
+        for sae, loaded in saes.items():
+            reading = readings[sae]
             assert reading is not None
             assert loaded.sae is not None
-            columns = [place for place, feature in enumerate(features) if feature.slab == slab]
+            columns = [place for place, feature in enumerate(features) if feature.number == sae]
             idxs = [features[place].idx for place in columns]
             parts = activations[reading].split(group_size(loaded.sae.cfg.d_sae))
             codes[:, columns] = torch.cat([loaded.sae.encode(part)[:, idxs].float().cpu() for part in parts])

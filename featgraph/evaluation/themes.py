@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from featgraph.core.keys import MODULE_THRESHOLD
 from featgraph.errors import UsageError
-from featgraph.flow import lineage
-from featgraph.lookup import find_feature
-from featgraph.model import MODULE_THRESHOLD
+from featgraph.lineage.lineage import lineage
 from featgraph.store import BEST_LABEL, Store
+from featgraph.store.features import find_feature
 
 if TYPE_CHECKING:
     from featgraph.suite import LanguageModel
@@ -21,7 +21,7 @@ _SHORTEST = 3
 class Downstream:
     """A feature that shows the theme."""
 
-    slab: int
+    number: int
     idx: int
     largest: float
     """Its largest activation on the graph's text, above 0."""
@@ -77,8 +77,8 @@ def theme_of(
 
 
 def _id(store: Store, key: str) -> int:
-    feature, slab = find_feature(store.slabs, key)
-    return slab.first_id + feature.idx
+    feature, sae = find_feature(store.saes, key)
+    return sae.first_id + feature.idx
 
 
 def _downstream(store: Store, seeds: Mapping[str, int], min: float | None) -> list[Downstream]:
@@ -91,7 +91,7 @@ def _downstream(store: Store, seeds: Mapping[str, int], min: float | None) -> li
     for chosen in (weight, dict.fromkeys(seeds.values(), 1.0)):
         rows = store.rows(_FIRED, {"ids": list(chosen)})
         if rows:
-            return [Downstream(slab, idx, largest, chosen[id]) for id, slab, idx, largest in rows]
+            return [Downstream(sae, idx, largest, chosen[id]) for id, sae, idx, largest in rows]
     return []
 
 
@@ -126,7 +126,7 @@ def _first_tokens(tokenizer: Any, word: str) -> list[int]:
 
 
 _FIRED = """
-    select f.id, s.slab, f.idx, f.max_activation
+    select f.id, s.number, f.idx, f.max_activation
     from feature f join sae s on f.id between s.first_id and s.first_id + s.n_features - 1
     where f.id in (select unnest($ids::integer[])) and f.max_activation > 0
     order by f.id

@@ -9,7 +9,7 @@
 A label takes the place of one of the same source and feature; those of other sources stay.
 """
 
-from featgraph.labels.fetching import Patience
+from featgraph.labels.http import RetryPolicy
 from featgraph.labels.llm import Endpoint, from_llm, key_from
 from featgraph.labels.neuronpedia import from_neuronpedia
 from featgraph.labels.table import from_table
@@ -20,7 +20,7 @@ __all__ = [
     "Added",
     "Endpoint",
     "Labelled",
-    "Patience",
+    "RetryPolicy",
     "counted",
     "from_llm",
     "from_neuronpedia",

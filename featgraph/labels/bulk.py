@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from featgraph.core.progress import Progress
 from featgraph.errors import SourceError, UsageError, nearest
-from featgraph.labels.fetching import Patience, Refused, Unreachable, checked_url, fetch
-from featgraph.progress import Progress
+from featgraph.labels.http import Refused, RetryPolicy, Unreachable, checked_url, fetch
 
 BATCH = 1024
 """Features per bulk file. Source: the exporter of github.com/hijohnnylin/neuronpedia."""
@@ -45,7 +45,11 @@ def local(place: str, progress: Progress) -> Iterator[File]:
 
 
 def remote(
-    address: str, saes: Sequence[tuple[str | None, int]], folder: Path, progress: Progress, patience: Patience
+    address: str,
+    saes: Sequence[tuple[str | None, int]],
+    folder: Path,
+    progress: Progress,
+    retry_policy: RetryPolicy,
 ) -> Iterator[File | None]:
     """Yield the files below an address, or None for one that the server has not.
 
@@ -59,7 +63,7 @@ def remote(
     try:
         with progress.step("explanations", len(urls), "files") as advance:
             for url in urls:
-                body = _body(url, patience)
+                body = _body(url, retry_policy)
                 if body is None:
                     yield None
                 else:
@@ -71,9 +75,9 @@ def remote(
         path.unlink(missing_ok=True)
 
 
-def _body(url: str, patience: Patience) -> bytes | None:
+def _body(url: str, retry_policy: RetryPolicy) -> bytes | None:
     try:
-        return fetch(urllib.request.Request(url), patience)
+        return fetch(urllib.request.Request(url), retry_policy)
     except Refused as error:
         if error.status in _ABSENT:
             return None

@@ -14,12 +14,12 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from featgraph import arguments
+from featgraph.core import arguments
+from featgraph.core.progress import Progress, Silent
 from featgraph.errors import SourceError, UsageError
-from featgraph.labels.fetching import Patience, Refused, Unreachable, checked_url, fetch
+from featgraph.labels.http import Refused, RetryPolicy, Unreachable, checked_url, fetch
 from featgraph.labels.prompts import Prompt, prompts, read_label
 from featgraph.labels.writing import Added, Labelled, Labelling, counted, labelling
-from featgraph.progress import Progress, Silent
 from featgraph.store import Store
 
 MOST_FAILURES = 10
@@ -42,7 +42,7 @@ class Endpoint:
     model: str
     key: str | None = field(default=None, repr=False)
     """Sent to this server alone, and never written down."""
-    patience: Patience = field(default_factory=Patience)
+    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
         """Raise UsageError for an address or a model that cannot be."""
@@ -76,7 +76,7 @@ class Endpoint:
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
         try:
-            answer = fetch(urllib.request.Request(self.url, body, headers, method="POST"), self.patience)
+            answer = fetch(urllib.request.Request(self.url, body, headers, method="POST"), self.retry_policy)
         except Refused as error:  # some servers repeat the key in what they say
             raise Refused(error.status, self._without_key(error.message)) from None
         except Unreachable as error:
@@ -133,10 +133,10 @@ def from_llm(
     Raises SourceError: the endpoint cannot be used; labels that it gave are in the graph. QueryError: `where`
     is no condition. StoreError: the graph cannot be read or written. KeyboardInterrupt: labels so far are in.
     """
-    concurrency = arguments.count("concurrency", concurrency, 1)
-    limit = None if limit is None else arguments.count("limit", limit, 1)
+    concurrency = arguments.check_count("concurrency", concurrency, 1)
+    limit = None if limit is None else arguments.check_count("limit", limit, 1)
     source = source or f"llm:{endpoint.model}"
-    endpoint = replace(endpoint, patience=replace(endpoint.patience, stop=threading.Event()))
+    endpoint = replace(endpoint, retry_policy=replace(endpoint.retry_policy, stop=threading.Event()))
     added: list[Added] = []
     with labelling(path) as work:
         journal = _Journal(work, source)
@@ -221,7 +221,7 @@ def _ask_all(
     Raises SourceError: the server refuses, or too many features in a row got no answer.
     """
     bad = in_a_row = 0
-    answers = _at_a_time(endpoint.ask, prompts(store, wanted), concurrency, endpoint.patience.stop)
+    answers = _at_a_time(endpoint.ask, prompts(store, wanted), concurrency, endpoint.retry_policy.stop)
     with progress.step("labels", len(wanted), "features") as advance, closing(answers):
         for answer in answers:
             if isinstance(answer.fault, Refused) and answer.fault.status in _FINAL:

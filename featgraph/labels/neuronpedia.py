@@ -11,12 +11,12 @@ from pathlib import Path
 
 import duckdb
 
+from featgraph.core.keys import SaeRange
+from featgraph.core.progress import Progress, Silent
 from featgraph.errors import SourceError, UsageError, nearest
 from featgraph.labels.bulk import File, local, remote
-from featgraph.labels.fetching import Patience
+from featgraph.labels.http import RetryPolicy
 from featgraph.labels.writing import Labelled, Labelling, counted, labelling
-from featgraph.model import Slab
-from featgraph.progress import Progress, Silent
 
 SOURCE = "neuronpedia"
 """Sources are called `neuronpedia:TYPE`, by the rows' `typeName`."""
@@ -80,7 +80,7 @@ def from_neuronpedia(
     *,
     layer: int | None = None,
     site: str | None = None,
-    patience: Patience | None = None,
+    retry_policy: RetryPolicy | None = None,
     progress: Progress | None = None,
 ) -> Labelled:
     """Label a graph with Neuronpedia's explanations.
@@ -95,7 +95,7 @@ def from_neuronpedia(
     seen = _Seen()
     with labelling(path) as work:
         chosen = _choose(work, layer, site)
-        for file in _files(work, str(place), chosen, patience or Patience(), progress or Silent()):
+        for file in _files(work, str(place), chosen, retry_policy or RetryPolicy(), progress or Silent()):
             if file is None:
                 seen.absent += 1
             else:
@@ -108,7 +108,7 @@ def from_neuronpedia(
     return Labelled(added, seen.left_out())
 
 
-def _choose(work: Labelling, layer: int | None, site: str | None) -> Slab | None:
+def _choose(work: Labelling, layer: int | None, site: str | None) -> SaeRange | None:
     """Return the SAE that --layer and --site name, if they are given, and let rows be of no other.
 
     Raises UsageError: there is none, or several, or none is given and no SAE has a Neuronpedia id.
@@ -120,20 +120,20 @@ def _choose(work: Labelling, layer: int | None, site: str | None) -> Slab | None
                 "with --layer L --site res"
             )
         return None
-    slabs = work.store.slabs
-    fit = [slab for slab in slabs if layer in (None, slab.layer) and site in (None, slab.site)]
+    sae_ranges = work.store.saes
+    fit = [sae for sae in sae_ranges if layer in (None, sae.layer) and site in (None, sae.site)]
     if len(fit) == 1:
         work.connection.execute("delete from sae where first_id <> ?", [fit[0].first_id])
         work.connection.execute("update sae set place = null")
         return fit[0]
     given = {"--layer": layer, "--site": site}
     asked = " ".join(f"{name} {value}" for name, value in given.items() if value is not None)
-    there = ", ".join(f"{slab.layer}/{slab.site}" for slab in (fit or slabs))
+    there = ", ".join(f"{sae.layer}/{sae.site}" for sae in (fit or sae_ranges))
     raise UsageError(f"{asked} names {len(fit) or 'no'} SAEs of this graph; choose one of {there}")
 
 
 def _files(
-    work: Labelling, place: str, chosen: Slab | None, patience: Patience, progress: Progress
+    work: Labelling, place: str, chosen: SaeRange | None, retry_policy: RetryPolicy, progress: Progress
 ) -> Iterator[File | None]:
     if "://" not in place:
         return local(place, progress)
@@ -142,10 +142,10 @@ def _files(
     ).fetchall()
     if chosen is not None:
         saes = [(None, chosen.n_features)]
-    return remote(place, saes, work.folder, progress, patience)
+    return remote(place, saes, work.folder, progress, retry_policy)
 
 
-def _stage(work: Labelling, file: File, chosen: Slab | None, seen: _Seen) -> None:
+def _stage(work: Labelling, file: File, chosen: SaeRange | None, seen: _Seen) -> None:
     """Stage the rows of one file.
 
     Raises SourceError: it cannot be read, or names a feature that its SAE has not.

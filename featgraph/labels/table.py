@@ -6,7 +6,7 @@ import duckdb
 
 from featgraph.errors import SourceError, UsageError, nearest
 from featgraph.labels.writing import Labelled, Labelling, counted, labelling
-from featgraph.lookup import find_feature
+from featgraph.store.features import find_feature
 
 SOURCE = "csv"
 """Name of labels for which neither the table nor the caller names a source."""
@@ -122,7 +122,7 @@ def _check_keys(work: Labelling, file: Path) -> None:
     others = sum(len(rows) for rows in iter(lambda: unknown.fetchmany(10_000), []))
     more = f" ({counted(others, 'more row')} like that)" if others else ""
     try:
-        find_feature(work.store.slabs, str(first[1]))
+        find_feature(work.store.saes, str(first[1]))
     except UsageError as error:
         raise SourceError(f"{file}, row {first[0]}: {error}{more}") from error
     raise SourceError(f"{file}, row {first[0]}: {first[1]!r} is no feature of this graph{more}")

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from featgraph.activations.vocabulary import label
+from featgraph.core.progress import Progress, Silent
 from featgraph.labels.writing import Labelled, counted, labelling
-from featgraph.progress import Progress, Silent
-from featgraph.words import label
 
 SOURCE = "tokens"
 
@@ -19,7 +19,7 @@ def from_tokens(path: str | Path, *, progress: Progress | None = None) -> Labell
     """
     n_without = 0
     with labelling(path) as work, work.store.connection.cursor() as cursor:
-        total = sum(slab.n_features for slab in work.store.slabs)
+        total = sum(sae.n_features for sae in work.store.saes)
         cursor.execute("select id, coalesce(top_tokens, []), coalesce(logit_tokens, []) from feature")
         with (progress or Silent()).step("labels", total, "features") as advance:
             while rows := cursor.fetchmany(_ROWS):

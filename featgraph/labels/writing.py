@@ -1,6 +1,6 @@
 """Labels into a graph that is there already: staged in a database of their own, then put into it at once.
 
-That the graph is whole at every moment is `rewriting`'s business; between its two renames the graph has its
+That the graph is whole at every moment is `updating`'s business; between its two renames the graph has its
 labels, and only the note where they came from is missing. A label takes the place of those of the same source
 and feature.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from featgraph.rewriting import Rewriting, rewriting
+from featgraph.store.update import GraphUpdate, updating
 
 _WORK = ".labelling"
 
@@ -60,7 +60,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Labelling(Rewriting):
+class Labelling(GraphUpdate):
     """One graph that this process alone may write, and the labels that are to go into it.
 
     Its connection holds `staged`, as the table `label`, and `sae` with its `neuronpedia_id` as `place`.
@@ -118,7 +118,7 @@ def labelling(path: str | Path) -> Iterator[Labelling]:
 
     Raises StoreError: there is no graph, it cannot be read or written, or another process is writing it.
     """
-    with rewriting(path, _WORK) as work:
+    with updating(path, _WORK) as work:
         work.connection.execute(_STAGED)
         work.connection.execute(_SAES)
         for row in work.store.rows("select layer, site, first_id, n_features, neuronpedia_id from sae"):

@@ -12,13 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from featgraph.output.choice import PLAIN, Format, LineageFormat, format_of
+from featgraph.core.result import Result
+from featgraph.output.format import PLAIN, Format, LineageFormat, format_of
 from featgraph.output.rows import write_csv, write_json, write_jsonl, write_parquet
 from featgraph.output.streams import note, opened
-from featgraph.result import Result
 
 if TYPE_CHECKING:
-    from featgraph.flow import Lineage
+    from featgraph.lineage.lineage import Lineage
     from featgraph.query import Section
     from featgraph.store import Store
 
@@ -57,7 +57,7 @@ def write(
         if chosen in _WRITERS:
             _WRITERS[chosen](shown, stream)
         else:
-            from featgraph.output.graphs import graph_of, write_graph
+            from featgraph.output.graphs.networkx import graph_of, write_graph
 
             write_graph(graph_of(shown, store), chosen, stream)
     if len(shown) < len(result):
@@ -114,7 +114,7 @@ def write_lineage(
     if chosen in _WRITERS:
         write(lineages.members(lineage), chosen, out=out, limit=limit)
         return
-    from featgraph.output.graphs import lineage_graph, write_graph
+    from featgraph.output.graphs.networkx import lineage_graph, write_graph
 
     with opened(out) as stream:
         write_graph(lineage_graph(lineage), chosen, stream)

@@ -4,10 +4,10 @@ from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from featgraph.core.keys import FeatureKey, SaeRange
 from featgraph.errors import UsageError
-from featgraph.lookup import find_feature
-from featgraph.model import FeatureKey, Slab
 from featgraph.store import BEST_LABEL, Store
+from featgraph.store.features import find_feature
 
 Name = int | str
 """A feature as a row gives it: its id or its key."""
@@ -33,24 +33,24 @@ class Feature:
 
 def described(store: Store, names: Collection[Name]) -> dict[Name, Feature]:
     """Return the features that the graph has, by the names given; the rest are left out."""
-    places = {name: place for name in names if (place := _place(store.slabs, name)) is not None}
-    ids = [slab.first_id + idx for slab, idx in places.values()]
+    places = {name: place for name in names if (place := _place(store.saes, name)) is not None}
+    ids = [sae.first_id + idx for sae, idx in places.values()]
     labels = {row[0]: row[1] for row in store.rows(_LABELS, {"ids": ids})} if ids else {}
     return {
-        name: Feature(slab.first_id + idx, slab.key(idx), labels.get(slab.first_id + idx))
-        for name, (slab, idx) in places.items()
+        name: Feature(sae.first_id + idx, sae.key(idx), labels.get(sae.first_id + idx))
+        for name, (sae, idx) in places.items()
     }
 
 
-def _place(slabs: list[Slab], name: Name) -> tuple[Slab, int] | None:
+def _place(saes: list[SaeRange], name: Name) -> tuple[SaeRange, int] | None:
     """Return the SAE of a feature and the index in it."""
     if isinstance(name, int):
-        after = bisect_right(slabs, name, key=lambda slab: slab.first_id)
-        home = slabs[max(after - 1, 0)]
+        after = bisect_right(saes, name, key=lambda sae: sae.first_id)
+        home = saes[max(after - 1, 0)]
         idx = name - home.first_id
         return (home, idx) if 0 <= idx < home.n_features else None
     try:
-        key, home = find_feature(slabs, name)
+        key, home = find_feature(saes, name)
     except UsageError:
         return None
     return home, key.idx

@@ -1,7 +1,7 @@
 """A lineage as rows: its members, and the edges between them."""
 
-from featgraph.flow import Lineage
-from featgraph.result import Result
+from featgraph.core.result import Result
+from featgraph.lineage.lineage import Lineage
 
 _MEMBER = {
     "id": "INTEGER",

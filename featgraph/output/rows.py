@@ -4,9 +4,9 @@ import csv
 import json
 from typing import Any, TextIO
 
+from featgraph.core.result import Result
 from featgraph.errors import UsageError
 from featgraph.output.values import csv_cell, json_rows, types
-from featgraph.result import Result
 
 
 def write_json(result: Result, stream: TextIO) -> None:

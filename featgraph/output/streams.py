@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from featgraph.core.files import atomic_file
 from featgraph.errors import UsageError
-from featgraph.files import complete_file
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def opened(out: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    with complete_file(out) as path, path.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_file(out) as path, path.open("w", encoding="utf-8", newline="") as stream:
         yield stream
 
 

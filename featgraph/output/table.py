@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from featgraph.core.result import Result
 from featgraph.output.streams import note
 from featgraph.output.values import cell, types
-from featgraph.result import Result
 
 _WIDE = 100_000
 """Columns where no terminal cuts a line."""

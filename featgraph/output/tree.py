@@ -3,7 +3,7 @@
 from rich.text import Text
 from rich.tree import Tree
 
-from featgraph.flow import Edge, Lineage, Member
+from featgraph.lineage.lineage import Edge, Lineage, Member
 from featgraph.output.values import printable
 
 SHOWN_WRITERS = 3

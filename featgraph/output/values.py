@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from decimal import Decimal
 
-from featgraph.result import Result
+from featgraph.core.result import Result
 
 _LARGEST_SINGLE = 3.4e38
 

@@ -17,11 +17,11 @@ What a statement is read against (its text, values, limits, the graph) goes alon
 Beside them stand named queries (`named`) and the overview that `featgraph info` prints (`overview`).
 """
 
+from featgraph.core.result import MAX_ROWS, TIMEOUT, Result
 from featgraph.query.named import NamedQuery, Parameter, all_named, listing, named, run_named
 from featgraph.query.overview import Section, joined, overview
 from featgraph.query.run import explain, literal, run, run_verb
 from featgraph.query.verbs import VERBS
-from featgraph.result import MAX_ROWS, TIMEOUT, Result
 
 __all__ = [
     "MAX_ROWS",

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from featgraph.core.result import MAX_ROWS, TIMEOUT, Result
+from featgraph.core.shipped import shipped
 from featgraph.errors import QueryError, UsageError, nearest
-from featgraph.lookup import find_feature
+from featgraph.query.language.tokens import tokenize
 from featgraph.query.run import run
-from featgraph.query.tokens import tokenize
-from featgraph.result import MAX_ROWS, TIMEOUT, Result
-from featgraph.shipped import shipped
 from featgraph.store import Store
+from featgraph.store.features import find_feature
 
 ParameterType = Literal["float", "int", "text", "bool", "key"]
 
@@ -103,7 +103,7 @@ def run_named(
     bound = query.bind(values or {})
     for parameter in query.parameters:
         if parameter.type == "key" and bound[parameter.name] is not None:
-            bound[parameter.name] = str(find_feature(store.slabs, str(bound[parameter.name]))[0])
+            bound[parameter.name] = str(find_feature(store.saes, str(bound[parameter.name]))[0])
     return run(store, query.statement, bound, timeout=timeout, max_rows=max_rows)
 
 

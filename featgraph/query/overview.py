@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from featgraph.core.keys import SaeRange
+from featgraph.core.result import Result
 from featgraph.errors import StoreError
-from featgraph.health import warnings
-from featgraph.model import Slab
 from featgraph.query.run import run
-from featgraph.result import Result
 from featgraph.store import Store
+from featgraph.store.health import warnings
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ _SAES = """
     select s.layer, s.site, s.n_features, s.n_dead, s.l0, s.expected_l0, s.explained_variance,
         s.expected_variance, s.threshold_low, s.threshold_high, s.architecture, s.hook_name
     from sae s
-    order by s.slab
+    order by s.number
 """
 
 _EDGES = """
@@ -85,14 +85,14 @@ def joined(sections: list[Section]) -> Result:
 
 
 def _facts(store: Store) -> Result:
-    layers = sorted({slab.layer for slab in store.slabs})
-    sites = list(dict.fromkeys(slab.site for slab in store.slabs))
+    layers = sorted({sae.layer for sae in store.saes})
+    sites = list(dict.fromkeys(sae.site for sae in store.saes))
     bytes_on_disk = sum(found.stat().st_size for found in store.path.rglob("*") if found.is_file())
     facts: list[tuple[object, ...]] = [
         ("path", str(store.path)),
         ("layers", f"{layers[0]} to {layers[-1]}" if layers else "none"),
         ("sites", ", ".join(sites)),
-        ("features", str(sum(slab.n_features for slab in store.slabs))),
+        ("features", str(sum(sae.n_features for sae in store.saes))),
         ("size", f"{bytes_on_disk / 1e6:.1f} MB"),
     ]
     facts += [(key, value) for key, value in run(store, "select key, value from meta").rows]
@@ -117,15 +117,15 @@ def _health(store: Store) -> Result:
     wrong = warnings(store)
     fit: list[tuple[object, ...]] = [("fit", False, warning) for warning in wrong]
     fit = fit or [("fit", True, "no SAE explains far less, or fires far more or less, than it should")]
-    broken = [slab.name for slab in store.slabs if not _holds_directions(store, slab)]
-    detail = f"absent or damaged: {', '.join(broken)}" if broken else f"{len(store.slabs)} indexes"
+    broken = [sae.name for sae in store.saes if not _holds_directions(store, sae)]
+    detail = f"absent or damaged: {', '.join(broken)}" if broken else f"{len(store.saes)} indexes"
     return Result(checks.columns, [*checks.rows, ("vectors", not broken, detail), *fit], checks.types)
 
 
-def _holds_directions(store: Store, slab: Slab) -> bool:
-    from featgraph import vectors
+def _holds_directions(store: Store, sae: SaeRange) -> bool:
+    from featgraph.store import vectors
 
     try:
-        return vectors.count(store.vectors(slab)) == slab.n_features
+        return vectors.count(store.vectors(sae)) == sae.n_features
     except StoreError:
         return False

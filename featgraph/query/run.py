@@ -12,13 +12,13 @@ from typing import TypeVar
 
 import duckdb
 
+from featgraph.core.result import MAX_ROWS, TIMEOUT, Result
 from featgraph.errors import QueryError, UsageError, nearest
-from featgraph.query.expressions import NAMELESS
-from featgraph.query.faults import Asked, TooManyRows, UnfitValue, duckdb_errors
-from featgraph.query.tokens import tokenize
-from featgraph.query.translate import Translation, translate
+from featgraph.query.errors import StatementRun, TooManyRows, UnfitValue, duckdb_errors
+from featgraph.query.language.expressions import NAMELESS
+from featgraph.query.language.tokens import tokenize
+from featgraph.query.language.translate import Translation, translate
 from featgraph.query.verbs import VERBS, check, compute
-from featgraph.result import MAX_ROWS, TIMEOUT, Result
 from featgraph.store import Store
 
 Answer = TypeVar("Answer")
@@ -72,7 +72,7 @@ def run(
     translation = translate(store, statement, values, max_rows)
     if translation.shows_sql:
         return Result(["sql"], [(translation.sql,)], ["VARCHAR"])
-    with duckdb_errors(Asked(statement, translation.sql, translation.origins, max_rows)):
+    with duckdb_errors(StatementRun(statement, translation.sql, translation.origins, max_rows)):
         prepared = _gate(store.connection, translation, statement)
         with store.connection.cursor() as cursor:  # of its own, so that threads may share a graph
 

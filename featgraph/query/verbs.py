@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from featgraph import arguments
+from featgraph.core import arguments
+from featgraph.core.keys import SCORES
+from featgraph.core.result import Result
 from featgraph.errors import UsageError, nearest
-from featgraph.lookup import find_feature
-from featgraph.model import SCORES
-from featgraph.result import Result
 from featgraph.store import Store
+from featgraph.store.features import find_feature
 
 ArgumentType = Literal["key", "float", "int", "bool", "text", "vector"]
 
@@ -92,10 +92,10 @@ def compute(store: Store, verb: str, values: Mapping[str, Any]) -> Result:
     Raises UsageError: the values do not go together. SourceError: a text's language model cannot be found.
     """
     if verb == "components":
-        from featgraph.paths import components
+        from featgraph.lineage.adjacency import components
 
         return components(store, min=values.get("min"))
-    from featgraph.similar import similar
+    from featgraph.query.similar import similar
 
     given = {name: value for name, value in values.items() if name != "f"}
     return similar(store, values.get("f"), **given)
@@ -111,19 +111,19 @@ _LEAST = {"k": 1}
 def _key(name: str, value: object, store: Store) -> str:
     if value is None:
         raise UsageError(f"{name} is null; write a feature as layer/site/index, such as '12/res/3456'")
-    return str(find_feature(store.slabs, str(value))[0])
+    return str(find_feature(store.saes, str(value))[0])
 
 
 def _cosine(name: str, value: object, store: Store) -> float:
-    return arguments.cosine(name, value)
+    return arguments.check_cosine(name, value)
 
 
 def _count(name: str, value: object, store: Store) -> int:
-    return arguments.count(name, value, _LEAST.get(name, 0))
+    return arguments.check_count(name, value, _LEAST.get(name, 0))
 
 
 def _truth(name: str, value: object, store: Store) -> bool:
-    return arguments.truth(name, value)
+    return arguments.check_bool(name, value)
 
 
 def _word(name: str, value: object, store: Store) -> object:

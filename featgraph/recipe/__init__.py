@@ -5,8 +5,8 @@ reading   a file's keys -> those values
 check     a table's keys and kinds; every complaint names the file, the line and the key
 """
 
-from featgraph.recipe.reading import all_recipes, choose, chosen, find_recipe, read_recipe
-from featgraph.recipe.sources import EdgePlan, ModelSource, Recipe, SaeSource, TextSource, Width
+from featgraph.recipe.reader import all_recipes, choose, chosen, find_recipe, read_recipe
+from featgraph.recipe.recipe import EdgePlan, ModelSource, Recipe, SaeSource, TextSource, Width
 
 __all__ = [
     "EdgePlan",

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import get_args
 
 from featgraph import output, query
+from featgraph.core.result import Result
 from featgraph.errors import FeatgraphError, QueryError, UsageError, nearest
-from featgraph.output.choice import format_of
-from featgraph.result import Result
+from featgraph.output.format import format_of
 from featgraph.shell.reading import Input, inputs
 from featgraph.shell.session import Session, told
 

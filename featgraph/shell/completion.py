@@ -9,7 +9,7 @@ from featgraph.errors import FeatgraphError
 from featgraph.shell.commands import COMMANDS
 from featgraph.shell.session import Session
 from featgraph.shell.suggestions import suggestions
-from featgraph.shell.words import Suggestion, keys
+from featgraph.shell.vocabulary import Suggestion, keys
 
 
 def complete(session: Session, before: str, after: str = "") -> tuple[str, list[Suggestion]]:

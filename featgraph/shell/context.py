@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from featgraph.query.tokens import Token
-from featgraph.shell.words import MEASURES
+from featgraph.query.language.tokens import Token
+from featgraph.shell.vocabulary import MEASURES
 
 Role = Literal["statement", "graph", "node", "edge", "properties", "measure", "call", "group"]
 

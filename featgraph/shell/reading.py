@@ -10,7 +10,7 @@ from io import StringIO
 from itertools import pairwise
 
 from featgraph.errors import QueryError
-from featgraph.query.tokens import Token, tokenize
+from featgraph.query.language.tokens import Token, tokenize
 
 _WORDS = ("exit", "help", "quit")
 """Dot commands that are understood without their dot, because so many shells do."""

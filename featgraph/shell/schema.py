@@ -1,11 +1,11 @@
 """What `.schema` shows: the tables of a graph, and what each of their columns holds."""
 
 import re
-from pathlib import Path
 
+from featgraph.core.result import Result
 from featgraph.errors import UsageError, nearest
-from featgraph.result import Result
 from featgraph.store import Store
+from featgraph.store.database import package_sql
 
 _TABLES = """
     select t.table_name, t.estimated_size, list(c.column_name order by c.column_index)
@@ -45,6 +45,6 @@ def columns(store: Store, table: str) -> Result:
 
 def _comments(table: str) -> dict[str, str]:
     """Return the comment behind each column of a table in `schema.sql`."""
-    text = (Path(__file__).parents[1] / "schema.sql").read_text(encoding="utf-8")
+    text = package_sql("schema.sql")
     body = re.search(rf"(?ms)^create table {re.escape(table)} \((.*?)^\);", text)
     return dict(re.findall(r"(?m)^ +(\w+) [^-\n]*-- (.*)$", body[1])) if body else {}

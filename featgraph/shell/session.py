@@ -8,10 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 from featgraph import output, query
+from featgraph.core.result import Result
 from featgraph.errors import FeatgraphError, QueryError
-from featgraph.result import Result
 from featgraph.shell.reading import scan
-from featgraph.shell.words import Words
+from featgraph.shell.vocabulary import Words
 from featgraph.store import open_store
 
 _MENDS = (
@@ -53,7 +53,7 @@ class Session:
         """The files whose statements are being run, outermost first."""
         self.is_over = False
         self.store = open_store(path)
-        self.store.slabs  # noqa: B018  reads the graph, so that a broken one is told of before the prompt
+        self.store.saes  # noqa: B018  reads the graph, so that a broken one is told of before the prompt
 
     @cached_property
     def words(self) -> Words:
@@ -66,7 +66,7 @@ class Session:
         Raises StoreError: it cannot be opened; this one stays open.
         """
         opened = open_store(path)
-        opened.slabs  # noqa: B018
+        opened.saes  # noqa: B018
         self.store.close()
         self.store = opened
         self.__dict__.pop("words", None)

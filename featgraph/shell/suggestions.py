@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from featgraph.query.tokens import Token
+from featgraph.query.language.tokens import Token
 from featgraph.shell.context import KEYWORDS, Frame, Names, read
 from featgraph.shell.reading import scan
-from featgraph.shell.words import (
+from featgraph.shell.vocabulary import (
     MEASURES,
     NEXT,
     PATH_FUNCTIONS,
@@ -159,7 +159,7 @@ def _in_element(typed: str, frame: Frame, names: Names, words: Words) -> Iterato
     """Yield what a node or an edge may hold before its WHERE."""
     last = frame.last
     if last is not None and (last.is_symbol(":", "|") or last.is_word("is")):
-        known = dict.fromkeys(slab.site for slab in words.slabs) if frame.role == "node" else VALUES["kind"]
+        known = dict.fromkeys(sae.site for sae in words.saes) if frame.role == "node" else VALUES["kind"]
         yield from (Suggestion(name, "site" if frame.role == "node" else "kind") for name in known)
     elif last is not None:
         yield from _keywords(typed, ["where"])

@@ -13,13 +13,7 @@ generating  text, steered or not, token by token
 comparing   the same prompts at several scales; how a plan says it
 """
 
-from featgraph.steering.planning import from_features
-from featgraph.steering.vector import (
-    Settings,
-    SettingsOptions,
-    SteeredFeature,
-    SteeredModel,
-    SteeringVector,
-)
+from featgraph.steering.build import from_features
+from featgraph.steering.vector import Settings, SettingsOptions, SteeredFeature, SteeredModel, SteeringVector
 
 __all__ = ["Settings", "SettingsOptions", "SteeredFeature", "SteeredModel", "SteeringVector", "from_features"]

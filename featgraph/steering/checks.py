@@ -5,7 +5,7 @@ from dataclasses import replace
 from numbers import Real
 from typing import TYPE_CHECKING, get_args
 
-from featgraph import arguments
+from featgraph.core import arguments
 from featgraph.errors import UsageError, nearest
 from featgraph.steering import vector as vocabulary
 from featgraph.steering.vector import Settings, SteeredFeature
@@ -31,7 +31,7 @@ def checked(settings: Settings) -> Settings:
         raise UsageError("where per-layer needs the layer: at")
     if settings.where == "single" and (settings.at is not None or settings.writers is not None):
         raise UsageError("where single has no span, so it takes neither at nor writers")
-    compensate = arguments.truth("compensate", settings.compensate)
+    compensate = arguments.check_bool("compensate", settings.compensate)
     if compensate and settings.gated:
         raise UsageError(
             "compensate is for vectors known before the model runs: mode add, positions not firing"
@@ -41,9 +41,9 @@ def checked(settings: Settings) -> Settings:
         scale=finite("scale", settings.scale),
         alpha=finite("alpha", settings.alpha),
         end=finite("end", settings.end),
-        at=None if settings.at is None else arguments.count("at", settings.at),
-        min=None if settings.min is None else arguments.cosine("min", settings.min),
-        writers=None if settings.writers is None else arguments.cosine("writers", settings.writers),
+        at=None if settings.at is None else arguments.check_count("at", settings.at),
+        min=None if settings.min is None else arguments.check_cosine("min", settings.min),
+        writers=None if settings.writers is None else arguments.check_cosine("writers", settings.writers),
     )
 
 

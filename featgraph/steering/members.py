@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from featgraph.core.keys import SITES, FeatureKey
 from featgraph.errors import UsageError
-from featgraph.flow import Step, span
-from featgraph.lookup import find_feature
-from featgraph.model import SITES, FeatureKey
+from featgraph.lineage.lineage import Step, span
 from featgraph.steering.vector import Point, Settings
 from featgraph.store import Store
+from featgraph.store.features import find_feature
 
 PARALLEL = ("cohere", "gpt_neox", "gptj", "phi")
 """Model types whose attention and mlp read the same residual, so that both write out(b) exactly.
@@ -38,7 +38,7 @@ def placed(store: Store, key: str, settings: Settings) -> list[Placed]:
 
 
 def _steps(store: Store, key: str, settings: Settings) -> list[Step]:
-    seed = find_feature(store.slabs, key)[0]
+    seed = find_feature(store.saes, key)[0]
     if settings.where == "single":
         return [Step(str(seed), seed.layer, None)]
     if settings.at is not None:
@@ -62,7 +62,7 @@ def _steps(store: Store, key: str, settings: Settings) -> list[Step]:
 
 
 def _check_layer(store: Store, at: int) -> None:
-    layers = [slab.layer for slab in store.slabs if slab.site == "res"]
+    layers = [sae.layer for sae in store.saes if sae.site == "res"]
     if layers and not min(layers) <= at <= max(layers):
         raise UsageError(f"no layer {at}: residual SAEs are at layers {min(layers)} to {max(layers)}")
 
@@ -77,8 +77,8 @@ def _order(step: Step) -> tuple[int, int]:
 
 
 def _placed(store: Store, step: Step, settings: Settings) -> Placed:
-    key, slab = find_feature(store.slabs, step.key)
-    block = slab.block
+    key, sae = find_feature(store.saes, step.key)
+    block = sae.block
     between = key.site == "att" and not parallel_residual(store)
     if block < 0 and not settings.gated:
         raise UsageError(

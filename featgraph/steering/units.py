@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 
 from featgraph.errors import UsageError
-from featgraph.lookup import find_feature
 from featgraph.steering.members import Placed
 from featgraph.steering.vector import Unit
 from featgraph.store import Store
+from featgraph.store.features import find_feature
 
 
 @dataclass(frozen=True)
 class Stored:
     """What the graph says of one feature and of its SAE."""
 
-    slab: int
+    sae_number: int
     idx: int
     hook_name: str
     release: str
@@ -29,9 +29,9 @@ def stored(store: Store, key: str) -> Stored:
 
     Raises UsageError: there is no such feature, or it writes nothing.
     """
-    found, slab = find_feature(store.slabs, key)
-    [row] = store.rows(_FEATURE, {"id": slab.first_id + found.idx, "slab": slab.slab})
-    feature = Stored(slab.slab, found.idx, *row)
+    found, sae = find_feature(store.saes, key)
+    [row] = store.rows(_FEATURE, {"id": sae.first_id + found.idx, "number": sae.number})
+    feature = Stored(sae.number, found.idx, *row)
     if feature.norm == 0:
         raise UsageError(
             f"{key!r} has a decoder row of zeros, so it writes nothing; steer with another feature"
@@ -73,8 +73,8 @@ def _residual(store: Store, step: Placed) -> float:
 
     Of a suite whose SAEs read the stream less its mean over d_model, the length is without that mean too.
     """
-    reading = [slab.slab for slab in store.slabs if slab.site == "res" and slab.block == step.write_layer]
-    rows = [row for row in store.rows(_RMS_LENGTH, {"slabs": reading}) if row[0] is not None]
+    reading = [sae.number for sae in store.saes if sae.site == "res" and sae.block == step.write_layer]
+    rows = [row for row in store.rows(_RMS_LENGTH, {"numbers": reading}) if row[0] is not None]
     if not rows:
         raise UsageError(
             f"the graph does not know how long the residual stream after block {step.write_layer} is, where "
@@ -86,9 +86,9 @@ def _residual(store: Store, step: Placed) -> float:
 _FEATURE = """
     select s.hook_name, s.release, s.sae_id, f.decoder_norm, f.max_activation, f.density
     from feature f, sae s
-    where f.id = $id and s.slab = $slab
+    where f.id = $id and s.number = $number
 """
 
-_RMS_LENGTH = (
-    "select rms_length from sae where slab in (select unnest($slabs::integer[])) and not isnan(rms_length)"
-)
+_RMS_LENGTH = """
+    select rms_length from sae where number in (select unnest($numbers::integer[])) and not isnan(rms_length)
+"""

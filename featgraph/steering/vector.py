@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from featgraph.sources import Sources
     from featgraph.suite import LanguageModel
+    from featgraph.suite.graph_suite import GraphSuite
 
     Vector = NDArray[np.float32]
 
@@ -116,7 +116,7 @@ class SteeredFeature:
     point: Point = "out"
     target: float | None = None
     """Activation that `clamp` and `min-clamp` set, and that `add` adds where the feature fires."""
-    slab: int = 0
+    sae_number: int = 0
     """Number of its SAE in the graph."""
     sae_sha256: str = ""
 
@@ -144,7 +144,7 @@ class SteeringVector:
     model: SteeredModel
     middles: dict[int, "Vector"] = field(default_factory=dict, repr=False)
     """Likewise, added between attention and mlp of block b, where no reader of files can."""
-    sources: "Sources | None" = field(default=None, repr=False)
+    sources: "GraphSuite | None" = field(default=None, repr=False)
     """Where the SAEs of a gated vector are loaded from."""
 
     @property
@@ -166,7 +166,7 @@ class SteeringVector:
         Raises SourceError: the model is of another family or width, has too few blocks, or keeps them
         elsewhere; an SAE of a gated vector cannot be loaded. UsageError, as the model runs: prompt_tokens.
         """
-        from featgraph.steering.applying import applied
+        from featgraph.steering.hooks import applied
 
         return applied(self, model, prompt_tokens)
 

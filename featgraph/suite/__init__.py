@@ -2,14 +2,14 @@
 
 loading          one SAE from wherever it lies
 converters       sae_lens's loaders, for folders that other libraries wrote
-language_model   the model, or its skeleton
+language_model   the model, or its meta_model
 checkpoint       single weights of a model, from its files
 hooks            hook names -> which tensor of which module they mean
 residual         what an SAE's rows write and read in the residual stream
 loaded           all of it together: an SAE in its place, or the reason why it has none
 """
 
-from featgraph.suite.language_model import LanguageModel, load_model, load_skeleton
-from featgraph.suite.loaded import LoadedSae, load_sae
+from featgraph.suite.language_model import LanguageModel, load_meta_model, load_model
+from featgraph.suite.sae import LoadedSae, load_sae
 
-__all__ = ["LanguageModel", "LoadedSae", "load_model", "load_sae", "load_skeleton"]
+__all__ = ["LanguageModel", "LoadedSae", "load_meta_model", "load_model", "load_sae"]

@@ -7,8 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featgraph.core.files import file_sha256
 from featgraph.errors import SourceError
-from featgraph.files import file_sha256
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from featgraph.catalogue.layouts import read_config, tensor_shapes
 from featgraph.errors import SourceError
+from featgraph.suite.layouts import read_config, tensor_shapes
 
 Converter = Callable[[Path, str, dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]]
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from featgraph.core.keys import Site
 from featgraph.errors import SourceError
-from featgraph.model import Site
 
 if TYPE_CHECKING:
     import torch

@@ -1,15 +1,15 @@
-"""A recipe's language model: all of it, ready to run, or a skeleton whose weights stay where they are."""
+"""A recipe's language model: all of it, ready to run, or a meta_model whose weights stay where they are."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from featgraph.arrays import Matrix
+from featgraph.core.arrays import Matrix
 from featgraph.errors import SourceError
 from featgraph.recipe import Recipe
 from featgraph.suite.checkpoint import Checkpoint
 from featgraph.suite.hooks import Blocks, blocks_of
-from featgraph.suite.loading import state_digest
+from featgraph.suite.sae_files import state_digest
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ class LanguageModel:
 
     @cached_property
     def digest(self) -> str:
-        """What identifies it, the same with its weights and as a skeleton."""
+        """What identifies it, the same with its weights and as a meta_model."""
         return state_digest(self.model) if self.checkpoint is None else self.checkpoint.digest
 
     @cached_property
@@ -77,18 +77,18 @@ class LanguageModel:
 
     @property
     def device(self) -> "torch.device":
-        """Where its weights are; `meta` for a skeleton, which cannot be run."""
+        """Where its weights are; `meta` for a meta_model, which cannot be run."""
         device: torch.device = self.model.get_output_embeddings().weight.device
         return device
 
     def parameter(self, path: str) -> "torch.Tensor":
-        """Return one weight in float32 on the CPU, from the files if this is a skeleton.
+        """Return one weight in float32 on the CPU, from the files if this is a meta_model.
 
         Raises SourceError: it is not in the files, or they cannot be read.
         """
         weight: torch.Tensor = self.model.get_parameter(path).detach()
         if weight.is_meta:
-            assert self.checkpoint is not None, "a skeleton is made from files"
+            assert self.checkpoint is not None, "a meta_model is made from files"
             return self.checkpoint.tensor(path)
         return weight.float().cpu()
 
@@ -115,7 +115,7 @@ def load_model(recipe: Recipe) -> LanguageModel:
     return LanguageModel(model, tokenizer, recipe.model_name, _checkpoint(name, model))
 
 
-def load_skeleton(recipe: Recipe) -> LanguageModel:
+def load_meta_model(recipe: Recipe) -> LanguageModel:
     """Return the recipe's language model without its weights: `parameter` reads those that are needed.
 
     It has a tokenizer if the recipe has a text.

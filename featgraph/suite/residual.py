@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from featgraph.arrays import Matrix
+from featgraph.core.arrays import Matrix
 from featgraph.suite.language_model import LanguageModel
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import featgraph
 from featgraph import ablation
 from featgraph.ablation.predicting import MIN_TOKENS, STRONG
-from featgraph.model import EDGE_KINDS
-from featgraph.progress import Bars
-from featgraph.result import Result
+from featgraph.core.keys import EDGE_KINDS
+from featgraph.core.progress import Bars
+from featgraph.core.result import Result
 
 SOME = """
     select src, dst from (select src, dst from edge where kind = '{kind}')

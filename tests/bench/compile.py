@@ -22,7 +22,7 @@ ROUNDS = 7
 def statements() -> list[tuple[str, dict[str, object]]]:
     """Return the statements, without those whose verb is computed while it is read."""
     sys.path.insert(0, str(TESTS))
-    from fuzz_seeds import SEEDS
+    from helpers.fuzz_seeds import SEEDS
 
     page = (TESTS.parent / "queries" / "README.md").read_text(encoding="utf-8")
     asked = re.findall(r"^```sql\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)

@@ -16,13 +16,15 @@ import scipy.sparse
 from planting import Events, Suite
 from scipy.optimize import linear_sum_assignment
 
-from featgraph import evidence, store
-from featgraph.arrays import Indices, Matrix
-from featgraph.matching import candidates, cosines, ranks
-from featgraph.matching.calibration import thresholds
-from featgraph.model import SAME_FEATURE, Slab
-from featgraph.statistics import Moments
-from featgraph.statistics.coactivation import CoActive, count
+from featgraph import store
+from featgraph.activations.statistics import Moments
+from featgraph.core.arrays import Indices, Matrix
+from featgraph.core.keys import SAME_FEATURE, SaeRange
+from featgraph.core.ranking import ranks
+from featgraph.edges import candidates, evidence
+from featgraph.edges.calibration import thresholds
+from featgraph.edges.candidates import cosines
+from featgraph.edges.coactivation import CoActive, count
 from featgraph.store import Store
 
 TOP_K, COACTIVE_K, MIN_SUPPORT = 8, 4, 10
@@ -36,23 +38,23 @@ shipped recipes."""
 def build_graph(suite: Suite, path: Path, seed: int = 0) -> Path:
     """Write a suite as a graph directory: exact candidates, those of co-activation, evidence, thresholds."""
     n, layers = suite.n_features, len(suite.directions)
-    slabs = [Slab(layer, layer, "res", layer * n, n) for layer in range(layers)]
+    saes = [SaeRange(layer, layer, "res", layer * n, n) for layer in range(layers)]
     live = [np.bincount(codes.indices, minlength=n) > 0 for codes in suite.codes]
     with store.replacing(path) as directory:
         connection = store.create_database(directory)
-        for slab, codes in zip(slabs, suite.codes, strict=True):
-            before = max(slab.layer - 1, 0)
-            ends = suite.directions[before][live[before]], suite.directions[slab.layer][live[slab.layer]]
-            low, high = thresholds(*ends, np.random.default_rng([seed, slab.slab]))
+        for sae, codes in zip(saes, suite.codes, strict=True):
+            before = max(sae.layer - 1, 0)
+            ends = suite.directions[before][live[before]], suite.directions[sae.layer][live[sae.layer]]
+            low, high = thresholds(*ends, np.random.default_rng([seed, sae.number]))
             connection.execute(
-                "insert into sae (slab, layer, site, first_id, n_features, hook_name, threshold_low,"
+                "insert into sae (number, layer, site, first_id, n_features, hook_name, threshold_low,"
                 " threshold_high) values (?, ?, 'res', ?, ?, ?, ?, ?)",
-                [slab.slab, slab.layer, slab.first_id, n, f"blocks.{slab.layer}.hook_resid_post", low, high],
+                [sae.number, sae.layer, sae.first_id, n, f"blocks.{sae.layer}.hook_resid_post", low, high],
             )
-            connection.register("incoming", _features(slab, codes))
+            connection.register("incoming", _features(sae, codes))
             connection.execute("insert into feature by name from incoming")
             connection.unregister("incoming")
-        for upstream, downstream in pairwise(slabs):
+        for upstream, downstream in pairwise(saes):
             connection.register("incoming", _edges(suite, upstream, downstream))
             connection.execute("insert into edge by name from incoming")
             connection.unregister("incoming")
@@ -67,22 +69,22 @@ def build_graph(suite: Suite, path: Path, seed: int = 0) -> Path:
     return path
 
 
-def _features(slab: Slab, codes: scipy.sparse.csr_matrix) -> pa.Table:
-    n_active = np.bincount(codes.indices, minlength=slab.n_features)
-    idx = np.arange(slab.n_features)
+def _features(sae: SaeRange, codes: scipy.sparse.csr_matrix) -> pa.Table:
+    n_active = np.bincount(codes.indices, minlength=sae.n_features)
+    idx = np.arange(sae.n_features)
     return pa.table(
         {
-            "id": slab.first_id + idx,
-            "key": [str(slab.key(int(place))) for place in idx],
-            "layer": np.full(slab.n_features, slab.layer),
-            "site": ["res"] * slab.n_features,
+            "id": sae.first_id + idx,
+            "key": [str(sae.key(int(place))) for place in idx],
+            "layer": np.full(sae.n_features, sae.layer),
+            "site": ["res"] * sae.n_features,
             "idx": idx,
             "density": n_active / codes.shape[0],
         }
     )
 
 
-def _edges(suite: Suite, upstream: Slab, downstream: Slab) -> pa.Table:
+def _edges(suite: Suite, upstream: SaeRange, downstream: SaeRange) -> pa.Table:
     """The nearest directions and the pairs that fire most alike, with their evidence, as in an ingest."""
     ends = suite.directions[upstream.layer], suite.directions[downstream.layer]
     near = candidates(*ends, TOP_K)
@@ -193,7 +195,7 @@ def match_by_pearson(suite: Suite, graph: Store) -> Matches:
 
 
 def by_top_one(matches: Matches, tau: float = SAME_FEATURE) -> Events:
-    """Many-to-one matching as published, run both ways.
+    """Many-to-one matching as published, run both path_edges.
 
     Backward, each target has at most one source, its best one from tau on: a source of two or more targets
     splits, one of a single target persists in it, a target without a source is born. Forward likewise: a

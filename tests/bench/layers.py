@@ -21,9 +21,9 @@ import pyarrow as pa
 
 import featgraph
 from featgraph import store
-from featgraph.arrays import Indices
+from featgraph.core.arrays import Indices
+from featgraph.core.keys import SaeRange
 from featgraph.errors import StoreError
-from featgraph.model import Slab
 
 LOW, HIGH = 0.3, 0.5
 STRONG = 1.11
@@ -35,15 +35,15 @@ D_MODEL = 2304
 def build(path: Path, layers: int, width: int, out: float, seed: int = 0) -> Path:
     """Write the graph at `path`, in place of an older one."""
     rng = np.random.default_rng(seed)
-    slabs = [Slab(layer, layer, "res", layer * width, width) for layer in range(layers)]
+    saes = [SaeRange(layer, layer, "res", layer * width, width) for layer in range(layers)]
     with store.replacing(path) as directory:
         connection = store.create_database(directory)
         connection.execute("set memory_limit = '4GB'")
-        _write_saes(connection, slabs)
-        for upstream, downstream in pairwise(slabs):
+        _write_saes(connection, saes)
+        for upstream, downstream in pairwise(saes):
             _write_edges(connection, _edges(upstream, downstream, out, rng))
-        for slab in slabs:
-            _write_features(connection, slab, rng)
+        for sae in saes:
+            _write_features(connection, sae, rng)
         for entry in {"recipe": "layers", "model": "none", "n_tokens": "0", "top_k": f"{out:g}"}.items():
             connection.execute("insert into meta values (?, ?)", entry)
         store.finish_database(connection)
@@ -67,24 +67,24 @@ def ready(path: Path, layers: int, width: int, out: float) -> Path:
 
 def _sql_digest() -> str:
     """Return a digest of what featgraph stores beside the data: the schema and the verbs."""
-    package = Path(featgraph.__file__).parent
+    package = Path(featgraph.__file__).parent / "store" / "sql"
     return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(package.glob("*.sql")))).hexdigest()
 
 
-def _write_saes(connection: duckdb.DuckDBPyConnection, slabs: list[Slab]) -> None:
-    for slab in slabs:
+def _write_saes(connection: duckdb.DuckDBPyConnection, saes: list[SaeRange]) -> None:
+    for sae in saes:
         connection.execute(
             """
             insert into sae by name
-            select $slab as slab, $slab as layer, 'res' as site, $first_id as first_id,
-                $n_features as n_features, 'model.layers.' || $slab as hook_name, 'layers' as release,
-                $slab || '.res' as sae_id, 'none' as architecture, $d_in as d_in, 0 as n_dead,
+            select $number as number, $number as layer, 'res' as site, $first_id as first_id,
+                $n_features as n_features, 'model.layers.' || $number as hook_name, 'layers' as release,
+                $number || '.res' as sae_id, 'none' as architecture, $d_in as d_in, 0 as n_dead,
                 $low as threshold_low, $high as threshold_high
             """,
             {
-                "slab": slab.slab,
-                "first_id": slab.first_id,
-                "n_features": slab.n_features,
+                "number": sae.number,
+                "first_id": sae.first_id,
+                "n_features": sae.n_features,
                 "d_in": D_MODEL,
                 "low": LOW,
                 "high": HIGH,
@@ -92,7 +92,7 @@ def _write_saes(connection: duckdb.DuckDBPyConnection, slabs: list[Slab]) -> Non
         )
 
 
-def _edges(upstream: Slab, downstream: Slab, out: float, rng: np.random.Generator) -> pa.Table:
+def _edges(upstream: SaeRange, downstream: SaeRange, out: float, rng: np.random.Generator) -> pa.Table:
     """Return src, dst, cosine and pearson of random edges between two layers, no pair twice."""
     most = int(np.ceil(out))
     targets = _distinct_rows(upstream.n_features, most, downstream.n_features, rng)
@@ -144,9 +144,9 @@ def _write_edges(connection: duckdb.DuckDBPyConnection, edges: pa.Table) -> None
     connection.unregister("drawn")
 
 
-def _write_features(connection: duckdb.DuckDBPyConnection, slab: Slab, rng: np.random.Generator) -> None:
-    idx = np.arange(slab.n_features)
-    density = rng.uniform(0, 0.1, slab.n_features).astype(np.float32)
+def _write_features(connection: duckdb.DuckDBPyConnection, sae: SaeRange, rng: np.random.Generator) -> None:
+    idx = np.arange(sae.n_features)
+    density = rng.uniform(0, 0.1, sae.n_features).astype(np.float32)
     connection.register("drawn", pa.table({"idx": idx.astype(np.int32), "density": density}))
     connection.execute(
         """
@@ -162,7 +162,7 @@ def _write_features(connection: duckdb.DuckDBPyConnection, slab: Slab, rng: np.r
         ) e on e.dst = $first_id + d.idx
         order by d.idx
         """,
-        {"first_id": slab.first_id, "layer": slab.layer, "n_features": slab.n_features},
+        {"first_id": sae.first_id, "layer": sae.layer, "n_features": sae.n_features},
     )
     connection.unregister("drawn")
 

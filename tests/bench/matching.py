@@ -17,8 +17,9 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from featgraph.arrays import Indices, Matrix
-from featgraph.matching import Candidates, candidates, products
+from featgraph.core.arrays import Indices, Matrix
+from featgraph.edges import candidates, products
+from featgraph.edges.candidates import Candidates
 
 SITES = 3
 """SAEs per layer: residual, MLP and attention."""

@@ -29,7 +29,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from featgraph.arrays import Indices, Matrix
+from featgraph.core.arrays import Indices, Matrix
 
 DEATHS, SPLITS, MERGES = 0.15, 0.04, 0.04
 """Events per live feature and layer. 12 to 30 % appear and disappear per layer of GPT-2 small.

@@ -11,9 +11,9 @@ from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
 from sae_lens.saes.sae import SAEMetadata
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-from featgraph.activations import Pieces
-from featgraph.activations.sites import Sites
-from featgraph.model import SITES, Site
+from featgraph.activations import TokenRows
+from featgraph.activations.forward import Sites
+from featgraph.core.keys import SITES, Site
 from featgraph.suite import LanguageModel, LoadedSae
 from featgraph.suite.hooks import find_hook
 from featgraph.suite.residual import Writer
@@ -53,14 +53,14 @@ def random_model() -> LanguageModel:
     return LanguageModel(model, None, "random")
 
 
-def random_text(n_tokens: int, first: int) -> Pieces:
+def random_text(n_tokens: int, first: int) -> TokenRows:
     """Return pieces of random tokens, as unequally frequent as words. Source: Zipf's law, exponent 1."""
     rng = np.random.default_rng([0, first])
     frequency = 1 / np.arange(1, VOCABULARY)
     tokens = (
         rng.choice(VOCABULARY - 1, size=(n_tokens // CONTEXT, CONTEXT), p=frequency / frequency.sum()) + 1
     )
-    return Pieces(list(tokens.astype(np.int32)), frozenset({0}), first)
+    return TokenRows(list(tokens.astype(np.int32)), frozenset({0}), first)
 
 
 def random_saes(model: LanguageModel) -> list[LoadedSae]:

@@ -28,9 +28,9 @@ from shaped_suite import SuiteShape
 from watching import Watched, free_memory, kilobytes, occupied, watch
 
 import featgraph
-from featgraph.catalogue.estimate import estimate, human
-from featgraph.model import SITES
+from featgraph.core.keys import SITES
 from featgraph.recipe import read_recipe
+from featgraph.suite.estimate import estimate, human
 
 EDGE_BYTES = 200
 """Room on disk for an edge that may be found: candidates, evidence, tables, and what ladybug copies.

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
-from featgraph.arrays import Indices, Matrix
-from featgraph.model import SITES, Site
+from featgraph.core.arrays import Indices, Matrix
+from featgraph.core.keys import SITES, Site
 
 DEATHS, SPLITS, MERGES = 0.18, 0.04, 0.06
 """Shares of a residual layer. 12 to 30 % appear and disappear per layer of GPT-2 small.

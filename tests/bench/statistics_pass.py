@@ -26,13 +26,14 @@ import scipy.sparse
 import torch
 from random_suite import N_FEATURES, random_model, random_saes, random_text
 
-from featgraph.activations import Batch, Pieces, Tokens, read_shards
-from featgraph.activations.encoding import encode_pieces, group_size, one_thread_per_task
-from featgraph.activations.sites import Activations, Sites
-from featgraph.arrays import Indices
-from featgraph.model import EDGE_KINDS, Slab, edge_plan
+from featgraph.activations import Batch, TokenRows, Tokens, read_shards
+from featgraph.activations.encoding import encode_rows, group_size, one_thread_per_task
+from featgraph.activations.forward import Activations, Sites
+from featgraph.activations.statistics import Contexts, Moments, TopTokens
+from featgraph.core.arrays import Indices
+from featgraph.core.keys import EDGE_KINDS, SaeRange, edge_plan
+from featgraph.edges import coactivation
 from featgraph.recipe import read_recipe
-from featgraph.statistics import Contexts, Moments, TopTokens, coactivation
 from featgraph.suite import LanguageModel, LoadedSae, load_model, load_sae
 
 SHARD, TOP_K, COACTIVE_K, MIN_SUPPORT = 8192, 8, 4, 10
@@ -48,7 +49,7 @@ class Suite:
     name: str
     model: LanguageModel
     saes: list[LoadedSae]
-    shards: list[Pieces]
+    shards: list[TokenRows]
 
 
 @dataclass
@@ -106,7 +107,7 @@ def pythia(n_tokens: int) -> Suite:
     return Suite(f"random, {len(saes)} SAEs of {N_FEATURES:,}", model, saes, shards)
 
 
-def bare(suite: Suite, pieces: Pieces) -> None:
+def bare(suite: Suite, pieces: TokenRows) -> None:
     """Run the model and every SAE's `encode` batch by batch, and keep nothing."""
     sites = Sites(suite.model, [loaded.reading for loaded in suite.saes if loaded.reading is not None])
     with torch.inference_mode():
@@ -118,7 +119,7 @@ def bare(suite: Suite, pieces: Pieces) -> None:
                 loaded.sae.encode(activations[loaded.reading])
 
 
-def bare_in_groups(suite: Suite, pieces: Pieces) -> None:
+def bare_in_groups(suite: Suite, pieces: TokenRows) -> None:
     """Do the same in small groups, one thread per SAE; the model reads the next batch meanwhile."""
     sites = Sites(suite.model, [loaded.reading for loaded in suite.saes if loaded.reading is not None])
 
@@ -187,17 +188,17 @@ def measure(suite: Suite) -> tuple[Clock, float]:
             turn()
     clock.timed("of each SAE", lambda: together(partial(rank, clock, one) for one in found))
     n_tokens = sum(pieces.n_tokens for pieces in suite.shards)
-    slabs = [Slab(n, one.layer, one.site, 0, widths[n]) for n, one in enumerate(suite.saes)]
-    ends = [(found[u.slab], found[d.slab]) for u, d, _ in edge_plan(slabs, EDGE_KINDS)]
+    sae_ranges = [SaeRange(n, one.layer, one.site, 0, widths[n]) for n, one in enumerate(suite.saes)]
+    ends = [(found[u.number], found[d.number]) for u, d, _ in edge_plan(sae_ranges, EDGE_KINDS)]
     clock.timed("of pairs", lambda: together(partial(count, pair, n_tokens) for pair in ends))
     l0 = sum(int(one.moments.n_active.sum()) for one in found) / n_tokens / len(found)
     return clock, l0
 
 
-def full(clock: Clock, suite: Suite, found: list[Statistics], pieces: Pieces) -> None:
+def full(clock: Clock, suite: Suite, found: list[Statistics], pieces: TokenRows) -> None:
     """Run the model and the SAEs and gather the statistics of one shard."""
     tokens = Tokens.joined(list(pieces.batches()))
-    encoded = clock.timed("to codes", lambda: encode_pieces(suite.model, suite.saes, pieces))
+    encoded = clock.timed("to codes", lambda: encode_rows(suite.model, suite.saes, pieces))
     jobs = [
         partial(gather, clock, one, codes, tokens) for one, (codes, _) in zip(found, encoded, strict=True)
     ]

@@ -23,9 +23,9 @@ from featgraph.evaluation.measuring import Evaluator, Measured
 from featgraph.evaluation.prompts import PROMPTS, split
 from featgraph.evaluation.protocol import choose, conditions
 from featgraph.evaluation.themes import theme_of
-from featgraph.sources import Sources
 from featgraph.steering import SettingsOptions, SteeringVector
-from featgraph.steering.generating import Generation
+from featgraph.steering.generate import Generation
+from featgraph.suite.graph_suite import GraphSuite
 
 GENERATION = Generation(samples=3, max_tokens=32)
 SCALES = (4.0, 8.0, 16.0, 32.0)
@@ -67,7 +67,7 @@ def themes(graph: Graph, n: int) -> list[str]:
     examples or more they are strongest on a whole word (a leading blank, 4 letters or more). Those whose
     span holds together best come first: the highest smallest cosine.
     """
-    layers = sorted({slab.layer for slab in graph.store.slabs if slab.site == "res"})
+    layers = sorted({sae.layer for sae in graph.store.saes if sae.site == "res"})
     rows = graph.store.rows(_CLEAR, {"layer": layers[(len(layers) - 1) // 2]})
     found: list[tuple[float, str, set[str]]] = []
     for (key,) in rows:
@@ -92,15 +92,15 @@ _CLEAR = """
 """
 
 
-def evaluator(graph: Graph, sources: Sources, seed: str) -> Evaluator:
+def evaluator(graph: Graph, sources: GraphSuite, seed: str) -> Evaluator:
     return Evaluator(sources, theme_of(graph.store, {seed: 1.0}, sources.model), GENERATION)
 
 
-def vector(graph: Graph, sources: Sources, seed: str, **settings: Any) -> SteeringVector:
+def vector(graph: Graph, sources: GraphSuite, seed: str, **settings: Any) -> SteeringVector:
     return replace(graph.steering_vector(seed, **settings), sources=sources)
 
 
-def promotion(graph: Graph, sources: Sources, seed: str) -> "tuple[dict[str, Measured], dict[str, Any]]":
+def promotion(graph: Graph, sources: GraphSuite, seed: str) -> "tuple[dict[str, Measured], dict[str, Any]]":
     """Return what each method does on test prompts at what validation chose, and its curve over scales."""
     measuring = evaluator(graph, sources, seed)
     validation, test = (part[:n] for part, n in zip(split(PROMPTS, 0), (N_VALIDATION, N_TEST), strict=True))
@@ -136,7 +136,7 @@ def promotion(graph: Graph, sources: Sources, seed: str) -> "tuple[dict[str, Mea
     return {name: measuring.measure(one, test) for name, one in {"baseline": None, **chosen}.items()}, curves
 
 
-def suppression(graph: Graph, sources: Sources, seed: str) -> "Suppressed":
+def suppression(graph: Graph, sources: GraphSuite, seed: str) -> "Suppressed":
     """Return what rescaling by r does, at one layer of the span (per-layer) or up to it (cumulative)."""
     measuring, prompts = evaluator(graph, sources, seed), lit(graph, seed)
     line = [step.layer for step in graph.lineage(seed, writers=False).span]
@@ -351,7 +351,7 @@ def draw_suppression(found: Sequence[Suppressed], layers: Sequence[int], path: P
 
 
 def each(
-    graph: Graph, sources: Sources, seeds: Sequence[str], job: Callable[..., Any], what: str
+    graph: Graph, sources: GraphSuite, seeds: Sequence[str], job: Callable[..., Any], what: str
 ) -> Iterator[Any]:
     for seed in seeds:
         began = time.perf_counter()
@@ -359,7 +359,7 @@ def each(
         print(f"<!-- {what} {seed}: {time.perf_counter() - began:.0f} s -->", flush=True)
 
 
-def report_themes(graph: Graph, sources: Sources, seeds: Sequence[str]) -> None:
+def report_themes(graph: Graph, sources: GraphSuite, seeds: Sequence[str]) -> None:
     rows = []
     for seed in seeds:
         theme = theme_of(graph.store, {seed: 1.0}, sources.model)
@@ -379,7 +379,7 @@ def main() -> None:
     parser.add_argument("--themes", type=int, default=6)
     arguments = parser.parse_args()
     with featgraph.open(arguments.graph) as graph:
-        sources = Sources(graph.store)
+        sources = GraphSuite(graph.store)
         seeds = themes(graph, arguments.themes)
         report_themes(graph, sources, seeds)
         promoted = list(each(graph, sources, seeds, promotion, "promotion"))

@@ -16,13 +16,13 @@ import torch
 from bits_per_character import bits_per_character
 from sae_lens import SAE
 
-from featgraph.activations import Pieces, read_shards
+from featgraph.activations import TokenRows, read_shards
+from featgraph.activations.documents import documents
 from featgraph.recipe import TextSource, find_recipe
 from featgraph.suite import load_model
-from featgraph.text import documents
 
 
-def mean_loss(model: Any, pieces: Pieces) -> float:
+def mean_loss(model: Any, pieces: TokenRows) -> float:
     """Mean next-token loss over the counted tokens, in nats."""
     total, count = 0.0, 0
     for batch in pieces.batches():
@@ -68,7 +68,7 @@ class Splice:
         return 1 - self.error / variance, self.active / self.n, 1 - float(self.fired.float().mean())
 
 
-def spliced(model: Any, pieces: Pieces, folder: Path, module: str) -> tuple[float, float, float, float]:
+def spliced(model: Any, pieces: TokenRows, folder: Path, module: str) -> tuple[float, float, float, float]:
     splice = Splice(SAE.load_from_disk(folder, dtype="float32"), pieces.special)
     watch = model.register_forward_pre_hook(lambda _module, inputs: setattr(splice, "ids", inputs[0]))
     handle = model.get_submodule(module).register_forward_hook(splice)
@@ -99,7 +99,7 @@ def main() -> None:
         print(f"Bits per character on {arguments.valid.name}: {bits:.3f}\n")
     assert recipe.text is not None, "the demo has a text"
     shards = list(read_shards(recipe.text, loaded.tokenizer))
-    pieces = Pieces([row for shard in shards for row in shard.rows], shards[0].special)
+    pieces = TokenRows([row for shard in shards for row in shard.rows], shards[0].special)
     loss = mean_loss(loaded.model, pieces)
     print(f"Loss on {pieces.n_tokens:,} tokens of the demo text, nothing spliced: {loss:.3f}\n")
     samples(recipe.text)

@@ -19,7 +19,7 @@ def publish(graph: Path, folder: Path) -> Path:
     """Return a copy of the demo graph whose SAEs are released; their cache is `folder / HUB`."""
     import duckdb
 
-    from featgraph.shipped import shipped
+    from featgraph.core.shipped import shipped
 
     copy = folder / "published.featgraph"
     shutil.copytree(graph, copy)

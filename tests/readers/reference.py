@@ -83,14 +83,14 @@ def wanted(graph: "Graph") -> list[Wanted]:
 def prepare(graph: Path, folder: Path) -> None:
     """Write everything that a `Reference` reads."""
     import featgraph
-    from featgraph.shipped import shipped
-    from featgraph.sources import Sources
+    from featgraph.core.shipped import shipped
+    from featgraph.suite.graph_suite import GraphSuite
 
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "vectors").mkdir(parents=True)
     published = publish(graph, folder)
     with featgraph.open(published) as opened:
-        loaded = Sources(opened.store).model
+        loaded = GraphSuite(opened.store).model
         prompts = [Prompt(text, _tokens(loaded.tokenizer, text)) for text in TEXTS]
         arrays = dict(_named("plain", _logits(loaded.model, prompts)))
         cases = []

@@ -128,7 +128,7 @@ def peer_class(name: str) -> type[Peer]:
 
 
 def connect(graph: Path) -> duckdb.DuckDBPyConnection:
-    """Open the tables of a graph for reading, with DuckDB's own settings but for its progress bar."""
+    """Open the tables of a graph for reading, with DuckDB's own settings but for its progress threshold."""
     connection = duckdb.connect(str(graph / "graph.duckdb"), read_only=True)
     connection.execute("set enable_progress_bar = false")
     return connection
@@ -153,7 +153,7 @@ def read_edges(graph: Path, shape: Shape, least: str = "> 0") -> Columns:
 def read_shape(graph: Path) -> Shape:
     """Return what the questions need to know of a graph."""
     with connect(graph) as connection:
-        statement = "select layer, site, first_id, n_features from sae order by slab"
+        statement = "select layer, site, first_id, n_features from sae order by number"
         saes = connection.execute(statement).fetchall()
     layers = {layer: range(first, first + n) for layer, site, first, n in saes if site == "res"}
     return Shape(layers, sum(n for *_, n in saes), any(site != "res" for _, site, *_ in saes))

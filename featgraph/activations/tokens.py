@@ -1,0 +1,155 @@
+"""Text -> tokens, in pieces that the model reads at once, in shards and batches of them.
+
+A document is cut into pieces of at most `context` tokens, each opened by the BOS token where the tokenizer
+has one. BOS and padding are left out of everything that is counted.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featgraph.activations.documents import documents
+from featgraph.errors import SourceError, UsageError
+from featgraph.recipe import TextSource
+from featgraph.suite.graph_suite import GraphSuite
+
+SHARD_TOKENS = 32_768
+"""Tokens of one shard: what is done at once, and what an interruption loses at most; a few batches."""
+
+BATCH_TOKENS = 8192
+"""Tokens seen at once, padding included: large enough to keep two cores busy, small enough for the cache."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Where some tokens that count stand in the text; arrays of n_tokens, BOS and padding left out."""
+
+    piece: NDArray[np.int64]
+    """Row of the text that each is in."""
+    position: NDArray[np.int64]
+    """Its place in that row."""
+    token: NDArray[np.int64]
+    """Its id."""
+
+    @classmethod
+    def joined(cls, parts: Sequence["Tokens"]) -> "Tokens":
+        """Return the tokens of all parts, one after the other."""
+        return cls(
+            np.concatenate([part.piece for part in parts]),
+            np.concatenate([part.position for part in parts]),
+            np.concatenate([part.token for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class Batch(Tokens):
+    """Some rows of the text, padded to one length."""
+
+    ids: NDArray[np.int64]
+    """Token ids, (n_rows, length); padding repeats a row's first token, after all others."""
+    counted: NDArray[np.bool_]
+    """Which of them count, (n_rows, length)."""
+
+    @classmethod
+    def of(cls, pieces: "TokenRows", chosen: NDArray[np.int64], length: int) -> "Batch":
+        """Pad the chosen rows to one length."""
+        ids = np.zeros((len(chosen), length), dtype=np.int64)
+        counted = np.zeros((len(chosen), length), dtype=np.bool_)
+        for place, number in enumerate(chosen):
+            row = pieces.rows[number]
+            ids[place] = row[0]
+            ids[place, : len(row)] = row
+            counted[place, : len(row)] = pieces.counted(row)
+        row_of, position = np.nonzero(counted)
+        return cls(pieces.first + chosen[row_of], position, ids[counted], ids, counted)
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Some of the text as the model sees it: rows of token ids without padding, and which are not counted."""
+
+    rows: list[NDArray[np.int32]]
+    special: frozenset[int]
+    first: int = 0
+    """Place of the first row in the whole text."""
+
+    @cached_property
+    def n_tokens(self) -> int:
+        """Tokens that count in the statistics."""
+        return sum(int(self.counted(row).sum()) for row in self.rows)
+
+    def counted(self, row: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Return which tokens of a row count."""
+        return ~np.isin(row, list(self.special))
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the rows in batches of about BATCH_TOKENS, longest first so that little is padded."""
+        order = sorted(range(len(self.rows)), key=lambda place: -len(self.rows[place]))
+        start = 0
+        while start < len(order):
+            longest = len(self.rows[order[start]])
+            chosen = order[start : start + max(1, BATCH_TOKENS // longest)]
+            yield Batch.of(self, np.array(chosen, dtype=np.int64), longest)
+            start += len(chosen)
+
+
+def read_shards(text: TextSource, tokenizer: Any) -> Iterator[TokenRows]:
+    """Tokenise the recipe's text, at most `text.tokens` tokens that count, and yield it in shards.
+
+    Raises SourceError: the text is absent, unreadable or empty.
+    """
+    special = frozenset(int(token) for token in tokenizer.all_special_ids)
+    waiting: list[NDArray[np.int32]] = []
+    first = n_waiting = 0
+    for row, n_counted in _rows(text, tokenizer, special):
+        waiting.append(row)
+        n_waiting += n_counted
+        if n_waiting >= SHARD_TOKENS:
+            yield TokenRows(waiting, special, first)
+            first, waiting, n_waiting = first + len(waiting), [], 0
+    if waiting:
+        yield TokenRows(waiting, special, first)
+    elif not first:
+        raise SourceError(
+            f"the text {text.path or text.dataset} is empty; statistics need at least one token"
+        )
+
+
+def _rows(
+    text: TextSource, tokenizer: Any, special: frozenset[int]
+) -> Iterator[tuple[NDArray[np.int32], int]]:
+    """Yield each piece of text and how many of its tokens count."""
+    bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+    width, left = text.context - len(bos), text.tokens
+    if width < 1:
+        raise SourceError(f"a context of {text.context} has no room beside the BOS token; it takes 2 or more")
+    for document in documents(text):
+        ids = tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
+        for start in range(0, len(ids), width):
+            row = np.array(bos + ids[start : start + min(width, left)], dtype=np.int32)
+            n_counted = int((~np.isin(row, list(special))).sum())
+            yield row, n_counted
+            left -= n_counted
+            if left <= 0:
+                return
+
+
+def tokens_of_text(suite: GraphSuite, text: str) -> TokenRows:
+    """Cut a text into pieces as an ingest does.
+
+    Raises UsageError: the text has no tokens.
+    """
+    tokenizer = suite.model.tokenizer
+    bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    width = suite.context - len(bos)
+    starts = range(0, len(ids), width)
+    rows = [np.array(bos + ids[start : start + width], dtype=np.int32) for start in starts]
+    pieces = TokenRows(rows, frozenset(int(token) for token in tokenizer.all_special_ids))
+    if pieces.n_tokens == 0:
+        raise UsageError(f"the text {text!r} has no tokens")
+    return pieces

@@ -1,0 +1,161 @@
+"""Commands that make something: recipes, ingest, recipe."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from featgraph import output
+from featgraph.cli import options
+from featgraph.cli.app import command
+from featgraph.errors import UsageError
+from featgraph.output.format import Format, format_of
+
+if TYPE_CHECKING:
+    from featgraph.ingestion import Summary
+    from featgraph.recipe import Recipe
+
+
+@command("recipes")
+def recipes(
+    format: options.FormatOption = None,
+    out: options.OutOption = None,
+    limit: options.LimitOption = None,
+) -> None:
+    """List what can be ingested, and what each would take.
+
+    At the usual width: download of model and SAEs, disk while building, least memory. For another width, and
+    in detail: `featgraph ingest NAME --dry-run`.
+    """
+    from featgraph.suite import preview
+
+    people = format_of(format, out) == "table"
+    output.write(preview.shipped_recipes(people=people), format, out=out, limit=limit)
+
+
+@command("ingest demo -o demo.featgraph")
+def ingest(
+    recipe: options.RecipeName,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="GRAPH", help="The graph directory.  [default: NAME.featgraph]"
+        ),
+    ] = None,
+    width: options.WidthOption = None,
+    tokens: options.TokensOption = None,
+    text: options.TextOption = None,
+    data_free: Annotated[
+        bool, typer.Option("--data-free", help="Geometry only: read no text and run no model.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Look up every SAE, print what it would take, and stop.")
+    ] = False,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Where the steps run: here, or on a Ray cluster.")
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="With --engine ray: a running cluster.  [default: start one]"),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Forget the steps that an interrupted ingest has finished.")
+    ] = False,
+    format: options.FormatOption = None,
+    quiet: options.QuietOption = False,
+) -> None:
+    """Build the feature graph of a model and its SAEs.
+
+    A graph that is there already is replaced, once the new one is complete. What was cut off goes on where it
+    stopped when the same command is given again.
+    """
+    from featgraph.recipe import find_recipe
+
+    if data_free and (tokens is not None or text is not None):
+        raise UsageError("--data-free reads no text, so it goes with neither --text nor --tokens")
+    if ray_address is not None and engine != "ray":
+        raise UsageError("--ray-address means nothing without --engine ray")
+    chosen = find_recipe(recipe)
+    chosen = chosen.with_width(width) if width is not None else chosen
+    chosen = chosen.with_text(text) if text is not None else chosen
+    chosen = chosen.with_tokens(tokens) if tokens is not None else chosen
+    chosen = chosen.data_free() if data_free else chosen
+    target = out or Path(f"{chosen.name}.featgraph")
+    if dry_run:
+        _dry_run(chosen, target, format)
+        return
+    if format is not None:
+        raise UsageError("--format is for --dry-run; what ingest makes is a graph, and its path is printed")
+    from featgraph.core.progress import shown
+    from featgraph.ingestion import ingest as build
+
+    with shown(quiet) as progress:
+        made = build(chosen, target, progress, engine=engine, ray_address=ray_address, fresh=fresh)
+    if not quiet:
+        _tell(made)
+    output.write_text(str(made.path))
+
+
+def _dry_run(recipe: "Recipe", out: Path, format: Format | None) -> None:
+    from featgraph.query.overview import Section, joined
+    from featgraph.suite import preview
+
+    people = format_of(format, None) == "table"
+    sites, totals, needs = preview.dry_run(recipe, people=people)
+    if people:
+        output.write(sites, "table")
+        output.write(totals, "table")
+    else:
+        output.write(joined([Section("sites", sites), Section("totals", totals)]), format)
+    for line in [*preview.other_models(recipe), *preview.shortages(needs, out)]:
+        output.note(line)
+    output.note(f"nothing was fetched or written; without --dry-run this makes {out}")
+
+
+def _tell(made: "Summary") -> None:
+    if made.n_resumed:
+        output.note(f"{made.n_resumed} steps were done already")
+    source = f"{made.n_tokens:,} tokens" if made.n_tokens else "directions alone, without a text"
+    output.note(f"{made.features:,} features and {made.edges:,} edges from {source}")
+    for warning in made.warnings:
+        output.note(f"warning: {warning}")
+    output.note(
+        f"{made.births:,} births, {made.deaths:,} deaths, {made.splits:,} splits, {made.merges:,} merges "
+        f"at the default threshold; `featgraph run {made.path} persistence` shows them over a range"
+    )
+    output.note(
+        f"next: `featgraph info {made.path}`, or `featgraph lineage {made.path} KEY` with a KEY from "
+        f"`featgraph run {made.path} stable-features`"
+    )
+
+
+@command("recipe init google/gemma-2-2b --release gemma-scope-2b-pt-res-canonical -o mine.toml")
+def recipe(
+    action: Annotated[Literal["init"], typer.Argument(metavar="init", help="Write a new recipe.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A Hugging Face id, or the folder of a model.")
+    ],
+    release: Annotated[
+        list[str] | None,
+        typer.Option(metavar="R", help="A release of sae_lens's registry; repeat for more sites."),
+    ] = None,
+    saes: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A folder with your own SAEs, one folder each.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file.  [default: MODEL.toml]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write a recipe for a model, to be read and edited.
+
+    Without --release it takes the releases that cover most layers; those that it leaves out are named in the
+    file.
+    """
+    from featgraph.suite import new_recipe
+
+    path = out or Path(f"{new_recipe.short_name(model)}.toml")
+    written = new_recipe.write_recipe(model, path, releases=release or [], saes=saes, force=force)
+    output.note(f"wrote {written.file}: layers {written.layers}, sites {', '.join(written.sites)}")
+    output.note(f"next: read it, then `featgraph ingest {written.file} --dry-run`")
+    output.write_text(str(written.file))

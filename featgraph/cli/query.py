@@ -1,0 +1,127 @@
+"""Commands that ask with words of the user's own: query, queries, run, info.
+
+The language is imported by the commands that need it: a lineage is printed sooner without.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import featgraph
+from featgraph import output
+from featgraph.cli import options
+from featgraph.cli.app import command
+from featgraph.core.result import MAX_ROWS, TIMEOUT
+from featgraph.errors import UsageError
+
+
+@command(
+    "query demo.featgraph \"MATCH p = (a '3/res/346')->{1,2}(b) RETURN keys(p), weight(p)\"", name="query"
+)
+def ask(
+    graph: options.GraphPath,
+    statement: Annotated[
+        str | None,
+        typer.Argument(metavar="STATEMENT", help="One statement: a SELECT, or MATCH ... RETURN ...."),
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Read the statement from a file, - for stdin."),
+    ] = None,
+    parameter: options.ParameterOption = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print the SQL that would run, and stop.")
+    ] = False,
+    timeout: options.TimeoutOption = TIMEOUT,
+    max_rows: options.MaxRowsOption = MAX_ROWS,
+    format: options.FormatOption = None,
+    out: options.OutOption = None,
+    limit: options.LimitOption = None,
+) -> None:
+    """Run one read-only statement: SQL, path patterns, or both.
+
+    Where SQL has a table, GRAPH_TABLE (MATCH ... COLUMNS (...)) or a verb such as
+    lineage('3/res/346', min => 0.6) may stand.
+    """
+    from featgraph import query
+
+    values = {name: query.literal(text) for name, text in options.parameters(parameter).items()}
+    text = _statement(statement, file)
+    with featgraph.open(graph) as opened:
+        if explain:
+            output.write_text(query.explain(opened.store, text, values, max_rows=max_rows or None), out=out)
+            return
+        result = query.run(opened.store, text, values, timeout=timeout or None, max_rows=max_rows or None)
+        output.write(result, format, out=out, limit=limit, store=opened.store)
+
+
+@command("queries splits")
+def queries(
+    name: options.OptionalQueryName = None,
+    format: options.FormatOption = None,
+    out: options.OutOption = None,
+    limit: options.LimitOption = None,
+) -> None:
+    """List the named queries, or print one of them."""
+    from featgraph import query
+
+    if name is None or format is not None:
+        chosen = query.all_named() if name is None else [query.named(name)]
+        output.write(query.listing(chosen), format, out=out, limit=limit)
+    else:
+        output.write_text(query.named(name).statement, out=out)
+
+
+@command("run demo.featgraph splits -p min=0.7", name="run")
+def run_query(
+    graph: options.GraphPath,
+    name: options.QueryName,
+    parameter: options.ParameterOption = None,
+    timeout: options.TimeoutOption = TIMEOUT,
+    max_rows: options.MaxRowsOption = MAX_ROWS,
+    format: options.FormatOption = None,
+    out: options.OutOption = None,
+    limit: options.LimitOption = None,
+) -> None:
+    """Run a named query.
+
+    `featgraph queries NAME` shows what it returns and which parameters it takes.
+    """
+    from featgraph import query
+
+    values = options.parameters(parameter)
+    with featgraph.open(graph) as opened:
+        result = query.run_named(
+            opened.store, name, values, timeout=timeout or None, max_rows=max_rows or None
+        )
+        output.write(result, format, out=out, limit=limit, store=opened.store)
+
+
+@command("info demo.featgraph")
+def info(
+    graph: options.GraphPath,
+    format: options.FormatOption = None,
+    out: options.OutOption = None,
+) -> None:
+    """Tell what is in a graph, how it was made, if it is healthy."""
+    from featgraph import query
+
+    with featgraph.open(graph) as opened:
+        sections = query.overview(opened.store)
+    output.write_sections(sections, format, out=out)
+
+
+def _statement(statement: str | None, file: str | None) -> str:
+    """Return the statement from wherever it was given."""
+    if (statement is None) == (file is None):
+        raise UsageError("give one statement, either as an argument or with -f FILE")
+    if statement is not None:
+        return statement
+    if file == "-":
+        return sys.stdin.read()
+    try:
+        return Path(str(file)).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error

@@ -1,0 +1,1 @@
+"""Leaves that every room may use: feature keys, results, array types, argument checks, files, progress."""

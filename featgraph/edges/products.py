@@ -1,0 +1,168 @@
+"""How directions are multiplied: where, in which dtype, and by how much such a product may be off.
+
+In bfloat16 where the hardware makes that fast. Knows nothing of neighbours, which `tiles` finds by products.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from time import perf_counter
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from featgraph.core.arrays import Indices, Matrix
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+T = TypeVar("T")
+
+FASTER = 1.5
+"""How much faster bfloat16 products must be: their margin is wider and leaves more pairs to look at."""
+
+TRIALS = 20
+"""Small products from which that is told, of each dtype, by the fastest one: about 0.2 s once per process."""
+
+CHUNK = 256
+"""Directions rounded at once."""
+
+
+class Run(Protocol):
+    """What runs a function many times, in threads perhaps."""
+
+    def __call__(self, work: Callable[[int], T], items: Iterable[int], /) -> Iterable[T]:
+        """Call `work` with each of the numbers and give its results in order, like `map`."""
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """Some directions as they are multiplied, and what rounding took from them."""
+
+    rows: "Tensor"
+    """In the dtype of the products, (n, d_model)."""
+    norm: "Tensor"
+    """Lengths before rounding, (n,)."""
+    lost: "Tensor"
+    """Lengths of the differences that rounding made, (n,)."""
+
+    def margin(self, other: "Rounded") -> "Tensor":
+        """Return by how much any product with one of the others may be off, for each of these, (n,)."""
+        return margin(self.rows.shape[1], self.norm, self.lost, other.norm.max(), other.lost.max())
+
+
+def margin(d_model: int, norm: "Tensor", lost: "Tensor", norms: "Tensor", losses: "Tensor") -> "Tensor":
+    """Return by how much products may be off, before they are rounded themselves.
+
+    norm, lost: lengths of one direction and of what rounding took from it. norms, losses: those of the other,
+    or the largest among several others.
+
+    With x and y exact, x' and y' rounded, d = d_model and u = 2^-23:
+    |x.y - x'.y'| <= |x - x'| |y'| + |x| |y - y'| (Cauchy-Schwarz); summing x'.y' in float32 is off by at most
+    d u |x'| |y'|, and so is the float32 cosine that the pair gets in the end by d u |x| |y|.
+
+    Source: N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., eq. 3.5 (inner products, in
+    any order). u is twice float32's unit roundoff: GPUs truncate where CPUs round (M. Fasi et al., Numerical
+    behavior of NVIDIA tensor cores, 2021), and lengths and bounds are computed in float32 themselves.
+    """
+    rounding = lost * (norms + losses) + norm * losses
+    return rounding + 2 * d_model * 2.0**-23 * (norm + lost) * (norms + losses)
+
+
+def rounding(dtype: "torch.dtype") -> float:
+    """Return the largest relative error of rounding to nearest: half a unit in the last place.
+
+    Source: IEEE 754-2019, section 4.3.1.
+    """
+    import torch
+
+    return torch.finfo(dtype).eps / 2
+
+
+@cache
+def fastest() -> "tuple[torch.device, torch.dtype]":
+    """Return where products are fastest and in which dtype, as a small one shows."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    dtypes = (torch.bfloat16, torch.float32)
+    rows = {dtype: torch.ones((1024, 512), dtype=dtype, device=device) for dtype in dtypes}
+    taken = dict.fromkeys(dtypes, float("inf"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(TRIALS):  # in turn, so that what else runs here disturbs both
+            for dtype in dtypes:
+                start = perf_counter()
+                (rows[dtype] @ rows[dtype].T)[0, 0].item()
+                taken[dtype] = min(taken[dtype], perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    faster = FASTER * taken[torch.bfloat16] < taken[torch.float32]
+    return device, torch.bfloat16 if faster else torch.float32
+
+
+def rounded(
+    directions: Matrix,
+    features: Indices,
+    dtype: "torch.dtype",
+    device: "torch.device",
+    run: "Run" = map,
+) -> Rounded:
+    """Return some directions as they are multiplied; never a second float32 copy of more than a few.
+
+    run: calls a function for each of some numbers, in threads perhaps.
+    """
+    import torch
+
+    rows = torch.empty((len(features), directions.shape[1]), dtype=dtype, device=device)
+    norm, lost = (torch.empty(len(features), device=device) for _ in range(2))
+
+    def copy(start: int) -> None:
+        part = slice(start, start + CHUNK)
+        exact = torch.from_numpy(directions[features[part]]).to(device)
+        rows[part] = exact
+        norm[part] = torch.linalg.vector_norm(exact, dim=1)
+        lost[part] = torch.linalg.vector_norm(exact - rows[part], dim=1)
+
+    deque(run(copy, range(0, len(features), CHUNK)), maxlen=0)
+    return Rounded(rows, norm, lost)
+
+
+@contextmanager
+def prepared(device: "torch.device") -> "Iterator[Run]":
+    """Have torch sum products in float32 throughout, as margins rely on; put its settings back afterwards.
+
+    What the yielded function runs has a thread to itself: threads that share a product wait for each other at
+    each step of it, which takes very long where another process uses their cores. Results come in order, and
+    work is no more than two results per thread ahead of who takes them.
+
+    Source: PyTorch documentation, Numerical accuracy: TF32, reduced precision reduction of bf16 GEMMs.
+    """
+    import torch
+
+    cuda, precision = torch.backends.cuda.matmul, torch.get_float32_matmul_precision()
+    reduced, threads = cuda.allow_bf16_reduced_precision_reduction, torch.get_num_threads()
+    cuda.allow_bf16_reduced_precision_reduction = False
+    torch.set_float32_matmul_precision("highest")
+    workers = threads if device.type == "cpu" else 1
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+
+            def run(work: Callable[[int], T], items: Iterable[int]) -> Iterator[T]:
+                ahead: deque[Future[T]] = deque()
+                for item in items:
+                    ahead.append(pool.submit(work, item))
+                    if len(ahead) >= 2 * workers:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+
+            yield run
+    finally:
+        cuda.allow_bf16_reduced_precision_reduction = reduced
+        torch.set_float32_matmul_precision(precision)
+        torch.set_num_threads(threads)

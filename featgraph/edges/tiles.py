@@ -1,0 +1,186 @@
+"""Which pairs of two SAEs' features may be nearest, from their products, tile by tile; none is missed.
+
+All that is concluded from a product is that the exact cosine lies within a margin of it. Which pairs are
+nearest is for `matching` to say, so that neither tiles nor hardware can change a result.
+
+No more is held than a tile of the product per thread and one block of the downstream SAE as it is multiplied.
+"""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from featgraph.core.arrays import Indices, Matrix
+from featgraph.edges.products import Rounded, fastest, margin, prepared, rounded, rounding
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TILE = {"cpu": 512, "cuda": 8192}
+"""Upstream features multiplied at once, by each thread."""
+
+BLOCK = 16384
+"""Downstream features multiplied at once. On a CPU a tile is 16 MiB in bfloat16, 32 MiB in float32."""
+
+GROUP = 64
+"""Products of which only the largest is looked at first."""
+
+HELD = 1 << 21
+"""Pairs held back until bounds are better, and the most that are handed on at once."""
+
+
+class Near(NamedTuple):
+    """Pairs that may be among the nearest, in no order."""
+
+    src: Indices
+    """Feature of the upstream SAE."""
+    dst: Indices
+    """Feature of the downstream SAE."""
+    most: Matrix
+    """Which the cosine cannot exceed, (n_pairs,)."""
+
+
+def near(
+    upstream: Matrix, downstream: Matrix, src: Indices, dst: Indices, k: int, *, sources: bool = True
+) -> Generator[Near]:
+    """Yield pairs among which are the k nearest of every target and, unless told otherwise, of every source.
+
+    upstream, downstream: unit directions, (n_source, d_model) and (n_target, d_model). src, dst: the features
+    that take part. Nearest by float32 cosine, whatever breaks ties. Each pair comes once, and all come at the
+    end unless very many are about as good. To be exhausted or closed, as torch is prepared for it meanwhile.
+    """
+    import torch
+
+    if not len(src) or not len(dst) or k < 1:
+        return
+    device, dtype = fastest()
+    lowest = -torch.inf if sources else torch.inf
+    out = _Bounds(torch.full((len(src), min(k, len(dst))), lowest, device=device), Lock())
+    into = _Bounds(torch.full((len(dst), min(k, len(src))), -torch.inf, device=device), Lock())
+    held: list[Near] = []
+    step = TILE[device.type]
+    with prepared(device) as run:
+        for left in range(0, len(dst), BLOCK):
+            block = slice(left, left + BLOCK)
+            columns = rounded(downstream, dst[block], dtype, device, run)
+
+            def search(top: int, columns: Rounded = columns, block: slice = block) -> list[Near]:
+                rows = rounded(upstream, src[top : top + step], dtype, device)
+                found = _tile(rows, columns, out.part(slice(top, top + step)), into.part(block))
+                return [Near(near.src + top, near.dst + block.start, near.most) for near in found]
+
+            for found in run(search, range(0, len(src), step)):
+                held += found
+                if sum(len(near.src) for near in held) > HELD:
+                    yield from _promising(held, src, dst, out, into)
+                    held = []
+        if held:
+            yield from _promising(held, src, dst, out, into)
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """What the k largest cosines of some features are known to be at least; several threads raise it."""
+
+    best: "Tensor"
+    """(n_features, k), falling."""
+    lock: Lock
+
+    def part(self, features: slice) -> "_Bounds":
+        """Return the bounds of some features, to be raised in place."""
+        return _Bounds(self.best[features], self.lock)
+
+    def raised(self, values: "Tensor") -> "Tensor":
+        """Take in lower bounds of other cosines, (n_features, n); return those of each k-th largest."""
+        import torch
+
+        k = self.best.shape[1]
+        largest = values.topk(min(k, values.shape[1]), dim=1).values
+        with self.lock:
+            self.best[:] = torch.cat([self.best, largest], dim=1).topk(k, dim=1).values
+            return self.best[:, -1].clone()
+
+    def last(self) -> Matrix:
+        """Return the bound of each feature's k-th largest cosine, (n_features,)."""
+        with self.lock:
+            found: Matrix = self.best[:, -1].cpu().numpy().copy()
+        return found
+
+
+def _tile(rows: Rounded, columns: Rounded, out: _Bounds, into: _Bounds) -> Iterator[Near]:
+    """Yield the pairs of a tile that may be among the nearest of either end, once each; raise the bounds."""
+    import torch
+
+    tile = rows.rows @ columns.rows.T
+    by_row = _Groups(tile, out, rows.margin(columns))
+    by_column = _Groups(tile.T, into, columns.margin(rows))
+    if by_row.count + by_column.count < tile.numel() // 2:
+        row, column, product = by_row.reaching()
+        column_too, row_too, product_too = by_column.reaching()
+        new = product_too < by_row.least[row_too]
+        row, column = torch.cat([row, row_too[new]]), torch.cat([column, column_too[new]])
+        yield _pairs(rows, columns, row, column, torch.cat([product, product_too[new]]))
+        return
+    # So many are about as good that groups spare nothing, and that all at once would take much memory.
+    step = max(1, HELD // tile.shape[1])
+    for top in range(0, len(tile), step):
+        part = tile[top : top + step]
+        least = torch.minimum(by_row.least[top : top + step, None], by_column.least)
+        row, column = (part >= least).nonzero(as_tuple=True)
+        yield _pairs(rows, columns, row + top, column, part[row, column])
+
+
+def _pairs(rows: Rounded, columns: Rounded, row: "Tensor", column: "Tensor", product: "Tensor") -> Near:
+    """Return pairs with what their cosines cannot exceed."""
+    d_model = rows.rows.shape[1]
+    off = margin(d_model, rows.norm[row], rows.lost[row], columns.norm[column], columns.lost[column])
+    most = product.float() + rounding(product.dtype) * product.float().abs() + off
+    # Half as much to hold as int64, and they are places in a tile.
+    return Near(row.int().cpu().numpy(), column.int().cpu().numpy(), most.cpu().numpy())
+
+
+class _Groups:
+    """Products in groups, a few of a row each, and what a row's products must reach to be promising.
+
+    Only the largest of each group are looked at first. The k-th largest of those cannot exceed the k-th
+    largest product, and a group whose largest does not reach the bound holds nothing that does.
+    """
+
+    def __init__(self, products: "Tensor", bounds: _Bounds, margin: "Tensor") -> None:
+        """bounds: of the rows, and are raised. margin: by how much the products of each row may be off."""
+        import torch
+
+        size, dtype, k = GROUP, products.dtype, bounds.best.shape[1]
+        while size > 1 and products.shape[1] < 2 * k * size:
+            size //= 2
+        if short := -products.shape[1] % size:
+            products = torch.nn.functional.pad(products, (0, short), value=-torch.inf)
+        self.size = size
+        self.groups = products.unflatten(1, (-1, size))
+        # The same either way, but several times faster along memory.
+        along = self.groups.is_contiguous()
+        largest = self.groups.amax(2) if along else self.groups.permute(1, 2, 0).amax(1).T
+        exact = largest.float() - rounding(dtype) * largest.float().abs() - margin[:, None]
+        # Rounding keeps order, so that what a product must reach may be rounded like one.
+        self.least = (bounds.raised(exact) - margin).to(dtype)
+        self.row, self.group = (largest >= self.least[:, None]).nonzero(as_tuple=True)
+        self.count = size * len(self.row)
+        """How many products lie in groups that hold a promising one."""
+
+    def reaching(self) -> "tuple[Tensor, Tensor, Tensor]":
+        """Return row, column and product of all that reach their row's bound."""
+        cells = self.groups[self.row, self.group]
+        cell, place = (cells >= self.least[self.row, None]).nonzero(as_tuple=True)
+        return self.row[cell], self.group[cell] * self.size + place, cells[cell, place]
+
+
+def _promising(held: list[Near], src: Indices, dst: Indices, out: _Bounds, into: _Bounds) -> Iterator[Near]:
+    """Yield those pairs that may still be among the nearest of either end, by what is known by now."""
+    row, column, most = (np.concatenate(part) for part in zip(*held, strict=True))
+    kept = np.flatnonzero((most >= out.last()[row]) | (most >= into.last()[column]))
+    for start in range(0, len(kept), HELD):
+        part = kept[start : start + HELD]
+        yield Near(src[row[part]], dst[column[part]], most[part])

@@ -1,0 +1,70 @@
+"""The files that one export makes; all of them appear whole, or none."""
+
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from featgraph.core.files import atomic_file
+from featgraph.errors import UsageError
+
+
+@dataclass(frozen=True)
+class OutputFiles:
+    """Files to write, and what is to be said of them."""
+
+    files: dict[Path, bytes]
+    notes: tuple[str, ...] = ()
+    """What was left out and why; the files are right without it."""
+    folder: Path | None = None
+    """Made for the files if its parent is there."""
+
+
+def write_files(files: OutputFiles) -> None:
+    """Write all files of a files.
+
+    Raises UsageError: one cannot be written; then none is.
+    """
+    folder = files.folder if files.folder is not None and not files.folder.exists() else None
+    try:
+        if folder is not None:
+            folder.mkdir()
+        with ExitStack() as stack:
+            for path, content in files.files.items():
+                stack.enter_context(atomic_file(path)).write_bytes(content)
+    except (OSError, UsageError) as error:
+        if folder is not None:
+            with suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"cannot write {folder}: {(error.strerror or str(error)).lower()}") from error
+
+
+def stem(out: Path, *endings: str) -> Path:
+    """Return a path without one of these endings; other dots belong to the name.
+
+    >>> [str(stem(Path(name), ".gguf")) for name in ("v1.2", "v1.2.gguf")]
+    ['v1.2', 'v1.2']
+    """
+    return out.with_suffix("") if out.suffix in endings else out
+
+
+def beside(out: Path, ending: str) -> Path:
+    """Return a path with an ending put behind its name."""
+    return out.with_name(out.name + ending)
+
+
+def own_folder(out: Path, names: set[str], ending: str) -> Path:
+    """Return the folder that one file per layer goes into.
+
+    Raises UsageError: it is a file, or holds files of another export, which would be loaded with these.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file, and one file per layer goes into a folder; give -o another name")
+    others = sorted(path.name for path in out.glob(f"*{ending}") if path.name not in names)
+    if others:
+        raise UsageError(
+            f"{out} holds {others[0]!r}, which is not of this vector and would be taken for a part of it; "
+            "give -o a new folder"
+        )
+    return out

@@ -1,0 +1,138 @@
+"""lm-evaluation-harness: what `--model steered --model_args steer_path=FILE` reads, one block per file."""
+
+import csv
+import json
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featgraph.errors import UsageError
+from featgraph.export.caa_files import saved, tensor
+from featgraph.export.conventions import CONVENTIONS
+from featgraph.export.files import OutputFiles, own_folder
+from featgraph.export.provenance import describe, title
+from featgraph.export.sae_ids import Known, known_saes
+
+if TYPE_CHECKING:
+    from featgraph.steering import SteeredFeature, SteeringVector
+
+COLUMNS = (
+    "loader",
+    "action",
+    "sparse_model",
+    "hookpoint",
+    "feature_index",
+    "steering_coefficient",
+    "sae_id",
+    "description",
+)
+_RESCALING = ("topk", "abstopk")
+"""SAEs that may divide their decoder rows by their length, which the csv's reader does not know.
+
+Source: sae_lens 6.54, `rescale_acts_by_decoder_norm` of saes/topk_sae.py and abstopk_sae.py."""
+
+_OLD_CSV = "lm-eval after 0.4.9.1 refuses a csv that adds, because of the SAE's bias; give it the pt"
+
+
+def lm_eval(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> OutputFiles:
+    """Return one `.pt` per block, and a `.csv` where the block's vector is one released feature.
+
+    Named by hookpoint in a folder, or by `out` where that ends in .pt or .csv and there is one block.
+
+    Raises UsageError: `out` is one file for several blocks, or a csv that cannot say this. StoreError: a csv
+    asks the graph whether an SAE is released, and it is gone.
+    Source: lm_eval/models/hf_steered.py of 0.4.9.1 and 0.4.13.
+    """
+    convention, blocks = CONVENTIONS["lm-eval"], vector.write_layers
+    if out.suffix in (".pt", ".csv"):
+        if len(blocks) > 1:
+            raise UsageError(f"{out} is one file, and lm-eval takes one block per file; give -o a folder")
+        kinds, paths = [out.suffix], {blocks[0]: out.with_suffix("")}
+    else:
+        kinds = [".pt", ".csv"]
+        paths = {block: out / convention.name(block, vector.model.type) for block in blocks}
+    files, notes = dict[Path, bytes](), list[str]()
+    for kind in kinds:
+        known = known_saes(vector) if kind == ".csv" else {}
+        for block, path in paths.items():
+            hookpoint = convention.name(block, vector.model.type)
+            why = _no_pt(vector) if kind == ".pt" else _no_csv(vector, block, known)
+            if why is not None:
+                notes.append(f"no {kind.removeprefix('.')} for {hookpoint}: {why}")
+            elif kind == ".pt":
+                files[path.with_name(path.name + kind)] = _pt(vector, block, hookpoint, near)
+            else:
+                files[path.with_name(path.name + kind)] = _csv(vector, block, hookpoint, near)
+    if not vector.gated and any(path.suffix == ".csv" for path in files):
+        notes.append(_OLD_CSV)
+    if not files:
+        raise UsageError(f"lm-eval cannot hold this vector: {'; '.join(notes)}")
+    if len(kinds) == 1:
+        return OutputFiles(files, tuple(notes))
+    for kind in kinds:
+        own_folder(out, {path.name for path in files}, kind)
+    return OutputFiles(files, tuple(notes), out)
+
+
+def _pt(vector: "SteeringVector", block: int, hookpoint: str, near: tuple[str, ...]) -> bytes:
+    """Return a dictionary by hookpoint; a key that the reader does not ask for tells where it is from."""
+    content = {
+        "action": "add",
+        "steering_coefficient": 1.0,
+        "steering_vector": tensor(vector.layers[block]),
+        "bias": None,
+        "featgraph": json.dumps(describe(vector, near)),
+    }
+    return saved({hookpoint: content})
+
+
+def _csv(vector: "SteeringVector", block: int, hookpoint: str, near: tuple[str, ...]) -> bytes:
+    """Return one row; its coefficient multiplies the raw decoder row, or is the length to clamp to."""
+    [member] = _writing(vector, block)
+    if vector.gated:
+        assert member.target is not None, "clamp has one"
+        action, coefficient = "clamp", member.target * member.decoder_norm
+    else:
+        action, coefficient = "add", member.weight / member.decoder_norm
+    idx = member.key.split("/")[2]
+    row = (
+        "sae_lens",
+        action,
+        member.release,
+        hookpoint,
+        idx,
+        repr(coefficient),
+        member.sae_id,
+        title(vector, near),
+    )
+    text = StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, row])
+    return text.getvalue().encode()
+
+
+def _no_pt(vector: "SteeringVector") -> str | None:
+    return "a clamp there also needs the SAE's bias, which the csv's reader loads" if vector.gated else None
+
+
+def _no_csv(vector: "SteeringVector", block: int, known: dict[int, Known]) -> str | None:
+    """Return why a csv, which names features of released SAEs, cannot say what goes after a block."""
+    members = _writing(vector, block)
+    if len(members) != 1:
+        return f"it names one feature, and {len(members)} write here"
+    [member] = members
+    if vector.settings.compensate:
+        return "compensate changes how much of the feature is added"
+    if member.key.split("/")[1] != "res":
+        return f"the decoder row of {member.key} is not added to the residual stream as it is"
+    sae = known.get(member.sae_number)
+    if sae is None or not sae.released:
+        return f"the SAE {member.sae_id} has no release that lm-eval could load it by"
+    if sae.architecture in _RESCALING:
+        return (
+            f"{member.sae_id} is a {sae.architecture} SAE, whose decoder rows may be divided by their length"
+        )
+    return None
+
+
+def _writing(vector: "SteeringVector", block: int) -> "list[SteeredFeature]":
+    return [member for member in vector.members if member.write_layer == block]

@@ -1,0 +1,165 @@
+"""What a text lights up: the features that are active on each of its tokens, and how strongly."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featgraph.core.arguments import check_count
+from featgraph.core.arrays import Indices, Matrix
+from featgraph.core.progress import Progress
+from featgraph.core.result import Result
+from featgraph.errors import UsageError
+from featgraph.features.find import FeatureFilter, share
+from featgraph.features.prompts import codes, cut
+from featgraph.store import BEST_LABEL, Store
+from featgraph.suite.graph_suite import GraphSuite
+
+PER_TOKEN = 3
+"""Features shown of each token, unless the caller says otherwise: a sentence fits on a screen."""
+
+MIN_SHARE = 0.2
+"""Least share of its largest activation on the graph's text at which a feature counts as lit.
+
+Source: arXiv 2410.08869, "relative activation"."""
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveFeatures:
+    """The features that a text lights; the arrays are of one length, by token, then by falling share."""
+
+    tokens: list[str]
+    """The tokens that count, in the order of the text."""
+    places: list[int]
+    """Where in the text each stands, from 0, BOS left out."""
+    token: Indices
+    """Place in `tokens`."""
+    feature: Indices
+    """Id."""
+    activation: Matrix
+    share: Matrix
+    """Of its largest activation on the graph's text; NaN for one that never fired there."""
+    layer: Indices
+    """Of each feature."""
+    layers: list[int]
+    """Of the SAEs that were looked at, in the order of the model."""
+
+    def result(self, store: Store, per_token: int = PER_TOKEN) -> Result:
+        """Return the features that each token lights most.
+
+        Columns: token_index, token, id, key, layer, site, activation, share, label.
+
+        Raises UsageError: per_token is below 1.
+        """
+        most = check_count("per_token", per_token, least=1)
+        first = np.searchsorted(self.token, self.token)
+        kept = np.flatnonzero(np.arange(len(self.token)) - first < most)
+        names = named(store, self.feature[kept].tolist())
+        rows: list[tuple[object, ...]] = []
+        for place in kept.tolist():
+            token, feature = int(self.token[place]), int(self.feature[place])
+            key, layer, site, label = names[feature]
+            strength, part = float(self.activation[place]), float(self.share[place])
+            known = None if np.isnan(part) else part
+            where = (self.places[token], self.tokens[token])
+            rows.append((*where, feature, key, layer, site, strength, known, label))
+        return Result(list(_COLUMNS), rows, list(_COLUMNS.values()))
+
+
+def active_features(
+    store: Store,
+    text: str,
+    *,
+    feature_filter: FeatureFilter | None = None,
+    min_share: float = MIN_SHARE,
+    progress: Progress | None = None,
+) -> ActiveFeatures:
+    """Run a text through the language model and the SAEs; return the features that are active on its tokens.
+
+    BOS and other special tokens are left out. feature_filter: by default residual features of all layers.
+    min_share: 0 keeps all that are active, also those that never fired on the graph's text.
+
+    Raises UsageError: the text has no tokens, or a value is out of range. SourceError: the graph was made
+    without a text, or its model or an SAE is not there.
+    """
+    feature_filter, least = feature_filter or FeatureFilter("res"), share("min_share", min_share)
+    saes = feature_filter.saes(store)
+    if not text.strip():
+        raise UsageError(f"the text {text!r} is empty; give some words")
+    sources = GraphSuite(store)
+    prompts = cut(sources, [text])
+    tokens = prompts.tokens
+    places = prompts.place(tokens)
+    order = np.argsort(places)
+    rank = np.argsort(order)
+    parts = []
+    for sae, found in codes(sources, saes, prompts, progress):
+        entries = found.tocoo()
+        feature = sae.first_id + entries.col.astype(np.int64)
+        largest, passes = _known(store, feature, feature_filter)
+        part = entries.data / largest
+        kept = np.flatnonzero(passes & ((part >= least) | (least == 0)))
+        layer = np.full(len(kept), sae.layer)
+        parts.append((rank[entries.row[kept]], feature[kept], entries.data[kept], part[kept], layer))
+    token, feature, activation, part, layer = map(np.concatenate, zip(*parts, strict=True))
+    by_token = np.lexsort((feature, -np.nan_to_num(part, nan=-np.inf), token))
+    return ActiveFeatures(
+        [sources.model.tokenizer.decode([int(tokens.token[place])]) for place in order],
+        places[order].tolist(),
+        token[by_token],
+        feature[by_token],
+        activation[by_token],
+        part[by_token],
+        layer[by_token],
+        list(dict.fromkeys(sae.layer for sae in saes)),
+    )
+
+
+def named(store: Store, features: Iterable[int]) -> dict[int, tuple[str, int, str, str | None]]:
+    """Return key, layer, site and best label of some features, by id."""
+    rows = store.rows(_NAMED, {"ids": sorted(set(features))})
+    return {row[0]: row[1:] for row in rows}
+
+
+def _known(
+    store: Store, features: Indices, feature_filter: FeatureFilter
+) -> tuple[Matrix, NDArray[np.bool_]]:
+    """Return each one's largest activation on the graph's text, NaN if it has none, and whether it passes."""
+    ids, place = np.unique(features, return_inverse=True)
+    bounds = {"least": feature_filter.min_density, "most": feature_filter.max_density}
+    largest, passes = np.full(len(ids), np.nan, dtype=np.float32), np.zeros(len(ids), dtype=np.bool_)
+    for id, value in store.rows(_KNOWN, {"ids": ids.tolist(), **bounds}):
+        at = np.searchsorted(ids, id)
+        passes[at] = True
+        largest[at] = np.nan if value is None or value <= 0 else value
+    return largest[place], passes[place]
+
+
+_COLUMNS = {
+    "token_index": "INTEGER",
+    "token": "VARCHAR",
+    "id": "INTEGER",
+    "key": "VARCHAR",
+    "layer": "INTEGER",
+    "site": "VARCHAR",
+    "activation": "FLOAT",
+    "share": "FLOAT",
+    "label": "VARCHAR",
+}
+
+_KNOWN = """
+    select id, max_activation from feature
+    where id in (select unnest($ids::integer[]))
+        and ($least is null or density >= $least::float) and ($most is null or density <= $most::float)
+"""
+
+_NAMED = f"""
+    with named as (
+        select feature, {BEST_LABEL} as label
+        from label where feature in (select unnest($ids::integer[])) group by feature
+    )
+    select f.id, f.key, f.layer, f.site, n.label
+    from feature f left join named n on n.feature = f.id
+    where f.id in (select unnest($ids::integer[]))
+"""

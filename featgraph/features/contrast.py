@@ -1,0 +1,149 @@
+"""What fires more on some prompts than on others: standardised differences of activations."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featgraph.core.arrays import Indices, Sums
+from featgraph.core.keys import SaeRange
+from featgraph.core.progress import Progress
+from featgraph.errors import UsageError
+from featgraph.features.prompts import codes, cut
+from featgraph.suite.graph_suite import GraphSuite
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+FLOOR = 0.1
+"""Least standard deviation, as a share of the feature's largest activation on the prompts: without one, a
+feature that is all but constant on few prompts would score beyond any bound; with it, scores end at 10.
+Our choice; the purpose is that of s0 in Tusher, Tibshirani and Chu 2001, PNAS 98, 5116."""
+
+MIN_FIRING = 0.1
+"""Least share of prompts on which a feature has to fire. Source: arXiv 2608.05732, its re-implementation of
+feature flow as a baseline (automatic seeds)."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The features of one SAE on two sets of prompts, (n_features,) each."""
+
+    score: Sums
+    """NaN for those that never fire, or too rarely on the side that they speak for."""
+    firing_positive: Sums
+    firing_negative: Sums
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Of one set of prompts: of each feature, over prompts, (n_features,)."""
+
+    n: int
+    mean: Sums
+    spread: Sums
+    """Sum of squared differences from the mean."""
+    largest: Sums
+    """Largest size of an activation."""
+    firing: Sums
+    """Share of prompts on which it fires."""
+
+
+def contrasts(
+    sources: GraphSuite,
+    saes: Sequence[SaeRange],
+    positive: Sequence[str],
+    negative: Sequence[str],
+    *,
+    min_firing: float = MIN_FIRING,
+    progress: Progress | None = None,
+) -> Iterator[tuple[SaeRange, Contrast]]:
+    """Yield, SAE by SAE, how much more each feature fires on the positive prompts than on the negative ones.
+
+    The activation of a prompt is the largest over its tokens, BOS left out: BOS lights up features of its own
+    on any prompt. The score is
+
+        (mean over positive - mean over negative) / max(s, FLOOR * largest activation)
+
+    with s the standard deviation over prompts pooled from both sets. A feature with a positive score has to
+    fire on `min_firing` of the positive prompts, one with a negative score on as many of the negative ones.
+
+    Source: Cohen's d; as a choice of seeds arXiv 2608.05732, "max standardised contrast".
+
+    Raises UsageError: a set is empty, has a prompt without tokens, both are the same, or both have one
+    prompt. SourceError: the graph was made without a text, or its model or an SAE is not there.
+    """
+    for name, prompts in (("positive", positive), ("negative", negative)):
+        if not prompts:
+            raise UsageError(f"there are no {name} prompts; give at least one")
+    if sorted(positive) == sorted(negative):
+        raise UsageError(f"positive and negative are the same {_counted(len(positive))}; give two sets")
+    if len(positive) + len(negative) < 3:
+        raise UsageError("one prompt on each side says nothing of how activations vary; give more prompts")
+    n_positive = len(positive)
+    read = cut(sources, [*positive, *negative])
+    owner = read.owner[read.tokens.piece]
+    for sae, found in codes(sources, saes, read, progress):
+        prompt, feature, activation = largest_per_prompt(found, owner, n_positive + len(negative))
+        first, n_features = prompt < n_positive, found.shape[1]
+        yield (
+            sae,
+            _contrast(
+                _moments(feature[first], activation[first], n_positive, n_features),
+                _moments(feature[~first], activation[~first], len(negative), n_features),
+                min_firing,
+            ),
+        )
+
+
+def largest_per_prompt(
+    found: "scipy.sparse.csr_matrix", owner: Indices, n_prompts: int
+) -> tuple[Indices, Indices, Sums]:
+    """Return prompt, feature and largest activation of each feature on each prompt on which it fires.
+
+    found: codes, (n_tokens, n_features). owner: prompt of each token. Where a feature is silent it is at 0,
+    so of an SAE with signed activations the largest is negative only where one fires on every token.
+    """
+    entries = found.tocoo()
+    n_features = found.shape[1]
+    place = owner[entries.row] * n_features + entries.col
+    order = np.argsort(place, kind="stable")
+    place, values = place[order], entries.data[order].astype(np.float64)
+    opens = np.flatnonzero(np.diff(place, prepend=-1))
+    if not len(opens):
+        return place, place, values
+    largest = np.maximum.reduceat(values, opens)
+    counts = np.diff(np.append(opens, len(place)))
+    prompt, feature = np.divmod(place[opens], n_features)
+    silent = counts < np.bincount(owner, minlength=n_prompts)[prompt]
+    return prompt, feature, np.where(silent, np.maximum(largest, 0.0), largest)
+
+
+def _moments(feature: Indices, activation: Sums, n: int, n_features: int) -> _Moments:
+    def total(values: Sums) -> Sums:
+        summed: Sums = np.bincount(feature, weights=values, minlength=n_features).astype(np.float64)
+        return summed
+
+    mean = total(activation) / n
+    firing = np.bincount(feature, minlength=n_features)
+    # Prompts on which it is silent are at 0, so each is mean ** 2 away.
+    spread = total((activation - mean[feature]) ** 2) + (n - firing) * mean**2
+    largest = np.zeros(n_features)
+    np.maximum.at(largest, feature, np.abs(activation))
+    return _Moments(n, mean, spread, largest, firing / n)
+
+
+def _contrast(positive: _Moments, negative: _Moments, min_firing: float) -> Contrast:
+    pooled = np.sqrt((positive.spread + negative.spread) / (positive.n + negative.n - 2))
+    floor = FLOOR * np.maximum(positive.largest, negative.largest)
+    difference = positive.mean - negative.mean
+    firing = np.where(difference > 0, positive.firing, negative.firing)
+    told = (difference != 0) & (firing >= min_firing)
+    score = np.full(len(difference), np.nan)
+    np.divide(difference, np.maximum(pooled, floor), out=score, where=told)
+    return Contrast(score, positive.firing, negative.firing)
+
+
+def _counted(n: int) -> str:
+    return "1 prompt" if n == 1 else f"{n} prompts"

@@ -1,0 +1,265 @@
+"""Features by label, by nearness to a direction or by contrast of prompts; those that pass, best first.
+
+All that is found goes through one sieve: site, layers, density, and the output score if asked for.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from math import isnan
+from typing import Any
+
+from numpy.typing import NDArray
+
+from featgraph.core.arguments import check_count
+from featgraph.core.keys import SITES, SaeRange
+from featgraph.core.progress import Progress
+from featgraph.core.result import Result
+from featgraph.errors import UsageError, nearest
+from featgraph.features.contrast import MIN_FIRING, contrasts
+from featgraph.store import BEST_LABEL, Store
+
+K = 20
+"""Features found, unless the caller says otherwise: about a screen."""
+
+_CHUNK = 2000
+"""Candidates whose density and label are looked up at once."""
+
+
+@dataclass(frozen=True)
+class FeatureFilter:
+    """Which features may be found."""
+
+    site: str | None = None
+    layers: tuple[int, int] | None = None
+    """First and last."""
+    min_density: float | None = None
+    max_density: float | None = None
+
+    def saes(self, store: Store) -> list[SaeRange]:
+        """Return the SAEs whose features may be found.
+
+        Raises UsageError: there are none, or a value is out of range.
+        """
+        for name in ("min_density", "max_density"):
+            if (value := getattr(self, name)) is not None:
+                share(name, value)
+        if self.site is not None and self.site not in SITES:
+            known = f"sites are {', '.join(SITES)}"
+            raise UsageError(f"no site {self.site!r}{nearest(str(self.site), SITES) or ';'} {known}")
+        there = [sae for sae in store.saes if self.site in (None, sae.site)]
+        if not there:
+            sites = ", ".join(sorted({sae.site for sae in store.saes}))
+            raise UsageError(f"this graph has no {self.site} SAEs, only {sites}")
+        first, last = self.layers or (there[0].layer, there[-1].layer)
+        found = [sae for sae in there if self.layers is None or first <= sae.layer <= last]
+        if not found:
+            layers = [sae.layer for sae in there]
+            raise UsageError(
+                f"no SAEs in layers {first} to {last}; they are at {min(layers)} to {max(layers)}"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A candidate, and what is known of it by now."""
+
+    id: int
+    score: float
+    firing: tuple[float, float] | None = None
+    label: str | None = None
+    described: tuple[Any, ...] = ()
+    """key, layer, site, density."""
+    s_out: float | None = None
+
+
+def find(
+    store: Store,
+    *,
+    label: str | None = None,
+    near: str | None = None,
+    vector: Sequence[float] | NDArray[Any] | None = None,
+    positive: Sequence[str] | None = None,
+    negative: Sequence[str] | None = None,
+    k: int = K,
+    feature_filter: FeatureFilter | None = None,
+    min_firing: float = MIN_FIRING,
+    screen: bool = False,
+    min_s_out: float | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Return the k best features by one way of looking, best first.
+
+    label: the words of a `search`. near: a key, the feature itself left out; vector: d_model numbers in the
+    residual stream; both by cosine. positive, negative: prompts, by `contrast.contrasts`; swap them for what
+    speaks against the positive ones. screen: run the k best through `output_score` and sort by it; min_s_out:
+    keep only those from there on.
+    Columns: id, key, layer, site, score, firing_positive, firing_negative (of a contrast), density, s_out (of
+    a screen), label.
+
+    Raises UsageError: not one way of looking is given, or a value is not one that exists. SourceError:
+    prompts or a screen need the language model, and it is not there.
+    """
+    given = [name for name, value in _ways(label, near, vector, positive, negative).items() if value]
+    if len(given) != 1:
+        raise UsageError(
+            f"{len(given)} ways of looking; give one of label, near, vector, or positive with negative"
+        )
+    feature_filter, k = feature_filter or FeatureFilter(), check_count("k", k, least=1)
+    saes = feature_filter.saes(store)
+    if positive is not None and negative is not None:
+        share("min_firing", min_firing)
+        found = list(
+            islice(
+                _sieved(
+                    store, _contrasted(store, saes, positive, negative, min_firing, progress), feature_filter
+                ),
+                k,
+            )
+        )
+    elif label is not None:
+        found = list(islice(_sieved(store, _labelled(store, saes, label), feature_filter), k))
+    else:
+        found = _near(store, saes, near, vector, k, feature_filter)
+    screened = screen or min_s_out is not None
+    if screened:
+        found = _screened(store, found, min_s_out, progress)
+    return _result(found, contrast=positive is not None, screened=screened)
+
+
+def share(name: str, value: float) -> float:
+    """Return a share.
+
+    Raises UsageError: it is none.
+    """
+    if not 0 <= value <= 1:
+        raise UsageError(f"{name} = {value} is no share; give a number from 0 to 1")
+    return value
+
+
+def _ways(
+    label: object, near: object, vector: object, positive: object, negative: object
+) -> Mapping[str, bool]:
+    for name, prompts in (("positive", positive), ("negative", negative)):
+        if isinstance(prompts, str):
+            raise UsageError(f"{name} is one text, {prompts!r}; give a list of prompts")
+    if (positive is None) != (negative is None):
+        raise UsageError("a contrast needs both positive and negative prompts")
+    ways = {"label": label, "near": near, "vector": vector, "positive": positive}
+    return {name: value is not None for name, value in ways.items()}
+
+
+def _labelled(store: Store, saes: Sequence[SaeRange], words: str) -> list[_Found]:
+    from featgraph.query import run_verb
+
+    places = {(sae.layer, sae.site) for sae in saes}
+    rows: list[dict[str, Any]] = run_verb(store, "search", {"words": words}).dicts()
+    return [
+        _Found(row["id"], row["score"], label=row["text"])
+        for row in rows
+        if (row["layer"], row["site"]) in places
+    ]
+
+
+def _contrasted(
+    store: Store,
+    saes: Sequence[SaeRange],
+    positive: Sequence[str],
+    negative: Sequence[str],
+    min_firing: float,
+    progress: Progress | None,
+) -> list[_Found]:
+    from featgraph.suite.graph_suite import GraphSuite
+
+    found = []
+    compared = contrasts(
+        GraphSuite(store), saes, positive, negative, min_firing=min_firing, progress=progress
+    )
+    for sae, contrast in compared:
+        columns = (contrast.score, contrast.firing_positive, contrast.firing_negative)
+        for idx, (score, here, there) in enumerate(zip(*(one.tolist() for one in columns), strict=True)):
+            if not isnan(score):
+                found.append(_Found(sae.first_id + idx, score, (here, there)))
+    return sorted(found, key=lambda one: (-one.score, one.id))
+
+
+def _near(
+    store: Store,
+    saes: Sequence[SaeRange],
+    near: str | None,
+    vector: Any,
+    k: int,
+    feature_filter: FeatureFilter,
+) -> list[_Found]:
+    """Search each SAE for more until none can hold a better one than those that pass already."""
+    from featgraph.query.similar import similar
+
+    places, each = {(sae.layer, sae.site): sae for sae in saes}, k
+    while True:
+        candidates, lowest = [], {}
+        rows: list[tuple[Any, ...]] = similar(store, near, k=each, vector=vector).rows
+        for id, _, layer, site, cosine, _ in rows:
+            if (layer, site) in places:
+                candidates.append(_Found(id, cosine))
+                lowest[layer, site] = cosine
+        found = list(islice(_sieved(store, candidates, feature_filter), k))
+        open_ones = [lowest[place] for place, sae in places.items() if each < sae.n_features]
+        if not open_ones or (len(found) == k and found[-1].score >= max(open_ones)):
+            return found
+        each *= 8
+
+
+def _sieved(store: Store, candidates: Iterable[_Found], feature_filter: FeatureFilter) -> Iterator[_Found]:
+    """Yield the candidates whose density passes, in their order, with what the graph says of them."""
+    waiting = iter(candidates)
+    bounds = {"least": feature_filter.min_density, "most": feature_filter.max_density}
+    while chunk := list(islice(waiting, _CHUNK)):
+        rows = store.rows(_DESCRIBED, {"ids": [one.id for one in chunk], **bounds})
+        known = {row[0]: row[1:] for row in rows}
+        for one in chunk:
+            if one.id in known:
+                *described, label = known[one.id]
+                yield replace(one, described=tuple(described), label=one.label or label)
+
+
+def _screened(
+    store: Store, found: list[_Found], least: float | None, progress: Progress | None
+) -> list[_Found]:
+    from featgraph.features.output_score import output_scores
+
+    if least is not None:
+        share("min_s_out", least)
+    scores = output_scores(store, [one.id for one in found], progress)
+    scored = [replace(one, s_out=scores[one.id]) for one in found]
+    kept = [one for one in scored if least is None or (one.s_out is not None and one.s_out >= least)]
+    return sorted(kept, key=lambda one: -1.0 if one.s_out is None else one.s_out, reverse=True)
+
+
+def _result(found: list[_Found], *, contrast: bool, screened: bool) -> Result:
+    columns = {"id": "INTEGER", "key": "VARCHAR", "layer": "INTEGER", "site": "VARCHAR", "score": "FLOAT"}
+    columns |= {"firing_positive": "FLOAT", "firing_negative": "FLOAT"} if contrast else {}
+    columns |= {"density": "FLOAT"} | ({"s_out": "FLOAT"} if screened else {}) | {"label": "VARCHAR"}
+    rows: list[tuple[object, ...]] = []
+    for one in found:
+        key, layer, site, density = one.described
+        rows.append(
+            (
+                *(one.id, key, layer, site, one.score),
+                *((one.firing or ()) if contrast else ()),
+                *(density, *((one.s_out,) if screened else ()), one.label),
+            )
+        )
+    return Result(list(columns), rows, list(columns.values()))
+
+
+_DESCRIBED = f"""
+    with named as (
+        select feature, {BEST_LABEL} as label
+        from label where feature in (select unnest($ids::integer[])) group by feature
+    )
+    select f.id, f.key, f.layer, f.site, f.density, n.label
+    from feature f left join named n on n.feature = f.id
+    where f.id in (select unnest($ids::integer[]))
+        and ($least is null or f.density >= $least::float) and ($most is null or f.density <= $most::float)
+"""

@@ -1,0 +1,118 @@
+"""The language model and a graph's SAEs over prompts: texts in, sparse codes of one SAE after another out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featgraph.core.arrays import Indices
+from featgraph.core.keys import SaeRange
+from featgraph.core.progress import Progress, Silent
+from featgraph.errors import SourceError, UsageError
+from featgraph.suite.graph_suite import GraphSuite
+from featgraph.suite.memory import groups_that_fit
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+    from featgraph.activations import TokenRows, Tokens
+
+GROUP_BYTES = 2**32
+"""SAEs in memory at once, 4 GB: the model runs over the prompts once for each group of so many."""
+
+_WEIGHTS = 2 * 4
+"""Bytes per feature and dimension of an SAE: encoder and decoder in float32."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Some prompts as the model sees them."""
+
+    pieces: "TokenRows"
+    """Rows of tokens; a prompt longer than the graph's context has several."""
+    owner: Indices
+    """Number of the prompt that each row is of."""
+    start: Indices
+    """Place in its prompt, from 0, of the first token of each row behind its BOS."""
+    n_opening: int
+    """BOS tokens that open a row."""
+
+    @property
+    def tokens(self) -> "Tokens":
+        """The tokens that count, in the order of the codes."""
+        from featgraph.activations import Tokens
+
+        return Tokens.joined(list(self.pieces.batches()))
+
+    def place(self, tokens: "Tokens") -> Indices:
+        """Return where in their prompts some tokens stand, from 0."""
+        places: Indices = self.start[tokens.piece] + tokens.position - self.n_opening
+        return places
+
+
+def cut(sources: GraphSuite, prompts: Sequence[str]) -> Prompts:
+    """Cut prompts into pieces as an ingest cuts its text, BOS before each.
+
+    Raises UsageError: a prompt has no tokens. SourceError: the graph was made without a text, or the model is
+    not there.
+    """
+    from featgraph.activations import TokenRows
+    from featgraph.activations.tokens import tokens_of_text
+
+    if sources.manifest.get("text") is None:
+        raise SourceError(
+            f"{sources.path} was made without a text, so nothing is known of what its features fire on; "
+            "ingest it again with --text FILE, or look for features by label, key or vector"
+        )
+    found = [tokens_of_text(sources, prompt) for prompt in prompts]
+    rows = [row for pieces in found for row in pieces.rows]
+    n_opening = int(sources.model.tokenizer.bos_token_id is not None)
+    starts = [np.cumsum([0, *(len(row) - n_opening for row in pieces.rows[:-1])]) for pieces in found]
+    owner = np.repeat(np.arange(len(found)), [len(pieces.rows) for pieces in found])
+    return Prompts(TokenRows(rows, found[0].special), owner, np.concatenate(starts), n_opening)
+
+
+def codes(
+    sources: GraphSuite, sae_ranges: Sequence[SaeRange], prompts: Prompts, progress: Progress | None = None
+) -> Iterator[tuple[SaeRange, "scipy.sparse.csr_matrix"]]:
+    """Yield the codes of each SAE on the prompts' tokens, (n_tokens, n_features), in the order of `tokens`.
+
+    In memory are the SAEs of one group, what the model gives them on one batch of text, and their codes.
+    """
+    from featgraph.activations.encoding import encode_rows
+
+    none = np.zeros((0, 0), dtype=np.float32)
+    with (progress or Silent()).step("encode", len(sae_ranges), "SAEs") as advance:
+        d_model = int(sources.manifest["model"]["d_model"])
+        for group in groups_that_fit(sae_ranges, lambda group: _n_bytes(group, d_model), GROUP_BYTES):
+            # What an SAE writes is not needed to encode.
+            saes = [replace(sources.sae(sae), directions=none, encoder=None) for sae in group]
+            encoded = encode_rows(sources.model, saes, prompts.pieces)
+            del saes
+            for sae, (found, _) in zip(group, encoded, strict=True):
+                yield sae, found
+                advance(1)
+
+
+def read_prompts(path: Path) -> list[str]:
+    """Return the prompts of a file, one a line; empty lines are none.
+
+    Raises UsageError: the file cannot be read as UTF-8 text, or has no prompts.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"cannot read the prompts {path}: it is not UTF-8 text") from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"cannot read the prompts {path}: {reason}") from error
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise UsageError(f"{path} has no prompts; write one a line")
+    return prompts
+
+
+def _n_bytes(saes: Sequence[SaeRange], d_model: int) -> int:
+    return sum(sae.n_features * d_model * _WEIGHTS for sae in saes)

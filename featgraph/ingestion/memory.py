@@ -1,0 +1,33 @@
+"""What a step that encodes needs of the memory."""
+
+from collections.abc import Iterator, Sequence
+
+from featgraph.activations.tokens import BATCH_TOKENS
+from featgraph.core.keys import SaeRange
+from featgraph.ingestion.worker import Worker
+from featgraph.suite.memory import SHARE, groups_that_fit, memory
+
+
+def groups(saes: Sequence[SaeRange], worker: Worker, at_once: int) -> Iterator[list[SaeRange]]:
+    """Yield runs of SAEs that fit in memory together, at least one each; codes do not depend on the runs.
+
+    at_once: encoding steps that share this machine; each has a model of its own.
+    """
+    budget = SHARE * memory() / at_once - model_bytes(worker)
+    return groups_that_fit(saes, lambda group: sum(sae_bytes(sae, worker) for sae in group), budget)
+
+
+def model_bytes(worker: Worker) -> int:
+    """Return what the model's weights take in float32."""
+    return 4 * sum(int(parameter.numel()) for parameter in worker.meta_model.model.parameters())
+
+
+def sae_bytes(sae: SaeRange, worker: Worker) -> int:
+    """Return what a loaded SAE takes in float32, with what it reads of two batches.
+
+    That is its encoder and decoder, its directions and, for a residual SAE, the rows of its encoder.
+    """
+    facts = worker.facts(sae.name)
+    d_in, d_model = int(facts["d_in"]), int(facts["d_model"])
+    rows = 2 if sae.site == "res" else 1
+    return 4 * (sae.n_features * (2 * d_in + rows * d_model) + 2 * BATCH_TOKENS * d_in)

@@ -1,0 +1,186 @@
+"""Recipe -> the steps of its build, stage by stage; each step's key says what it is made from.
+
+A stage is known once the one before it is done: how many features an SAE has, how many shards a text.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+from importlib.metadata import version
+
+from featgraph.activations import documents
+from featgraph.core.keys import SITES, EdgeKind, SaeRange, edge_plan
+from featgraph.ingestion import steps
+from featgraph.ingestion.ledger import Step, key_of
+from featgraph.ingestion.memory import groups, model_bytes, sae_bytes
+from featgraph.ingestion.worker import Worker, pair_name
+from featgraph.suite import sae_files
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps that do not need each other."""
+
+    name: str
+    unit: str
+    steps: list[Step]
+    whole_machine: bool
+    """Whether one step at a time is enough for a machine: it uses all processors, or all of the disk."""
+
+
+class Plan:
+    """The steps of one build."""
+
+    def __init__(self, worker: Worker, at_once: int) -> None:
+        """at_once: encoding steps that share this machine's memory."""
+        self.worker = worker
+        self.recipe = worker.recipe
+        self.at_once = at_once
+
+    def stages(self) -> Iterator[Stage]:
+        """Yield the stages in order; ask for the next when the steps of one are done."""
+        yield Stage("load SAEs", "SAEs", list(self.load()), whole_machine=True)
+        yield Stage("match directions", "pairs of SAEs", list(self.match()), whole_machine=True)
+        if self.recipe.text is not None:
+            yield Stage("read text", "text", [self.read()], whole_machine=True)
+            yield Stage("read activations", "tokens", list(self.encode()), whole_machine=True)
+            yield Stage("sum up", "SAEs", list(self.summarise()), whole_machine=False)
+        yield Stage("calibrate", "SAEs", list(self.calibrate()), whole_machine=True)
+        yield Stage("gather evidence", "pairs of SAEs", list(self.link()), whole_machine=False)
+        yield Stage("describe features", "SAEs", list(self.describe()), whole_machine=False)
+
+    @cached_property
+    def saes(self) -> list[SaeRange]:
+        """The SAEs in topological order, once they are loaded."""
+        found: list[SaeRange] = []
+        facts = [self.worker.facts(name) for name in self._sae_keys]
+        facts.sort(key=lambda one: (one["block"], SITES.index(one["site"]), one["layer"]))
+        for number, one in enumerate(facts):
+            first = found[-1].first_id + found[-1].n_features if found else 0
+            shift = one["block"] - one["layer"]
+            found.append(SaeRange(number, one["layer"], one["site"], first, one["n_features"], shift))
+        return found
+
+    @cached_property
+    def pairs(self) -> list[tuple[SaeRange, SaeRange, EdgeKind]]:
+        """The pairs of SAEs that get edges, by the upstream one, as edges are stored."""
+        found = edge_plan(self.saes, self.recipe.edges.kinds)
+        return sorted(found, key=lambda pair: (pair[0].number, pair[1].number))
+
+    def load(self) -> Iterator[Step]:
+        """Load each SAE."""
+        for layer, source in self.recipe.places:
+            name = f"{layer}.{source.site}"
+            files = [f"saes/{name}.json", f"saes/{name}.norms.npy", f"saes/{name}.encoder.npy"]
+            files.append(f"graph/vectors/{source.site}.{layer}.faiss")
+            run = partial(steps.load_sae, place=(layer, source.site))
+            yield Step(f"load/{name}", self._sae_keys[name], run, tuple(files))
+
+    def match(self) -> Iterator[Step]:
+        """Match the directions of each pair of SAEs."""
+        for up, down, _ in self.pairs:
+            name = pair_name(up, down)
+            run = partial(steps.match, upstream=up, downstream=down)
+            yield Step(f"match/{name}", self._match_key(up, down), run, (f"candidates/{name}.npz",))
+
+    def read(self) -> Step:
+        """Tokenise the text."""
+        return Step("text", self._text_key, steps.read_text, ("text.json",))
+
+    def encode(self) -> Iterator[Step]:
+        """Encode each shard of text, by groups of SAEs that fit in memory together."""
+        n_tokens = self.worker.work.facts("text.json")["n_tokens"]
+        for group in groups(self.saes, self.worker, self.at_once):
+            names = [sae.name for sae in group]
+            needed = model_bytes(self.worker) + sum(sae_bytes(sae, self.worker) for sae in group)
+            for shard, tokens in enumerate(n_tokens):
+                files = [f"{kind}/{name}/{shard:05}.npz" for name in names for kind in ("codes", "rebuilt")]
+                places = [(sae.layer, sae.site) for sae in group]
+                run = partial(steps.encode, places=places, shard=shard)
+                key = key_of("encode", self._fired_key(*group), shard)
+                name = f"encode/{names[0]}-{names[-1]}/{shard}"
+                yield Step(name, key, run, tuple(files), units=tokens, memory=needed)
+
+    def summarise(self) -> Iterator[Step]:
+        """Sum up what each SAE's features fire on."""
+        for sae in self.saes:
+            files = [f"moments/{sae.name}.json"]
+            files += [f"{kind}/{sae.name}.npz" for kind in ("moments", "contexts", "top")]
+            run = partial(steps.summarise, sae=sae)
+            yield Step(f"sum/{sae.name}", self._fired_key(sae), run, tuple(files))
+
+    def calibrate(self) -> Iterator[Step]:
+        """Find each SAE's thresholds, against the residual SAE before it, or itself where there is none."""
+        residual = None
+        for sae in self.saes:
+            upstream = residual if sae.site == "res" and residual else sae
+            run = partial(steps.calibrate, sae=sae, upstream=upstream)
+            key = key_of("calibrate", self._fired_key(sae, upstream), self.recipe.seed, sae.number)
+            yield Step(f"calibrate/{sae.name}", key, run, (f"thresholds/{sae.name}.json",))
+            residual = sae if sae.site == "res" else residual
+
+    def link(self) -> Iterator[Step]:
+        """Gather the evidence for the edges of each pair of SAEs."""
+        for up, down, kind in self.pairs:
+            name = pair_name(up, down)
+            key = key_of("link", self._match_key(up, down), self._fired_key(up, down), self.recipe.edges)
+            run = partial(steps.link, upstream=up, downstream=down, kind=kind)
+            yield Step(f"link/{name}", key, run, (f"edges/{name}.parquet",))
+
+    def describe(self) -> Iterator[Step]:
+        """Describe the features of each SAE."""
+        for sae in self.saes:
+            writers = [up for up, down, _ in self.pairs if down == sae]
+            key = key_of("describe", self._fired_key(sae), [self._match_key(up, sae) for up in writers])
+            files = [f"features/{sae.name}.parquet"]
+            if self.recipe.text is not None:
+                files += [f"{kind}/{sae.name}.parquet" for kind in ("examples", "labels")]
+            yield Step(
+                f"describe/{sae.name}",
+                key,
+                partial(steps.describe, sae=sae, writers=writers),
+                tuple(files),
+            )
+
+    # What steps are made from.
+
+    @cached_property
+    def _sae_keys(self) -> dict[str, str]:
+        """Per SAE, in the order of the recipe; the model takes part because some decoders go through it."""
+        return {
+            f"{layer}.{source.site}": key_of(
+                "load",
+                self._model_key,
+                version("sae_lens"),
+                self.recipe.name,
+                self.recipe.sae_name(source, layer),
+                sae_files.source_digest(self.recipe, source, layer),
+            )
+            for layer, source in self.recipe.places
+        }
+
+    @cached_property
+    def _model_key(self) -> str:
+        shape = self.worker.shape
+        return key_of(version("featgraph"), self.recipe.model_name, shape and shape.digest)
+
+    @cached_property
+    def _text_key(self) -> str:
+        source = self.recipe.text
+        if source is None:
+            return ""
+        return key_of("text", self._model_key, self.text_identity, source.tokens, source.context)
+
+    @cached_property
+    def text_identity(self) -> str:
+        """The digest of the text."""
+        assert self.recipe.text is not None
+        return documents.text_digest(self.recipe.text)
+
+    def _fired_key(self, *saes: SaeRange) -> str:
+        """What some SAEs' codes on the text are made from."""
+        return key_of("fired", self._text_key, [(sae, self._sae_keys[sae.name]) for sae in saes])
+
+    def _match_key(self, up: SaeRange, down: SaeRange) -> str:
+        keys = [self._sae_keys[end.name] for end in (up, down)]
+        return key_of("match", keys, self.recipe.edges.top_k)

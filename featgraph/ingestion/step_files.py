@@ -1,0 +1,71 @@
+"""Where the results of steps lie in a build directory, and how each is written: whole, or not at all."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class StepFiles:
+    """The files of one build directory; names are relative to it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @contextmanager
+    def arriving(self, name: str) -> Iterator[Path]:
+        """Yield where to write; the file has its name only once it is complete and on the disk."""
+        target = self.root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            yield partial
+            with partial.open("rb") as handle:
+                os.fsync(handle.fileno())
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def save_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write named arrays as one .npz file."""
+        with self.arriving(name) as path, path.open("wb") as handle:
+            np.savez(handle, **arrays)  # type: ignore[arg-type]
+
+    def arrays(self, name: str) -> Arrays:
+        """Return the named arrays of a .npz file."""
+        with np.load(self.root / name) as found:
+            return dict(found)
+
+    def save_matrix(self, name: str, matrix: NDArray[Any]) -> None:
+        """Write one array as an .npy file."""
+        with self.arriving(name) as path, path.open("wb") as handle:
+            np.save(handle, matrix)
+
+    def matrix(self, name: str) -> NDArray[Any]:
+        """Return one array, mapped from its .npy file."""
+        found: NDArray[Any] = np.load(self.root / name, mmap_mode="r")
+        return found
+
+    def save_facts(self, name: str, facts: Mapping[str, object]) -> None:
+        """Write facts as JSON."""
+        with self.arriving(name) as path:
+            path.write_text(json.dumps(facts), encoding="utf-8")
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """Return the facts of a JSON file."""
+        found: dict[str, Any] = json.loads((self.root / name).read_text(encoding="utf-8"))
+        return found
+
+    def save_rows(self, name: str, rows: pa.Table) -> None:
+        """Write rows as Parquet."""
+        with self.arriving(name) as path:
+            pyarrow.parquet.write_table(rows, path, compression="zstd")

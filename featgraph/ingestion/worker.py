@@ -1,0 +1,176 @@
+"""What the steps of one process share: the recipe, the build directory, the model and the SAEs in memory."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from threading import Event, Lock
+from typing import Any
+
+import scipy.sparse
+
+from featgraph import suite
+from featgraph.activations import Batch, TokenRows, Tokens, codes
+from featgraph.activations.statistics import Moments
+from featgraph.core.arrays import Matrix
+from featgraph.core.keys import SaeRange, Site
+from featgraph.edges.candidates import Candidates
+from featgraph.errors import SourceError
+from featgraph.ingestion.step_files import Arrays, StepFiles
+from featgraph.recipe import Recipe
+from featgraph.store import new_graph, vectors, vectors_file
+from featgraph.suite import LanguageModel, LoadedSae
+
+Place = tuple[int, Site]
+"""Layer and site of one SAE."""
+
+
+class Stopped(Exception):
+    """The build was interrupted while this step ran."""
+
+
+def pair_name(upstream: SaeRange, downstream: SaeRange) -> str:
+    """Return the name of the files that join two SAEs."""
+    return f"{upstream.name}-{downstream.name}"
+
+
+class Worker:
+    """One process at work on one build."""
+
+    def __init__(self, recipe: Recipe, root: Path, stop: Event | None = None) -> None:
+        self.recipe = recipe
+        self.work = StepFiles(root)
+        self._stop = stop
+        self._group: dict[Place, LoadedSae] = {}
+        self._unembedding: Matrix | None = None
+        self._lock = Lock()
+        self._no_model = ""
+
+    def check_stopped(self) -> None:
+        """Leave a long step when the build has been interrupted."""
+        if self._stop is not None and self._stop.is_set():
+            raise Stopped
+
+    # The model and its SAEs.
+
+    @cached_property
+    def meta_model(self) -> LanguageModel:
+        """The model's shape and tokenizer; single weights are read when they are asked for."""
+        return suite.load_meta_model(self.recipe)
+
+    @cached_property
+    def shape(self) -> LanguageModel | None:
+        """The meta_model; None for a graph of directions alone whose model is not to be had."""
+        try:
+            return self.meta_model
+        except SourceError as error:
+            if self.recipe.text is not None:
+                raise
+            self._no_model = str(error)
+            return None
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The model with its weights."""
+        return suite.load_model(self.recipe)
+
+    @property
+    def unembedding(self) -> Matrix:
+        """Output embedding rows, (n_vocabulary, d_model); read once, whichever thread asks first."""
+        with self._lock:
+            if self._unembedding is None:
+                self._unembedding = self.meta_model.unembedding
+        return self._unembedding
+
+    def release(self) -> None:
+        """Let go of what only the stage that has ended needed."""
+        self._group = {}
+        self.__dict__.pop("model", None)
+
+    def load(self, place: Place, model: LanguageModel | None = None) -> LoadedSae:
+        """Load one SAE, to be run in `model` or, without one, only for its weights."""
+        layer, site = place
+        [source] = [found for found in self.recipe.sources if found.site == site]
+        try:
+            return suite.load_sae(self.recipe, source, layer, model or self.shape)
+        except SourceError as error:
+            if self._no_model:
+                error.add_note(f"its model was not to be had: {self._no_model}")
+            raise
+
+    def group(self, places: Sequence[Place]) -> list[LoadedSae]:
+        """Return several SAEs ready to run, which stay in memory until another group is asked for."""
+        self._group = {place: found for place, found in self._group.items() if place in places}
+        for place in places:
+            if place not in self._group:
+                self._group[place] = self._same(self.load(place, self.model))
+        return [self._group[place] for place in places]
+
+    def _same(self, loaded: LoadedSae) -> LoadedSae:
+        """Return an SAE that is the one whose directions were taken.
+
+        Raises SourceError: it was replaced since.
+        """
+        if loaded.digest != self.facts(loaded.name)["sha256"]:
+            raise SourceError(
+                f"the SAE {loaded.sae_id} was replaced while it was being ingested; give the command again"
+            )
+        return loaded
+
+    # What earlier steps have left.
+
+    def facts(self, name: str) -> dict[str, Any]:
+        """Return what identifies one SAE."""
+        return self.work.facts(f"saes/{name}.json")
+
+    def directions(self, sae: SaeRange) -> Matrix:
+        """Return the unit decoder directions of one SAE, (n_features, d_model)."""
+        return vectors.directions(vectors_file(new_graph(self.work.root), sae))
+
+    def live_directions(self, sae: SaeRange) -> Matrix:
+        """Return the directions of the features that fire on the text; without one, of all."""
+        found = self.directions(sae)
+        return found[self.moments(sae).n_active > 0] if self.n_shards else found
+
+    def norms(self, sae: SaeRange) -> Matrix:
+        """Return the lengths of the decoder rows of one SAE, (n_features,)."""
+        return self.work.matrix(f"saes/{sae.name}.norms.npy")
+
+    def candidates(self, name: str) -> Candidates:
+        """Return the cosine candidates of one pair of SAEs."""
+        return Candidates(**self.work.arrays(f"candidates/{name}.npz"))
+
+    @property
+    def n_shards(self) -> int:
+        """How many shards the text has; 0 for a graph of directions alone."""
+        return 0 if self.recipe.text is None else len(self.work.facts("text.json")["n_tokens"])
+
+    @property
+    def n_tokens(self) -> int:
+        """How many tokens count in the statistics."""
+        return sum(self.work.facts("text.json")["n_tokens"])
+
+    def pieces(self, shard: int) -> TokenRows:
+        """Return one shard of the text."""
+        arrays = self.work.arrays(f"text/{shard:05}.npz")
+        ends = arrays["lengths"].cumsum()
+        rows = [arrays["ids"][end - n : end] for end, n in zip(ends, arrays["lengths"], strict=True)]
+        return TokenRows(rows, frozenset(arrays["special"].tolist()), int(arrays["first"]))
+
+    def tokens(self, shard: int) -> Tokens:
+        """Return where the tokens of one shard's codes stand in the text."""
+        return Tokens.joined(list[Batch](self.pieces(shard).batches()))
+
+    def codes(self, sae: SaeRange) -> Iterator[scipy.sparse.csr_matrix]:
+        """Yield the codes of one SAE, (n_tokens, n_features), shard by shard."""
+        for shard in range(self.n_shards):
+            self.check_stopped()
+            yield codes.unpack(self.work.arrays(f"codes/{sae.name}/{shard:05}.npz"))
+
+    def rebuilt(self, sae: SaeRange) -> Iterator[Arrays]:
+        """Yield how well one SAE rebuilds what it reads, shard by shard."""
+        for shard in range(self.n_shards):
+            yield self.work.arrays(f"rebuilt/{sae.name}/{shard:05}.npz")
+
+    def moments(self, sae: SaeRange) -> Moments:
+        """Return the moments of one SAE's activations."""
+        return Moments.of(self.work.arrays(f"moments/{sae.name}.npz"))

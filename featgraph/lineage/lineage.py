@@ -1,0 +1,178 @@
+"""Where a feature comes from and what becomes of it, as Python objects: lineage and span.
+
+The table macros of `verbs.sql` decide what belongs to a lineage; this file gives their rows names and a
+graph. Nothing heavier than DuckDB is imported until a method needs it.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from featgraph.core.keys import MODULE_THRESHOLD, EdgeKind, FeatureKey
+from featgraph.store import BEST_LABEL, Store
+from featgraph.store.features import find_feature
+
+if TYPE_CHECKING:
+    import networkx
+
+
+@dataclass(frozen=True)
+class Member:
+    """One feature of a lineage."""
+
+    id: int
+    key: str
+    layer: int
+    site: str
+    idx: int
+    distance: int
+    """Steps from the seed, which is at 0."""
+    weight: float
+    """Largest product of cosines over the paths from the seed, 1 for the seed."""
+    density: float
+    """Share of tokens on which it is active, 0 to 1."""
+    label: str | None
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One link of a lineage, from the upstream feature to the downstream one."""
+
+    src: str
+    dst: str
+    kind: EdgeKind
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """One feature of a span."""
+
+    key: str
+    layer: int
+    cosine: float | None
+    """Of the edge that joins it to the span on the seed's side; None for the seed itself."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A feature with its ancestors, descendants and writers, and the edges between them."""
+
+    seed: str
+    members: tuple[Member, ...]
+    """In order of id, which is the order in which the model computes them."""
+    edges: tuple[Edge, ...]
+    """In order of the source's id, then the target's."""
+
+    @property
+    def span(self) -> tuple[Step, ...]:
+        """The seed's main line, lowest layer first: its best parent and child, their best ones, and so on.
+
+        Empty for an mlp or att seed, which is on no residual line itself; see `span` for where it writes.
+        """
+        layers = {member.key: member.layer for member in self.members if member.site == "res"}
+        if self.seed not in layers:
+            return ()
+        # Weakest first, so that the last edge of an end is its best; ties go to the lower id, as ranks do.
+        residual = [edge for edge in reversed(self.edges) if edge.kind == "res_res"]
+        residual.sort(key=lambda edge: edge.cosine)
+        parents = {edge.dst: (edge.src, edge.cosine) for edge in residual}
+        children = {edge.src: (edge.dst, edge.cosine) for edge in residual}
+        above, below = _follow(self.seed, parents), _follow(self.seed, children)
+        line = [*reversed(above), (self.seed, None), *below]
+        return tuple(Step(key, layers[key], cosine) for key, cosine in line)
+
+    def to_networkx(self) -> "networkx.DiGraph":
+        """Return a directed graph: nodes are keys, edges carry `kind` and `cosine`.
+
+        Nodes carry id, layer, site, idx, distance, weight and density, and a label where there is one.
+        """
+        import networkx
+
+        graph = networkx.DiGraph(seed=self.seed)
+        for member in self.members:
+            values = {name: value for name, value in vars(member).items() if value is not None}
+            graph.add_node(values.pop("key"), **values)
+        for edge in self.edges:
+            graph.add_edge(edge.src, edge.dst, kind=edge.kind, cosine=edge.cosine)
+        return graph
+
+
+def lineage(
+    store: Store, key: str, *, min: float | None, hops: int | None, writers: bool, writer_min: float
+) -> Lineage:
+    """Return a feature with its ancestors and descendants over edges that pass, and their writers.
+
+    min: cosine threshold; None holds each edge against `threshold_high` of its downstream SAE.
+    hops: how many edges to go each way, None for all. writer_min: smallest cosine of mlp and att writers.
+
+    Raises UsageError: the graph has no such feature.
+    """
+    seed = FeatureKey.parse(key)
+    asked = {"key": str(seed), "min": min, "hops": hops, "writers": writers, "writer_min": writer_min}
+    found = store.rows(_MEMBERS, asked)
+    if not found:
+        find_feature(store.saes, key)
+    ids = [row[0] for row in found]
+    details = {row[0]: row[1:] for row in store.rows(_DETAILS, {"ids": ids})}
+    members = tuple(Member(*row, *details[row[0]]) for row in found)
+    keys = {member.id: member.key for member in members}
+    links = store.rows(_EDGES, {"ids": ids, "min": min, "writer_min": writer_min})
+    return Lineage(str(seed), members, tuple(Edge(keys[src], keys[dst], *rest) for src, dst, *rest in links))
+
+
+def span(store: Store, key: str, *, min: float | None) -> tuple[Step, ...]:
+    """Return the main line of a feature, lowest layer first, one residual feature per layer.
+
+    It goes on to the best parent and the best child while the cosine stays at or above `min` (None: the
+    downstream SAE's `threshold_high`). An mlp or att feature stands for the residual feature that it writes
+    most strongly; if it writes none with a cosine of at least `MODULE_THRESHOLD`, the span is empty.
+
+    Raises UsageError: the graph has no such feature.
+    Source: arXiv 2502.03032 v3, section 3.3 (similarity span).
+    """
+    seed, sae = find_feature(store.saes, key)
+    if seed.site == "res":
+        return lineage(store, str(seed), min=min, hops=None, writers=False, writer_min=MODULE_THRESHOLD).span
+    written = strongest_written(store, sae.first_id + seed.idx)
+    if written is None:
+        return ()
+    return tuple(written if step.cosine is None else step for step in span(store, written.key, min=min))
+
+
+def strongest_written(store: Store, feature: int) -> Step | None:
+    """Return the residual feature that an mlp or att feature writes most strongly, if it writes one.
+
+    feature: its id. Writing means a cosine of at least `MODULE_THRESHOLD`.
+    """
+    rows = store.rows(_WRITTEN, {"feature": feature, "least": MODULE_THRESHOLD})
+    return Step(*rows[0]) if rows else None
+
+
+_MEMBERS = "from lineage($key, min := $min, hops := $hops, writers := $writers, writer_min := $writer_min)"
+
+_DETAILS = f"""
+    select f.id, any_value(f.density), {BEST_LABEL}
+    from feature f
+    left join label l on l.feature = f.id
+    where f.id in (select unnest($ids))
+    group by f.id
+"""
+"""Read by id once the members are known: joined to the macro, the planner takes longer."""
+
+_EDGES = "from edges_among($ids, min := $min, writer_min := $writer_min)"
+
+_WRITTEN = """
+    select n.key, n.layer, e.cosine
+    from edge e join feature n on n.id = e.dst
+    where e.src = $feature and e.kind <> 'res_res' and e.cosine >= $least::float
+    order by e.cosine desc, e.dst limit 1
+"""
+
+
+def _follow(key: str, best: dict[str, tuple[str, float]]) -> list[tuple[str, float]]:
+    """Return what is reached from `key` by going on to the best, with the cosine of each edge."""
+    line: list[tuple[str, float]] = []
+    while key in best:
+        line.append(best[key])
+        key = best[key][0]
+    return line

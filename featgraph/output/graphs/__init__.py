@@ -1,0 +1,1 @@
+"""Rows that hold edges or paths, and lineages, as graphs in other tools' formats."""

@@ -1,0 +1,143 @@
+"""Verbs where a table may stand: their arguments checked, and the SQL that takes their place.
+
+A verb is a table macro of `verbs.sql`, so its call stays a call; what SQL cannot compute (`Verb.computed`) is
+computed first and bound as one list per column.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from featgraph.errors import QueryError, UsageError, nearest
+from featgraph.query.language.ast import Expression
+from featgraph.query.language.context import QueryContext
+from featgraph.query.language.predicates import constant
+from featgraph.query.language.source_map import mark
+from featgraph.query.language.tokens import Token, split
+from featgraph.query.verbs import VERBS, Verb, check, compute
+from featgraph.store import Store
+
+_DIGITS_OF_COUNT = 9
+
+
+@dataclass(frozen=True)
+class Call:
+    """A verb whose rows are computed before the statement runs, and bound as one list per column."""
+
+    verb: Verb
+    values: dict[str, object]
+    prefix: str
+    """What the names of the parameters begin with."""
+    at: Token
+
+    def sql(self) -> str:
+        """Return a SELECT of the rows."""
+        columns = (
+            f"unnest(${self.prefix}{name}::{kind}[]) as {name}" for name, kind in self.verb.columns.items()
+        )
+        return f"(select {', '.join(columns)})"
+
+    def parameters(self, store: Store, text: str) -> dict[str, object]:
+        """Compute the rows and return one list per column.
+
+        Raises QueryError: the values do not go together. SourceError: what they need cannot be found.
+        """
+        try:
+            result = compute(store, self.verb.name, self.values)
+        except UsageError as error:
+            raise QueryError(str(error), text, self.at.start, len(self.at.text)) from error
+        columns = zip(*result.rows, strict=True) if result.rows else ([] for _ in result.columns)
+        return {
+            self.prefix + name: list(values) for name, values in zip(result.columns, columns, strict=True)
+        }
+
+
+def call(
+    at: Token, inside: Expression, around: QueryContext, sql: Callable[[Expression], str], number: int
+) -> tuple[str, Call | None]:
+    """Return the SQL of `verb(arguments)`, and what must be computed for it first.
+
+    at: the verb. inside: the tokens between its brackets. sql: writes an argument that is no constant.
+    number: of the computed verb in its statement.
+
+    Raises QueryError: an unknown argument, one given twice or left out, or a value that it cannot have.
+    """
+    verb = VERBS[at.name]
+    given = _arguments(verb, at, inside, around)
+    values: dict[str, object] = {}
+    passed: list[str] = []
+    for name, tokens in given.items():
+        known = constant(list(tokens), around.values)
+        if known is not None:
+            values[name] = _checked(verb, name, known[0], tokens[0], around)
+        elif verb.computed:
+            values[name] = _checked(verb, name, _list(tokens, name, around), tokens[0], around)
+        written = sql(tokens)
+        if name in values and verb.arguments[name] == "key":  # as it was checked: `03/res/7` is 3/res/7
+            written = mark(f"'{values[name]}'", tokens[0].start, tokens[-1].end)
+        passed.append(written if name in verb.required else f"{name} := {written}")
+    if not verb.computed:
+        return f"{mark(at.text, at.start, at.end)}({', '.join(passed)})", None
+    prefix = f"{verb.name}_{number}_"
+    while any(parameter.startswith(prefix) for parameter in around.values):
+        prefix += "_"
+    computed = Call(verb, values, prefix, at)
+    return computed.sql(), computed
+
+
+def _arguments(verb: Verb, at: Token, inside: Expression, around: QueryContext) -> dict[str, Expression]:
+    """Return the tokens of each argument by its name, required ones first and in the verb's order."""
+    names = list(verb.arguments)
+    given: dict[str, Expression] = {}
+    for place, part in enumerate(split(list(inside), ",") if inside else []):
+        name, value = _named(part)
+        if not value:
+            around.fail(f"an argument of {verb.name} is missing", part[0] if part else at)
+        if name is None:
+            if place >= len(names):
+                around.fail(f"{verb.name} takes at most {len(names)} arguments: {', '.join(names)}", value[0])
+            word = names[place]
+        elif name.name in verb.arguments:
+            word = name.name
+        else:
+            hint = nearest(name.text, names) or f"; it takes {', '.join(names)}"
+            around.fail(f"{verb.name} takes no {name.text!r}{hint}", name)
+        if word in given:
+            around.fail(f"{word} is given twice", name or value[0])
+        given[word] = tuple(value)
+    for name_of_required in verb.required:
+        if name_of_required not in given:
+            around.fail(f"{verb.name} needs {name_of_required}; write {_example(verb)}", at)
+    return {name: given[name] for name in names if name in given}
+
+
+def _named(part: list[Token]) -> tuple[Token | None, list[Token]]:
+    """Split `name => value` or `name := value`."""
+    if len(part) > 2 and part[0].is_name and part[1].text + part[2].text in ("=>", ":="):
+        return part[0], part[3:]
+    return None, part
+
+
+def _example(verb: Verb) -> str:
+    wanted = ", ".join("'3/res/346'" if verb.arguments[name] == "key" else "..." for name in verb.required)
+    return f"{verb.name}({wanted})"
+
+
+def _checked(verb: Verb, name: str, value: object, at: Token, around: QueryContext) -> object:
+    if isinstance(value, Decimal):
+        is_count = value.adjusted() < _DIGITS_OF_COUNT and value == value.to_integral_value()
+        value = int(value) if is_count else float(value)
+    try:
+        return check(verb, name, value, around.store)
+    except UsageError as error:
+        around.fail(str(error), at)
+
+
+def _list(tokens: Expression, name: str, around: QueryContext) -> list[object]:
+    """Return the value of `[1, 2, 3]`."""
+    is_list = tokens[0].is_symbol("[") and tokens[-1].is_symbol("]")
+    items = [constant(item, around.values) for item in split(list(tokens[1:-1]), ",")] if is_list else [None]
+    if not all(items):
+        message = f"{name} must be a constant or a parameter here: it is computed before the statement runs"
+        around.fail(message, tokens[0])
+    return [item[0] for item in items if item]

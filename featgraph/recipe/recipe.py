@@ -1,0 +1,260 @@
+"""What a recipe says: a model, SAEs, a text, the edges wanted, and which SAE stands at which layer.
+
+Values only; `recipe` reads them from a file. Texts that name SAEs are patterns; what they name is looked up
+elsewhere: in sae_lens's registry by `registry`, on disk by `loading`.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from featgraph.core.keys import SITES, EdgeKind, Site
+from featgraph.errors import UsageError, nearest
+
+HOOKS: dict[Site, str] = {
+    "res": "blocks.{layer}.hook_resid_post",
+    "mlp": "blocks.{layer}.hook_mlp_out",
+    "att": "blocks.{layer}.hook_attn_out",
+}
+"""Where the decoders of a file without any metadata write, if the recipe names no hook: the site itself."""
+
+_TEXT_SUFFIXES = (".txt", ".gz", ".json", ".jsonl", ".csv", ".parquet", ".md")
+"""What a dataset's id does not end in: a file of that name that is not there is a slip, not a dataset."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the language model comes from: a folder beside the recipe, or a Hugging Face id."""
+
+    path: Path | None
+    hf: str | None
+    d_model: int | None = None
+    """Width of the residual stream; for estimates before anything is fetched, as are the next two."""
+    parameters: int | None = None
+    dtype: str | None = None
+    """The dtype in which its weights are published."""
+
+
+@dataclass(frozen=True)
+class Width:
+    """One of the widths in which a suite is published."""
+
+    name: str
+    features: int
+    """Features of each SAE."""
+    words: tuple[tuple[str, str], ...] = ()
+    """What else the patterns may name at this width."""
+
+
+@dataclass(frozen=True)
+class SaeSource:
+    """Where one site's SAEs come from: exactly one of path, release with sae_id, and decoders.
+
+    All these texts are patterns: `{layer}`, `{width}` and the words of the width are filled in by the recipe.
+    """
+
+    site: Site
+    path: str | None = None
+    """A folder beside the recipe: sae_lens, dictionary_learning or sparsify, told apart by its files."""
+    release: str | None = None
+    """A release of sae_lens's registry, or a Hugging Face repository in sae_lens's layout."""
+    sae_id: str | None = None
+    """The id within the release; `{l0}` in it is the published L0 nearest to `l0`."""
+    decoders: str | None = None
+    """A safetensors file of decoders beside the recipe; it has no encoder, so the graph is data-free."""
+    key: str | None = None
+    """The tensor in that file, (n_features, d_model)."""
+    hook: str | None = None
+    """Where these SAEs read, if their files do not say so or say it wrongly."""
+    layers: tuple[int, ...] = ()
+    """The layers that have an SAE."""
+    exceptions: tuple[tuple[int, str], ...] = ()
+    """Layers whose path, id or decoders are not what the pattern says."""
+    widths: tuple[str, ...] = ()
+    """The suite's widths in which this site is published; empty: in all of them."""
+    d_in: int | None = None
+    """What these SAEs read, if it is not d_model (the heads of attention before W_O)."""
+    l0: int | None = None
+    """Features that fire per token: picks among published L0s, and counts the codes in estimates."""
+
+    @property
+    def kind(self) -> str:
+        """The key of the pattern that names its SAEs: path, id or decoders."""
+        return "path" if self.path is not None else "decoders" if self.decoders is not None else "id"
+
+    @property
+    def pattern(self) -> str:
+        """The pattern that names its SAEs."""
+        return str(self.path or self.decoders or self.sae_id)
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """The text that statistics are taken over: exactly one of path and dataset."""
+
+    path: Path | None
+    """A file, or a folder of files."""
+    dataset: str | None
+    """A Hugging Face dataset id, or what else `datasets.load_dataset` reads: a folder, a file."""
+    config: str | None
+    split: str | None
+    column: str | None
+    """The column that holds the text; files of plain text have none."""
+    separator: str
+    """What stands between two documents in a file of plain text."""
+    tokens: int
+    """Read at most so many."""
+    context: int
+    """Longest piece of text that the model sees at once, in tokens."""
+
+
+@dataclass(frozen=True)
+class EdgePlan:
+    """Which edges are looked for, and how many candidates each feature keeps at either end."""
+
+    kinds: tuple[EdgeKind, ...]
+    top_k: int
+    """Candidates by cosine."""
+    coactive_k: int
+    """Candidates by co-activation, by each of its measures; 0: co-activation finds no pairs."""
+    min_support: int
+    """Tokens on which both features must fire before co-activation finds the pair."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A suite to ingest, as its file says; relative paths are relative to the file."""
+
+    name: str
+    title: str
+    file: Path
+    model: ModelSource
+    layers: int
+    declared: tuple[SaeSource, ...]
+    """What the file says of each site, at whatever width."""
+    text: TextSource | None
+    """None: data-free, so only geometry is measured."""
+    edges: EdgePlan
+    seed: int
+    width: Width | None = None
+    """The width in use, where the suite has any to choose from."""
+    widths: tuple[Width, ...] = ()
+    ladder: tuple[int, ...] = ()
+    """For a suite whose layers are widths: the features of the SAE at each layer."""
+    block: int | None = None
+    """For such a suite: the one block that all its SAEs read."""
+    dtype: str | None = None
+    """The dtype in which its SAEs are published."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start from."""
+        return self.file.parent
+
+    @property
+    def model_name(self) -> str:
+        """The model's Hugging Face id, or its folder as the recipe writes it."""
+        return self.model.hf or self.as_written(self.model.path)
+
+    def as_written(self, path: Path | None) -> str:
+        """Return a path relative to the recipe, so that identities do not depend on where the recipe lies."""
+        return str(path).removeprefix(f"{self.folder}/")
+
+    @property
+    def sources(self) -> tuple[SaeSource, ...]:
+        """The sites' SAEs at the width in use, in the order a block computes them."""
+        chosen = self.width.name if self.width else ""
+        return tuple(source for source in self.declared if chosen in source.widths or not source.widths)
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The sites that have an SAE, in the order a block computes them."""
+        present = {source.site for source in self.sources}
+        return tuple(site for site in SITES if site in present)
+
+    @property
+    def places(self) -> list[tuple[int, SaeSource]]:
+        """Every layer and source that has an SAE, by layer, then by site."""
+        return [
+            (layer, source)
+            for layer in range(self.layers)
+            for source in self.sources
+            if layer in source.layers
+        ]
+
+    def features(self, layer: int) -> int | None:
+        """Return how many features the SAEs of a layer have, None where only their files say so."""
+        if self.ladder:
+            return self.ladder[layer]
+        return self.width.features if self.width else None
+
+    def sae_name(self, source: SaeSource, layer: int) -> str:
+        """Return the path, id or decoders file of one SAE; `{l0}` stays where only the registry knows it."""
+        return self.filled(dict(source.exceptions).get(layer, source.pattern), layer)
+
+    def release_name(self, source: SaeSource) -> str:
+        """Return the release of a source that has one."""
+        return self.filled(str(source.release), source.layers[0])
+
+    def hook_name(self, source: SaeSource, layer: int) -> str | None:
+        """Return where an SAE reads, None where its own files say so."""
+        if source.hook is None:
+            return HOOKS[source.site].format(layer=layer) if source.decoders is not None else None
+        return self.filled(source.hook, layer)
+
+    def words(self, layer: int) -> dict[str, str]:
+        """Return what a pattern may name at a layer."""
+        found = {"layer": str(layer)}
+        if self.ladder:
+            found["width"] = str(self.ladder[layer])
+        if self.block is not None:
+            found["block"] = str(self.block)
+        if self.width is not None:
+            found |= {"width": self.width.name, **dict(self.width.words)}
+        return found
+
+    def filled(self, pattern: str, layer: int) -> str:
+        """Return a pattern with everything filled in that the recipe knows at this layer."""
+        words = self.words(layer)
+        return re.sub(r"\{(\w+)\}", lambda found: words.get(found[1], found[0]), pattern)
+
+    def data_free(self) -> "Recipe":
+        """Return a copy that reads no text, so that nothing but geometry is measured."""
+        return replace(self, text=None)
+
+    def with_width(self, name: str) -> "Recipe":
+        """Return a copy at another of the suite's widths; raise UsageError where there is none such."""
+        known = {width.name: width for width in self.widths}
+        if name not in known:
+            offered = f"it comes in {', '.join(known)}" if known else "it comes in one width only"
+            hint = nearest(name, known) or ";"
+            raise UsageError(f"recipe {self.name} has no width {name!r}{hint} {offered}")
+        return replace(self, width=known[name])
+
+    def with_tokens(self, tokens: int) -> "Recipe":
+        """Return a copy that reads so many tokens; raise UsageError where it reads no text."""
+        return replace(self, text=replace(self._has_text("--tokens"), tokens=tokens))
+
+    def with_text(self, place: str) -> "Recipe":
+        """Return a copy that reads another text: a file, a folder or a Hugging Face dataset.
+
+        What the place does not say stays as the recipe has it: tokens, context, separator and column. A
+        dataset's split is the recipe's, or else train.
+
+        Raises UsageError: the recipe reads no text, or what looks like a path is not there.
+        """
+        text = self._has_text("--text")
+        path = Path(place)
+        if path.exists():
+            return replace(self, text=replace(text, path=path, dataset=None, config=None, split=None))
+        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w./-]+)?", place) or path.suffix in _TEXT_SUFFIXES:
+            raise UsageError(
+                f"there is no text at {place!r}; --text takes a file, a folder or a dataset's id"
+            )
+        here = replace(text, path=None, dataset=place, config=None, separator="")
+        return replace(self, text=replace(here, split=text.split or "train", column=text.column or "text"))
+
+    def _has_text(self, flag: str) -> TextSource:
+        if self.text is None:
+            raise UsageError(f"recipe {self.name} is data-free, so {flag} means nothing; give it a [text]")
+        return self.text

@@ -1,0 +1,34 @@
+"""The graph directory.
+
+store      a graph, open for reading
+layout     where things lie in it, its manifest, what may be replaced
+database   the DuckDB file: opened in a lock-down, or made (`sql/`: tables, verbs and search as macros)
+publish    the lock, the build directory, the swap
+update     a change to a graph that is there already
+vectors    FAISS indexes of decoder directions
+features   feature keys, ids and labels, looked up
+health     how well the SAEs fit the model and the text
+"""
+
+from featgraph.store.database import STORAGE_VERSION, connect, create_database, finish_database
+from featgraph.store.layout import FORMAT_VERSION, check_replaceable, vectors_file, write_manifest
+from featgraph.store.publish import building, new_graph, publish_graph, replacing
+from featgraph.store.store import BEST_LABEL, Store, open_store
+
+__all__ = [
+    "BEST_LABEL",
+    "FORMAT_VERSION",
+    "STORAGE_VERSION",
+    "Store",
+    "building",
+    "check_replaceable",
+    "connect",
+    "create_database",
+    "finish_database",
+    "new_graph",
+    "open_store",
+    "publish_graph",
+    "replacing",
+    "vectors_file",
+    "write_manifest",
+]

@@ -1,0 +1,53 @@
+"""Whether the SAEs of a graph work on the model and the text that it was made of."""
+
+from featgraph.store import Store
+
+LOW_VARIANCE = 0.3
+"""An SAE that explains less does not fit what it reads. Our choice: the residual SAEs for which sae_lens's
+registry has figures explain 0.6 and more; a wrong model or hook leaves about 0, or less."""
+
+FAR_L0 = 3.0
+"""Times the registry's L0, or its share, from which an SAE is named; texts differ by less. Our choice."""
+
+CAUSES = (
+    "likely causes: another model than the SAEs were trained on (an instruction-tuned one, another "
+    "checkpoint), a hook or layer other than theirs, or a text unlike theirs"
+)
+
+_LOW = """
+    select layer || '/' || site as place, explained_variance, expected_variance
+    from sae
+    where explained_variance < $low or isnan(explained_variance)
+    order by explained_variance
+"""
+
+_FAR = """
+    select layer || '/' || site as place, l0, expected_l0
+    from sae
+    where l0 > $times * expected_l0 or l0 * $times < expected_l0
+    order by l0 / expected_l0
+"""
+
+
+def warnings(store: Store) -> list[str]:
+    """Return a sentence for each thing that looks wrong with the suite; it names the worst SAE.
+
+    Raises StoreError: the database cannot be read.
+    """
+    found = []
+    low = store.rows(_LOW, {"low": LOW_VARIANCE})
+    if low:
+        place, variance, expected = low[0]
+        published = "" if expected is None else f", published as {expected:.2f}"
+        found.append(
+            f"{len(low)} of {len(store.saes)} SAEs explain less than {LOW_VARIANCE} of the variance of what "
+            f"they read ({place}: {variance:.2f}{published}); {CAUSES}"
+        )
+    far = store.rows(_FAR, {"times": FAR_L0})
+    if far:
+        place, l0, expected = far[0]
+        found.append(
+            f"{len(far)} of {len(store.saes)} SAEs have another L0 than published "
+            f"({place}: {l0:.1f} for {expected:.1f}); {CAUSES}"
+        )
+    return found

@@ -1,0 +1,152 @@
+"""Which SAEs belong together: those whose names differ in the layer alone are one family, of one site.
+
+Goes by names as releases and folders have them, and by an SAE's own config where there is one. Only drafts a
+recipe: what a name means is settled when the SAE is loaded.
+"""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featgraph.core.keys import Site
+from featgraph.errors import SourceError
+from featgraph.suite.layouts import LAYOUTS, Layout, layout_of, read_config
+from featgraph.suite.registry import Release
+
+_LAYER = re.compile(r"(?<=layer_)\d+|(?<=layer)\d+|(?<=layers[._])\d+|(?<=blocks\.)\d+|(?<=\bl)\d+(?=[rma]_)")
+"""The layer's number in the ids of the registry: layer_3, layer3, layers.3, blocks.3, l3r_8x."""
+
+_SITES: tuple[tuple[str, Site | None], ...] = (
+    (r"resid[_-]?mid|embed|(?<![a-z])clt", None),
+    (r"transcoder|(?<![a-z])mlp|(?<![a-z])lxm|(?<![a-z0-9])l\d+m_", "mlp"),
+    (r"(?<![a-z])att|hook_z|(?<![a-z])lxa|(?<![a-z0-9])l\d+a_", "att"),
+    (r"(?<![a-z])res(?![a-hj-z])|(?<![a-z])lxr|(?<![a-z0-9])l\d+r_", "res"),
+)
+"""What in a name tells the site, the first that fits; sites of no graph are left out."""
+
+_THOUSANDS = {
+    "16k": 2**14,
+    "32k": 2**15,
+    "65k": 2**16,
+    "131k": 2**17,
+    "262k": 2**18,
+    "524k": 2**19,
+    "1m": 2**20,
+}
+"""Widths as Gemma Scope rounds them. Source: sae_lens, `get_gemma_2_config_from_hf`."""
+
+
+@dataclass
+class Family:
+    """SAEs of one site, one per layer."""
+
+    site: Site
+    pattern: str
+    """Their id, or folder below `folder`, with {layer}; and {width} and {l0} if those differ."""
+    layers: list[int]
+    release: str = ""
+    folder: Path | None = None
+    hook: str = ""
+    widths: dict[str, int] = field(default_factory=dict)
+    """Names that {width} may have, with the features; 0 where not known."""
+    exceptions: dict[int, str] = field(default_factory=dict)
+    transcoder: bool = False
+
+    def in_width(self, named: bool) -> str:
+        """Return the pattern, with its first width written out if the recipe names no widths."""
+        return self.pattern if named else self.pattern.replace("{width}", next(iter(self.widths), ""))
+
+
+def released_families(release: Release) -> list[Family]:
+    """Return the families of a release, by site and pattern."""
+    layers: dict[tuple[Site, str], dict[str, set[int]]] = {}
+    for sae_id, sae in release.saes.items():
+        site = _site(sae_id, sae.path, release.name, release.repo)
+        found = _LAYER.search(sae_id)
+        if site is None or found is None:
+            continue
+        pattern = sae_id[: found.start()] + "{layer}" + sae_id[found.end() :]
+        pattern = re.sub(r"(?<=average_l0_)\d+", "{l0}", pattern)
+        width = re.search(r"(?<=width_)\d+[km]", pattern)
+        if width:
+            pattern = pattern[: width.start()] + "{width}" + pattern[width.end() :]
+        name = width[0] if width else ""
+        layers.setdefault((site, pattern), {}).setdefault(name, set()).add(int(found[0]))
+    families = []
+    for (site, pattern), by_width in layers.items():
+        most = max(by_width.values(), key=len)
+        widths = {
+            name: _THOUSANDS.get(name, 0) for name, present in by_width.items() if name and present == most
+        }
+        transcoder = "transcoder" in f"{release.name} {pattern}"
+        families.append(
+            Family(site, pattern, sorted(most), release.name, widths=widths, transcoder=transcoder)
+        )
+    return sorted(families, key=lambda one: (one.site, one.pattern))
+
+
+def _site(*names: str) -> Site | None:
+    """Return the site that the first telling name tells."""
+    for name in names:
+        for words, site in _SITES:
+            if re.search(words, name.lower()):
+                return site
+    return None
+
+
+def own_families(folder: Path) -> list[Family]:
+    """Return the SAEs below a folder, one family per site.
+
+    Raises SourceError: there is none, or one does not say its layer and site.
+    """
+    weights = sorted(path for layout in LAYOUTS for path in folder.rglob(layout.weights))
+    if not weights:
+        known = ", ".join(layout.weights for layout in LAYOUTS)
+        raise SourceError(f"no SAE below {folder}: no folder there has one of {known}")
+    found: dict[Site, dict[int, str]] = {}
+    for path in weights:
+        place = path.parent
+        layout = layout_of(place, str(folder))
+        site, layer = _own_place(place, layout, folder)
+        name = place.relative_to(folder).as_posix()
+        if layer in found.setdefault(site, {}):
+            raise SourceError(f"{folder}: {found[site][layer]} and {name} are both {layer}/{site}")
+        found[site][layer] = name
+    return [_own_family(site, names, folder) for site, names in found.items()]
+
+
+def _own_place(place: Path, layout: Layout, folder: Path) -> tuple[Site, int]:
+    """Return the site and layer of an SAE: from its config if that names a hook, else from its path."""
+    config = read_config(place / layout.config)
+    trainer = config.get("trainer", {})
+    hook = str(
+        config.get("metadata", {}).get("hook_name")
+        or config.get("hook_name")
+        or trainer.get("submodule_name")
+        or place.relative_to(folder).as_posix()
+    )
+    layer = trainer.get("layer")
+    numbers = re.findall(r"\d+", hook)
+    if layer is None and numbers:
+        layer = int(numbers[0])
+    bare = re.fullmatch(r"(?:[\w.]*\.)?(?:layers|h|blocks)[._]\d+", hook)
+    site: Site | None = "res" if bare else _site(hook)
+    if layer is None or site is None:
+        raise SourceError(
+            f"{place}: neither {layout.config} nor the name tells its layer and site ({hook!r})"
+        )
+    return site, int(layer)
+
+
+def _own_family(site: Site, names: dict[int, str], folder: Path) -> Family:
+    """Return one site's SAEs under the pattern that most of them have; the others are exceptions."""
+    patterns: Counter[str] = Counter()
+    for layer, name in names.items():
+        for found in re.finditer(rf"(?<!\d){layer}(?!\d)", name):
+            patterns[name[: found.start()] + "{layer}" + name[found.end() :]] += 1
+    pattern = patterns.most_common(1)[0][0] if patterns else names[min(names)]
+    exceptions = {
+        layer: name for layer, name in names.items() if pattern.replace("{layer}", str(layer)) != name
+    }
+    return Family(site, pattern, sorted(names), folder=folder, exceptions=exceptions)

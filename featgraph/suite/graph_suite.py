@@ -1,0 +1,106 @@
+"""The language model and the SAEs that a graph was made of, loaded again and held against its manifest.
+
+A graph holds neither: its manifest names them, with the sha256 of each.
+"""
+
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from featgraph.core.keys import SaeRange
+from featgraph.errors import SourceError
+from featgraph.store import Store
+
+if TYPE_CHECKING:
+    from featgraph.recipe import Recipe
+    from featgraph.suite import LanguageModel, LoadedSae
+
+
+class GraphSuite:
+    """What a graph was made of; loaded when it is asked for."""
+
+    def __init__(self, store: Store) -> None:
+        self.path, self.saes, self.manifest = store.path, store.saes, store.manifest
+        self._kept: WeakKeyDictionary[Any, dict[int, LoadedSae]] = WeakKeyDictionary()
+
+    @cached_property
+    def recipe(self) -> "Recipe":
+        """The recipe that the graph was made of: a shipped one, or beside the graph, or in this folder.
+
+        Raises SourceError: there is none, or what is there has changed since.
+        """
+        from featgraph.core.shipped import shipped
+        from featgraph.recipe import choose, read_recipe
+
+        as_read = dict(self.manifest["recipe"])
+        name = f"{as_read.pop('name')}.toml"
+        folders = [shipped("ingest"), self.path.parent, Path()]
+        for folder in folders:
+            try:
+                same = tomllib.loads((folder / name).read_text(encoding="utf-8")) == as_read
+            except (OSError, ValueError):
+                continue
+            if same:
+                return choose(read_recipe(folder / name), self.manifest["chosen"])
+        raise SourceError(
+            f"cannot find the language model of {self.path} again: its recipe {name} is not among the "
+            f"shipped ones, and not, as it was read, in {self.path.parent} or this folder; run this where "
+            "the recipe is"
+        )
+
+    @cached_property
+    def model(self) -> "LanguageModel":
+        """The language model with its tokenizer.
+
+        Raises SourceError: it is not there, not the one that the graph was made of, or there was none.
+        """
+        from featgraph import suite
+
+        if "sha256" not in self.manifest["model"]:
+            raise SourceError(f"{self.path} was made from directions alone, so it knows no language model")
+        model = suite.load_model(self.recipe)
+        self._check(f"the model {model.name}", model.digest, self.manifest["model"])
+        return model
+
+    @property
+    def context(self) -> int:
+        """Tokens of one piece of text.
+
+        Raises SourceError: the graph was made without a text.
+        """
+        if self.recipe.text is None:
+            raise SourceError(f"{self.path} was made without a text, so nothing says how to cut one")
+        return self.recipe.text.context
+
+    def sae(
+        self, sae_range: SaeRange, model: "LanguageModel | None" = None, *, keep: bool = False
+    ) -> "LoadedSae":
+        """Return one SAE, ready to run in a language model; None: this graph's own.
+
+        keep: hold it in memory for the next time; a whole suite may be larger than memory is.
+
+        Raises SourceError: it is not there, not the one that the graph was made of, or holds decoders only.
+        """
+        from featgraph import suite
+
+        model = model or self.model
+        kept = self._kept.setdefault(model.model, {})
+        if sae_range.number in kept:
+            return kept[sae_range.number]
+        [source] = [source for source in self.recipe.sources if source.site == sae_range.site]
+        loaded = suite.load_sae(self.recipe, source, sae_range.layer, model)
+        self._check(f"the SAE {loaded.sae_id}", loaded.digest, self.manifest["saes"][sae_range.number])
+        if loaded.sae is None or loaded.reading is None:
+            raise SourceError(f"{loaded.sae_id} holds decoders only, which encode nothing")
+        if keep:
+            kept[sae_range.number] = loaded
+        return loaded
+
+    def _check(self, what: str, digest: str, known: dict[str, Any]) -> None:
+        if digest != known["sha256"]:
+            raise SourceError(
+                f"{what} is not the one that {self.path} was made of: its sha256 is {digest[:12]}..., the "
+                f"manifest says {known['sha256'][:12]}...; build the graph again"
+            )

@@ -1,0 +1,42 @@
+"""How many SAEs are in memory at once: as many as fit beside the model."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+Task = TypeVar("Task")
+
+SHARE = 0.7
+"""Share of the memory for models, SAEs and what they read; libraries and one forward pass take the rest."""
+
+CGROUP = Path("/sys/fs/cgroup/memory.max")
+"""The limit of a container."""
+
+
+def groups_that_fit(
+    tasks: Iterable[Task], n_bytes: Callable[[list[Task]], float], budget: float
+) -> Iterator[list[Task]]:
+    """Yield runs of tasks that fit in memory together; one that does not fit comes alone.
+
+    n_bytes: memory that some tasks take together. budget: bytes.
+    """
+    group: list[Task] = []
+    for task in tasks:
+        if group and n_bytes([*group, task]) > budget:
+            yield group
+            group = []
+        group.append(task)
+    if group:
+        yield group
+
+
+def memory() -> int:
+    """Return the memory, in bytes, of the GPU that models run on, else of this machine or container."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[1])
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = CGROUP.read_text().strip() if CGROUP.is_file() else ""
+    return min(found, int(limit)) if limit.isdigit() else found

@@ -1,0 +1,250 @@
+"""Writes a first recipe for a model: from what the registry has for it, or from folders of one's own SAEs.
+
+Picks what covers most layers and says in the file what else there is, so that a person can choose otherwise.
+Which SAEs belong together is for `families` to say.
+"""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from featgraph.core.files import atomic_file
+from featgraph.core.keys import SITES, Site
+from featgraph.errors import SourceError, UsageError, nearest
+from featgraph.recipe import Recipe, read_recipe
+from featgraph.suite.families import Family, own_families, released_families
+from featgraph.suite.layouts import read_config
+from featgraph.suite.registry import Release, normalised, releases, releases_of, resolve
+
+COMMENTS = {
+    "res": "the residual stream after the block",
+    "mlp": "the MLP's output as added to the residual",
+    "att": "the attention's output, mapped to where it is added to the residual",
+}
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """What the new file will say."""
+
+    model: str
+    folder: Path
+    """Of the recipe; paths in it are relative to it."""
+    chosen: dict[Site, Family]
+    others: list[Family]
+    """What was not chosen."""
+
+
+def short_name(model: str) -> str:
+    """Return what a recipe for a model is called."""
+    return Path(model).name or "recipe"
+
+
+def write_recipe(
+    model: str, path: Path, *, releases: Sequence[str] = (), saes: Path | None = None, force: bool = False
+) -> Recipe:
+    """Write a recipe for a model and return it as read again.
+
+    releases: only these, instead of all that the registry has for the model. saes: a folder with SAEs, which
+    come before any release. force: replace what is at `path`.
+
+    Raises UsageError: nothing is known for the model, or the file is there. SourceError: no SAE in `saes`.
+    """
+    if path.exists() and not force:
+        raise UsageError(f"{path} is there already; --force replaces it, -o writes another file")
+    if path.suffix != ".toml":
+        raise UsageError(f"{str(path)!r} does not end in .toml, which is how a recipe is known")
+    own = own_families(saes) if saes is not None else []
+    available = [] if saes is not None and not releases else _releases(model, releases)
+    published = [family for release in available for family in released_families(release)]
+    chosen = _chosen(published, own)
+    if "res" not in chosen:
+        where = str(saes) if saes is not None else f"the releases for {model}"
+        raise UsageError(f"{where}: no SAE of the residual stream, which every suite needs")
+    others = [family for family in published if family not in chosen.values()]
+    draft = _Draft(model, path.absolute().parent, chosen, others)
+    with atomic_file(path) as partial:
+        partial.write_text(_text(draft), encoding="utf-8")
+        resolve(read_recipe(partial))
+    return read_recipe(path)
+
+
+def _releases(model: str, names: Sequence[str]) -> list[Release]:
+    known = releases()
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"no release {name!r} in the registry of sae_lens {version('sae_lens')}{nearest(name, known)}"
+            )
+    found = [known[name] for name in names] or releases_of(model)
+    if not found:
+        models = sorted({normalised(release.model) for release in known.values()})
+        hint = nearest(normalised(model), models)
+        raise UsageError(
+            f"sae_lens {version('sae_lens')} knows no SAEs for {model!r}{hint or ';'} "
+            "with SAEs of your own, add --saes DIR"
+        )
+    return found
+
+
+def _chosen(published: list[Family], own: list[Family]) -> dict[Site, Family]:
+    """Return a family for each site that has one: own ones first, published ones of one suite."""
+    chosen: dict[Site, Family] = {}
+    for site in reversed(SITES):
+        like = chosen["res"].release if "res" in chosen else ""
+        for families in (published, own):
+            if best := _best([family for family in families if family.site == site], like):
+                chosen[site] = best
+    return chosen
+
+
+def _best(families: list[Family], like: str) -> Family | None:
+    """Return the family with the most layers; of several the plainest, then that of the suite `like` is of.
+
+    If there are still several, the smallest.
+    """
+
+    def words(release: str) -> set[str]:
+        return set(re.split(r"[-_]", release))
+
+    def rank(one: Family) -> tuple[object, ...]:
+        odd = one.transcoder, "resid_pre" in one.pattern, "canonical" not in one.pattern
+        numbers = [int(number) for number in re.findall(r"\d+", one.release)]
+        return -len(one.layers), *odd, -len(words(one.release) & words(like)), numbers, one.pattern
+
+    return min(families, key=rank, default=None)
+
+
+def _text(draft: _Draft) -> str:
+    sites = draft.chosen
+    count = max(max(family.layers) for family in sites.values()) + 1
+    parts = [
+        f"# SAEs on {short_name(draft.model)}. Written by `featgraph recipe init`, to be read and changed.",
+        f"title = {json.dumps('SAEs on ' + short_name(draft.model))}\n"
+        "seed = 0                                # of the null that thresholds are set against",
+        _model(draft),
+        _suite(sites, count),
+        *(
+            _site(site, sites[site], draft.folder, count, _widths(sites["res"]))
+            for site in reversed(SITES)
+            if site in sites
+        ),
+    ]
+    if draft.others:
+        parts.append(_alternatives(draft.others))
+    kinds = ["res_res", *(f"{site}_res" for site in ("mlp", "att") if site in sites)]
+    parts += [_READING, f"[edges]\nkinds = {json.dumps(kinds)}\n{_EDGES}"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _alternatives(others: list[Family]) -> str:
+    """Return a comment with one line per site and release that was not chosen."""
+    groups: dict[tuple[Site, str], list[Family]] = {}
+    for family in others:
+        groups.setdefault((family.site, family.release), []).append(family)
+    lines = [f"# What else sae_lens {version('sae_lens')} has for this model (site, layers, release, ids):"]
+    for (site, release), families in groups.items():
+        fullest = max(families, key=lambda one: len(one.layers))
+        widths = f", width {' '.join(fullest.widths)}" if fullest.widths else ""
+        more = f", and {len(families) - 1} more such" if len(families) > 1 else ""
+        lines.append(f"#   {site} {len(fullest.layers):3} {release}: {fullest.pattern}{widths}{more}")
+    return "\n".join(lines)
+
+
+_READING = """\
+[text]
+dataset = "monology/pile-uncopyrighted" # on the Hugging Face hub, streamed; or path = "a file or folder"
+split = "train"
+column = "text"
+tokens = 500_000                        # read at most so many
+context = 512                           # longest piece the model sees at once"""
+
+_EDGES = """\
+top_k = 8                               # candidates by cosine, kept per source and per target
+coactive_k = 4                          # candidates by firing together, per measure; 0 looks for none
+min_support = 10                        # tokens on which both must fire to be found so"""
+
+
+def _model(draft: _Draft) -> str:
+    folder = Path(draft.model)
+    local = folder.is_dir()
+    source = _line("path", os.path.relpath(folder, draft.folder)) if local else _line("hf", draft.model)
+    width = _d_model(folder / "config.json") if local else _cached_d_model(draft.model)
+    lines = ["[model]", source]
+    if width is not None:
+        lines.append(f"d_model = {width}")
+    elif not local:
+        lines.append(
+            "# d_model = 0                           # with it, and the next two, `featgraph recipes`"
+        )
+        lines.append(
+            "# parameters = 0                        # and --dry-run can say what the ingest will take"
+        )
+        lines.append('# dtype = "bfloat16"')
+    return "\n".join(lines)
+
+
+def _d_model(path: Path) -> int | None:
+    config = read_config(path)
+    text = config.get("text_config", config)
+    found = text.get("hidden_size") or text.get("n_embd")
+    return int(found) if found else None
+
+
+def _cached_d_model(model: str) -> int | None:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(model, "config.json")
+    except HFValidationError as error:
+        raise UsageError(f"{model!r} is no folder here, and no Hugging Face id: write org/name") from error
+    try:
+        return _d_model(Path(found)) if isinstance(found, str) else None
+    except SourceError:
+        return None
+
+
+def _widths(family: Family) -> dict[str, int]:
+    return {name: features for name, features in family.widths.items() if features}
+
+
+def _suite(sites: dict[Site, Family], count: int) -> str:
+    widths = _widths(sites["res"])
+    lines = ["[suite]", f"layers = {count}"]
+    if not widths:
+        return "\n".join(lines)
+    named = [f"{name} = {features:_}" for name, features in widths.items()]
+    width = f"{_line('width', next(iter(widths))):<39} # which of the widths below"
+    return "\n".join([*lines, width, "", "[suite.widths]", *named])
+
+
+def _site(site: Site, family: Family, folder: Path, count: int, widths: dict[str, int]) -> str:
+    lines = [f"[suite.sites.{site}]                       # {COMMENTS[site]}"]
+    excepted = dict(family.exceptions)
+    if family.folder is not None:
+        start = os.path.relpath(family.folder, folder)
+        lines.append(_line("path", f"{start}/{family.pattern}"))
+        excepted = {layer: f"{start}/{name}" for layer, name in excepted.items()}
+    else:
+        lines += [_line("release", family.release), _line("id", family.in_width(bool(widths)))]
+    if "{l0}" in family.pattern:
+        lines.append("l0 = 100                                # {l0} is the published one nearest to this")
+    if family.hook:
+        lines.append(_line("hook", family.hook))
+    if sorted(family.layers) != list(range(count)):
+        lines.append(f"layers = {json.dumps(sorted(family.layers))}")
+    if widths and family.folder is None and not set(widths) <= set(family.widths):
+        lines.append(f"widths = {json.dumps([name for name in widths if name in family.widths])}")
+    if excepted:
+        lines += ["", f"[suite.sites.{site}.except]"]
+        lines += [f"{layer} = {json.dumps(name)}" for layer, name in sorted(excepted.items())]
+    return "\n".join(lines)
+
+
+def _line(key: str, value: str) -> str:
+    return f"{key} = {json.dumps(value, ensure_ascii=False)}"

@@ -1,0 +1,210 @@
+"""One SAE of a recipe from wherever it lies: the hub by its registry name, a local folder, or bare decoders.
+
+sae_lens's own loaders do the reading; here stand which of them, in float32 whatever was stored, and a refusal
+that names the file where one is absent, damaged or holds something else. What the SAE means in a model is
+left to `suite`.
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featgraph.core.arrays import Matrix
+from featgraph.core.files import file_sha256
+from featgraph.errors import SourceError, nearest
+from featgraph.recipe import Recipe, SaeSource
+from featgraph.suite.converters import converter, sparsify_hook_unclear
+from featgraph.suite.layouts import Layout, layout_of, read_config, tensor_shapes
+from featgraph.suite.registry import releases, resolve_one
+
+if TYPE_CHECKING:
+    from sae_lens import SAE
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SaeFile:
+    """One SAE as it was stored, before anything is asked about the model."""
+
+    sae: "SAE[Any] | None"
+    """In float32, ready to encode; None where there are decoders only."""
+    decoder: Matrix | None
+    """Decoder rows, (n_features, d_model), where there is nothing else."""
+    release: str
+    """The release, or the recipe's name for files beside it."""
+    sae_id: str
+    digest: str
+    """sha256 of the weights."""
+    d_in: int | None
+    """Width of what it reads; None for decoders only."""
+    hook_name: str
+    """Where it reads: as its files say, or as the recipe says instead."""
+
+
+def read_sae(recipe: Recipe, source: SaeSource, layer: int) -> SaeFile:
+    """Return one SAE, complete and finite.
+
+    Raises SourceError: it is absent, cannot be fetched, is damaged, or holds something other than floats.
+    RecipeError: the registry does not know it.
+    """
+    if source.decoders is not None:
+        return _read_decoders(recipe, source, layer)
+    hook = recipe.hook_name(source, layer)
+    if source.path is None:
+        _, _, release, sae_id = resolve_one(recipe, layer, source)
+        sae = _from_hub(release, sae_id)
+        label, digest = f"SAE {release} {sae_id}", state_digest(sae)
+    else:
+        release, sae_id = recipe.name, recipe.sae_name(source, layer)
+        folder = recipe.folder / sae_id
+        layout = layout_of(folder, str(recipe.file))
+        if layout.name == "sparsify" and hook is None and sparsify_hook_unclear(folder):
+            raise SourceError(
+                f"{recipe.file}: the name of {folder} does not say that it reads a block's output; "
+                f'say where it reads: hook = "..." in [suite.sites.{source.site}]'
+            )
+        sae = _from_folder(folder, layout)
+        label, digest = f"SAE {folder / layout.weights}", file_sha256(folder / layout.weights)
+    _check_state(sae.state_dict(), label)
+    metadata = sae.cfg.metadata
+    if hook is not None:
+        metadata.hook_name, metadata.hf_hook_name = hook, None
+    if metadata.hook_name is None:
+        raise SourceError(
+            f'{label} does not say where it reads; say it in the recipe: hook = "..." in '
+            f"[suite.sites.{source.site}]"
+        )
+    return SaeFile(sae.eval(), None, release, sae_id, digest, int(sae.cfg.d_in), str(metadata.hook_name))
+
+
+def source_digest(recipe: Recipe, source: SaeSource, layer: int) -> str:
+    """Return what an SAE is, without loading it: a sha256 that changes when something else would be loaded.
+
+    Files beside the recipe: their contents. A published SAE: its release, id and where the registry has it;
+    whether it was fetched already makes no difference, and what was fetched is told by `SaeFile.digest`.
+
+    Raises SourceError: a file is absent. RecipeError: the registry does not know the SAE.
+    """
+    name, hook = recipe.sae_name(source, layer), recipe.hook_name(source, layer)
+    if source.decoders is not None:
+        what = [file_sha256(_existing(recipe, recipe.folder / name)), _key(recipe, source, layer)]
+    elif source.path is not None:
+        folder = recipe.folder / name
+        layout = layout_of(folder, str(recipe.file))
+        what = [layout.name, file_sha256(folder / layout.config), file_sha256(folder / layout.weights)]
+    else:
+        _, _, release, sae_id = resolve_one(recipe, layer, source)
+        known = releases().get(release)
+        what = [release, sae_id, *((known.repo, known.layout, known.saes[sae_id].path) if known else ())]
+    return hashlib.sha256(json.dumps([*what, hook]).encode()).hexdigest()
+
+
+def state_digest(module: Any) -> str:
+    """Return the sha256 over the names and values of a module's tensors, in order of name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _from_hub(release: str, sae_id: str) -> "SAE[Any]":
+    from sae_lens import SAE
+
+    with _refusing(f"SAE {release} {sae_id}"):
+        return SAE.from_pretrained(release, sae_id, dtype="float32")
+
+
+def _from_folder(folder: Path, layout: Layout) -> "SAE[Any]":
+    from sae_lens import SAE
+
+    weights = folder / layout.weights
+    if layout.weights.endswith(".safetensors"):
+        tensor_shapes(weights)
+    read_config(folder / layout.config)
+    with _refusing(f"SAE {weights}", layout.config):
+        sae = SAE.load_from_disk(folder, dtype="float32", converter=converter(layout.name))
+    if sae.cfg.normalize_activations == "expected_average_only_in":
+        raise SourceError(
+            f"SAE {folder} wants activations scaled by an average norm that {layout.config} does not hold; "
+            "fold it into the weights first (sae_lens: fold_activation_norm_scaling_factor, then save_model)"
+        )
+    return sae
+
+
+def _read_decoders(recipe: Recipe, source: SaeSource, layer: int) -> SaeFile:
+    from safetensors import safe_open
+
+    name, key = recipe.sae_name(source, layer), _key(recipe, source, layer)
+    path = _existing(recipe, recipe.folder / name)
+    shapes = tensor_shapes(path)
+    if key not in shapes:
+        held = ", ".join(sorted(shapes)) or "nothing"
+        raise SourceError(f"{path} has no tensor {key!r}{nearest(key, shapes)}; it holds {held}")
+    if len(shapes[key]) != 2 or 0 in shapes[key]:
+        raise SourceError(f"{path}: {key!r} has shape {shapes[key]}; decoders have one row per feature")
+    width = source.d_in or recipe.model.d_model
+    if width is not None and shapes[key][1] != width:
+        hint = "; its rows and columns are swapped" if shapes[key][0] == width else ""
+        raise SourceError(
+            f"{path}: {key!r} has shape {shapes[key]}, but the recipe expects rows of {width}{hint}"
+        )
+    with _refusing(f"decoders {path}"), safe_open(path, framework="pt") as file:
+        tensor = file.get_tensor(key).float()
+    _check_state({key: tensor}, str(path))
+    decoder = np.ascontiguousarray(tensor.numpy())
+    hook = str(recipe.hook_name(source, layer))
+    return SaeFile(None, decoder, recipe.name, name, file_sha256(path), None, hook)
+
+
+def _key(recipe: Recipe, source: SaeSource, layer: int) -> str:
+    """Return the name of the tensor that holds a layer's decoders; one file may hold those of all layers."""
+    return recipe.filled(str(source.key), layer)
+
+
+def _existing(recipe: Recipe, path: Path) -> Path:
+    if not path.is_file():
+        raise SourceError(f"{recipe.file}: no decoders at {path}")
+    return path
+
+
+def _check_state(state: "dict[str, Tensor]", label: str) -> None:
+    """Refuse weights that are not finite numbers."""
+    for name, tensor in state.items():
+        bad = tensor.numel() - int(tensor.isfinite().sum())
+        if bad:
+            raise SourceError(
+                f"{label} is damaged: {bad:,} of {tensor.numel():,} values of {name} are NaN or infinite; "
+                "fetch or write it again"
+            )
+
+
+@contextmanager
+def _refusing(label: str, config: str = "") -> Iterator[None]:
+    """Turn what the loaders raise about a bad file into one line about it."""
+    import pickle
+
+    from safetensors import SafetensorError
+
+    try:
+        with warnings.catch_warnings():
+            # How to load the model for it; what it reads is centred where it wants that (`residual`).
+            warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained")
+            yield
+    except pickle.UnpicklingError as error:
+        raise SourceError(f"cannot load {label}: its weights are no plain tensors, or cut short") from error
+    except KeyError as error:
+        what = f"it or its {config}" if config else "it"
+        raise SourceError(f"cannot load {label}: {what} has no {error.args[0]!r}") from error
+    except (SafetensorError, OSError, EOFError, ValueError, RuntimeError, TypeError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        # torch names the module first and what is wrong with it below.
+        reason = lines[1] if lines[0].startswith("Error(s) in loading state_dict") and lines[1:] else lines[0]
+        raise SourceError(f"cannot load {label}: {reason}") from error

@@ -1,0 +1,108 @@
+"""Reading text: pieces, BOS, the token limit, batches that lose nothing, and codes as sparse rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from featgraph import suite
+from featgraph.activations import TokenRows, read_shards
+from featgraph.activations import tokens as cutting
+from featgraph.activations.encoding import decoded, encode, group_size
+from featgraph.recipe import TextSource, read_recipe
+from featgraph.suite import LanguageModel
+
+BOS = 0
+
+
+@pytest.fixture(scope="module")
+def model(small_recipe: Path) -> LanguageModel:
+    return suite.load_model(read_recipe(small_recipe))
+
+
+def text_at(path: Path, tokens: int, context: int) -> TextSource:
+    return TextSource(path, None, None, None, None, "", tokens, context)
+
+
+def rows_of(path: Path, model: LanguageModel, tokens: int, context: int) -> list[np.ndarray]:
+    shards = read_shards(text_at(path, tokens, context), model.tokenizer)
+    return [row for shard in shards for row in shard.rows]
+
+
+def test_every_piece_opens_with_bos_and_fits_the_context(model: LanguageModel, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(
+        "the cat sat on the mat and the dog ran to the park " * 3, encoding="utf-8"
+    )
+    rows = rows_of(tmp_path / "a.txt", model, 1000, 8)
+    assert all(row[0] == BOS and 2 <= len(row) <= 8 for row in rows)
+    whole = model.tokenizer((tmp_path / "a.txt").read_text().strip())["input_ids"]
+    assert np.concatenate([row[1:] for row in rows]).tolist() == whole
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 8, 20])
+def test_the_token_limit_is_exact(model: LanguageModel, tmp_path: Path, tokens: int) -> None:
+    (tmp_path / "a.txt").write_text(
+        "the cat sat on the mat and the dog ran to the park " * 3, encoding="utf-8"
+    )
+    assert sum(len(row) - 1 for row in rows_of(tmp_path / "a.txt", model, tokens, 8)) == tokens
+
+
+@pytest.mark.parametrize("size", [1, 9, 30])
+def test_shards_follow_each_other_and_hold_the_whole_text(
+    model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    (tmp_path / "a.txt").write_text("the cat sat on the mat and the dog ran " * 4, encoding="utf-8")
+    whole = rows_of(tmp_path / "a.txt", model, 1000, 8)
+    monkeypatch.setattr(cutting, "SHARD_TOKENS", size)
+    shards = list(read_shards(text_at(tmp_path / "a.txt", 1000, 8), model.tokenizer))
+    assert len(shards) > 1
+    assert [shard.first for shard in shards] == [
+        sum(len(before.rows) for before in shards[:place]) for place in range(len(shards))
+    ]
+    cut = [row for shard in shards for row in shard.rows]
+    assert [row.tolist() for row in cut] == [row.tolist() for row in whole]
+    assert all(shard.n_tokens >= size for shard in shards[:-1])
+    pieces = [int(piece) for shard in shards for batch in shard.batches() for piece in batch.piece]
+    assert sorted(set(pieces)) == list(range(len(whole)))
+
+
+def test_batches_cover_every_counted_token_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutting, "BATCH_TOKENS", 20)
+    rng = np.random.default_rng(0)
+    rows = [
+        np.r_[BOS, rng.integers(1, 50, size=length)].astype(np.int32)
+        for length in rng.integers(1, 15, size=30)
+    ]
+    pieces = TokenRows(rows, frozenset({BOS}))
+    seen: dict[tuple[int, int], int] = {}
+    for batch in pieces.batches():
+        for piece, position, token in zip(batch.piece, batch.position, batch.token, strict=True):
+            assert (int(piece), int(position)) not in seen
+            seen[int(piece), int(position)] = int(token)
+    expected = {(p, i): int(t) for p, row in enumerate(rows) for i, t in enumerate(row) if i > 0}
+    assert seen == expected
+
+
+def test_codes_are_what_the_sae_encodes(small_recipe: Path, model: LanguageModel) -> None:
+    recipe = read_recipe(small_recipe)
+    loaded = suite.load_sae(recipe, recipe.sources[2], 1, model)
+    torch.manual_seed(0)
+    x = torch.randn(4400, 16)
+    codes, rebuilt = encode(loaded, x)
+    assert loaded.sae is not None
+    with torch.inference_mode():
+        dense = loaded.sae.encode(x)
+        np.testing.assert_array_equal(codes.toarray(), dense.numpy())
+        whole = loaded.sae.decode(dense)
+    torch.testing.assert_close(rebuilt, torch.cat([whole[:256], whole[4096:4352]]))
+    torch.testing.assert_close(decoded(x, dense.shape[1]), torch.cat([x[:256], x[4096:4352]]))
+
+
+def test_wide_saes_encode_fewer_tokens_at_once() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(700, 4)
+    assert group_size(2**15) == 128
+    torch.testing.assert_close(decoded(x, 2**15), x[:128])
+    torch.testing.assert_close(decoded(x, 2**17), torch.cat([x[:32], x[512:544]]))
+    assert group_size(2**23) == 1

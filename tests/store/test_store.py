@@ -1,0 +1,388 @@
+"""The graph directory: what is refused and in which words, and that a reader never sees half a graph."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from featgraph import StoreError, store
+from featgraph.store import publish as store_publish
+from featgraph.store import vectors
+from helpers.repository import ROOT, TESTS
+from helpers.toy import build_toy, directions, ids, saes
+
+
+def message(path: Path) -> str:
+    with pytest.raises(StoreError) as refusal, store.open_store(path) as opened:
+        assert opened.saes
+    assert refusal.value.exit_code == 3
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+def python(code: str, *arguments: object) -> list[str]:
+    start = f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(TESTS)!r}]\n"
+    return [sys.executable, "-c", start + code, *map(str, arguments)]
+
+
+@contextmanager
+def a_writer_of(path: Path) -> Iterator[None]:
+    """Another process that holds the lock of `path`, half-way through a build."""
+    code = (
+        "from pathlib import Path\n"
+        "from featgraph import store\n"
+        "with store.replacing(Path(sys.argv[1])):\n"
+        "    print('writing', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        python(code, path), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "writing\n"
+        yield
+
+
+def n_edges(path: Path) -> int:
+    with store.open_store(path) as opened:
+        row = opened.connection.execute("select count(*) from edge").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+# What cannot be opened
+
+
+def test_a_path_where_nothing_is_names_the_command_that_makes_a_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message(Path("absent.featgraph")) == (
+        "there is no graph at absent.featgraph; make one with `featgraph ingest demo`"
+    )
+
+
+def test_a_path_where_nothing_is_names_the_graphs_that_are_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_toy(tmp_path / "here.featgraph")
+    monkeypatch.chdir(tmp_path)
+    assert message(Path("her.featgraph")) == "there is no graph at her.featgraph; graphs here: here.featgraph"
+
+
+def test_a_directory_without_manifest_is_not_a_graph(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert message(tmp_path) == (
+        f"{tmp_path} is not a feature graph (it has no manifest.json); make one with `featgraph ingest demo`"
+    )
+
+
+def test_a_file_is_not_a_graph(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    assert message(file).startswith(f"{file} is not a feature graph")
+
+
+def test_a_path_that_the_system_refuses_is_named(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 300)
+    assert message(path) == f"cannot read {path}: file name too long"
+
+
+def test_a_newer_format_names_both_versions_and_the_upgrade(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    manifest = path / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format_version": 99}))
+    assert message(path) == (
+        f"{path} was written in graph format 99, this featgraph reads up to {store.FORMAT_VERSION}; "
+        "upgrade with `pip install -U featgraph`"
+    )
+
+
+def test_an_older_format_says_to_build_the_graph_again(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    manifest = path / "manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format_version": 1}))
+    assert message(path) == (
+        f"{path} was written by an older featgraph, in graph format 1; "
+        f"this one reads format {store.FORMAT_VERSION}; "
+        f"build it again with `featgraph ingest RECIPE -o {path}`"
+    )
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"format_version": "new"}', b"\xff\xfe\x00"])
+def test_a_broken_manifest_is_named_with_the_way_out(tmp_path: Path, content: bytes) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    (path / "manifest.json").write_bytes(content)
+    told = message(path)
+    assert told.startswith(f"{path / 'manifest.json'} is broken (")
+    assert told.endswith(f"; remove {path}, then build it again with `featgraph ingest RECIPE -o {path}`")
+
+
+def test_a_graph_without_database_says_so(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    (path / "graph.duckdb").unlink()
+    again = f"build it again with `featgraph ingest RECIPE -o {path}`"
+    assert message(path) == f"{path} has no graph.duckdb; remove it, then {again}"
+
+
+def test_a_database_that_is_not_one_is_named_with_the_way_out(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    (path / "graph.duckdb").write_bytes(b"not a database" * 1000)
+    told = message(path)
+    assert told.startswith(f"cannot read {path / 'graph.duckdb'}: ")
+    assert "not a valid DuckDB database file" in told
+    assert "{" not in told
+    assert told.endswith(f"; build it again with `featgraph ingest RECIPE -o {path}`")
+
+
+@pytest.mark.parametrize("kept", [0, 100, 5000, 20000])
+def test_a_database_cut_short_is_refused(tmp_path: Path, kept: int) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    database = path / "graph.duckdb"
+    database.write_bytes(database.read_bytes()[:kept])
+    assert message(path).startswith(f"cannot read {database}: ")
+
+
+def test_a_database_with_flipped_bytes_is_refused(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    database = path / "graph.duckdb"
+    content = bytearray(database.read_bytes())
+    for place in range(3 * 4096, len(content), 64):
+        content[place] ^= 0xFF
+    database.write_bytes(content)
+    assert message(path).startswith(f"cannot read {database}: ")
+
+
+def test_a_database_without_the_tables_is_refused(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    (path / "graph.duckdb").unlink()
+    duckdb.connect(str(path / "graph.duckdb")).close()
+    assert message(path).startswith(f"cannot read {path / 'graph.duckdb'}: ")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an index at all", None])
+def test_a_damaged_faiss_index_is_named_with_the_way_out(tmp_path: Path, content: bytes | None) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    sae = saes()[2]
+    index = store.vectors_file(path, sae)
+    index.write_bytes(index.read_bytes()[:60] if content is None else content)
+    with pytest.raises(StoreError) as refusal:
+        vectors.search(index, directions(sae), 1)
+    assert str(refusal.value) == (
+        f"cannot read {index}: not a FAISS index, or damaged; "
+        f"build the graph again with `featgraph ingest RECIPE -o {path}`"
+    )
+
+
+@pytest.mark.parametrize("reading", [vectors.load, vectors.count])
+def test_an_absent_faiss_index_is_named(tmp_path: Path, reading: Callable[[Path], object]) -> None:
+    with pytest.raises(StoreError, match=r"cannot read .*res\.0\.faiss"):
+        reading(tmp_path / "toy.featgraph" / "vectors" / "res.0.faiss")
+
+
+# What can be read
+
+
+def test_saes_and_vectors_come_back_as_they_were_written(toy: Path) -> None:
+    with store.open_store(toy) as opened:
+        assert opened.saes == saes()
+        for sae in saes():
+            assert vectors.directions(opened.vectors(sae)).tolist() == directions(sae).tolist()
+
+
+def test_every_edge_goes_from_a_smaller_id_to_a_larger_one(toy: Path) -> None:
+    with store.open_store(toy) as opened:
+        assert opened.connection.execute("select count(*) from edge where src >= dst").fetchone() == (0,)
+
+
+def test_features_have_dense_ids_in_topological_order(toy: Path) -> None:
+    with store.open_store(toy) as opened:
+        rows = opened.connection.execute("select key, id from feature order by id").fetchall()
+    assert rows == list(ids().items())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "delete from edge",
+        "create table mine (x integer)",
+        "select * from read_csv('/etc/hostname')",
+        "copy edge to 'edges.csv'",
+        "attach 'other.duckdb'",
+        "install httpfs",
+        "set enable_external_access = true",
+    ],
+)
+def test_a_statement_can_neither_write_nor_leave_the_graph(toy: Path, statement: str) -> None:
+    with store.open_store(toy) as opened, pytest.raises(duckdb.Error):
+        opened.connection.execute(statement)
+
+
+def test_two_readers_share_a_graph(toy: Path) -> None:
+    with store.open_store(toy) as one, store.open_store(toy) as other:
+        assert one.saes == other.saes
+
+
+def test_closing_twice_does_no_harm(toy: Path) -> None:
+    opened = store.open_store(toy)
+    assert opened.saes
+    opened.close()
+    opened.close()
+
+
+def test_a_path_with_quotes_and_blanks_works(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / 'it\'s a "graph"' / "to y.featgraph")
+    assert n_edges(path) > 0
+
+
+# How a new graph takes its place
+
+
+def test_an_exception_leaves_the_old_graph_as_it_was(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+    def half_a_build() -> None:
+        with store.replacing(path) as build:
+            (build / "graph.duckdb").write_bytes(b"half")
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        half_a_build()
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupt_leaves_no_half_graph(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), store.replacing(tmp_path / "new.featgraph"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_build_takes_the_place_of_the_old_graph_and_leaves_nothing_beside_it(
+    tmp_path: Path,
+) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    of_the_old_graph = path / "vectors" / "res.99.faiss"
+    of_the_old_graph.touch()
+    build_toy(path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert not of_the_old_graph.exists()
+
+
+def test_a_reader_of_the_old_graph_keeps_reading_it(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    with store.open_store(path) as opened:
+        old = opened.connection.execute("select * from edge").fetchall()
+        with store.replacing(path) as build:
+            store.finish_database(store.create_database(build))
+            store.write_manifest(build, {})
+        assert opened.connection.execute("select * from edge").fetchall() == old
+    assert n_edges(path) == 0
+
+
+def test_the_swap_works_where_names_cannot_be_exchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    of_the_old_graph = path / "vectors" / "res.99.faiss"
+    of_the_old_graph.touch()
+    monkeypatch.setattr(store_publish, "_exchange", lambda one, other: False)
+    build_toy(path)
+    assert n_edges(path) > 0
+    assert list(tmp_path.iterdir()) == [path]
+    assert not of_the_old_graph.exists()
+
+
+def test_two_directories_are_exchanged_in_one_step(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.mkdir()
+    other.mkdir()
+    (one / "a").touch()
+    assert store_publish._exchange(one, other) is sys.platform.startswith("linux")
+    assert (other / "a").exists() is sys.platform.startswith("linux")
+
+
+def test_an_exchange_with_nothing_reports_that_it_failed(tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    one.mkdir()
+    assert store_publish._exchange(one, tmp_path / "absent") is False
+
+
+def test_a_second_writer_is_sent_away_while_the_first_writes(tmp_path: Path) -> None:
+    path = tmp_path / "toy.featgraph"
+    with a_writer_of(path), pytest.raises(StoreError) as refusal:
+        build_toy(path)
+    assert str(refusal.value) == f"{path} is being written by another process; wait for it to end"
+
+
+def test_a_graph_still_being_written_says_so_to_a_reader(tmp_path: Path) -> None:
+    path = tmp_path / "toy.featgraph"
+    with a_writer_of(path):
+        assert message(path) == f"{path} is still being written; wait for `featgraph ingest` to end"
+
+
+def test_a_reader_sees_the_old_graph_while_a_new_one_is_written(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    before = n_edges(path)
+    with a_writer_of(path):
+        assert n_edges(path) == before > 0
+
+
+def test_a_killed_writer_does_not_stop_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "toy.featgraph"
+    code = (
+        "import os, signal\nfrom pathlib import Path\nfrom featgraph import store\n"
+        "with store.replacing(Path(sys.argv[1])):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    assert subprocess.run(python(code, path), check=False).returncode < 0
+    assert n_edges(build_toy(path)) > 0
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("room", [100, 4096, 100_000, 300_000])
+def test_a_full_disk_leaves_the_old_graph_whole(tmp_path: Path, room: int) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    before = n_edges(path)
+    code = (
+        "import resource\nfrom pathlib import Path\nfrom helpers.toy import build_toy\n"
+        "room = int(sys.argv[2])\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))\n"
+        "build_toy(Path(sys.argv[1]))\n"
+    )
+    ended = subprocess.run(python(code, path, room), capture_output=True, text=True, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert n_edges(path) == before > 0
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_graph_replaced_while_open_is_not_mixed_with_the_new_one(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    opened = store.open_store(path)
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, "ended": "later"}))
+    with pytest.raises(StoreError, match=r"was replaced by a newer build while it was open; open it again"):
+        _ = opened.connection
+    with pytest.raises(StoreError, match=r"was replaced by a newer build"):
+        opened.vectors(saes()[0])
+
+
+def test_an_ingest_that_was_killed_is_not_said_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / ".toy.featgraph.building").mkdir()
+    with pytest.raises(StoreError, match=r"was cut off before it was complete; run it again"):
+        store.open_store(tmp_path / "toy.featgraph")
+
+
+def test_a_file_that_this_process_has_open_otherwise_is_not_called_damaged(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    with (
+        duckdb.connect(str(path / "graph.duckdb"), read_only=True),
+        store.open_store(path) as opened,
+        pytest.raises(StoreError, match="is open in this process, by a DuckDB connection of its own"),
+    ):
+        opened.rows("from meta")
