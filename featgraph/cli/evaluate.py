@@ -121,8 +121,8 @@ def _judge(url: str | None, model: str | None, variable: str | None, about: str 
         return None
     if model is None:
         raise UsageError("--judge-url needs --judge-model, the model to ask there")
+    from featgraph.core.chat import Endpoint, key_from
     from featgraph.evaluation import Judge
-    from featgraph.labels import Endpoint, key_from
 
     return Judge(Endpoint(url, model, key_from(variable)), about=about)
 

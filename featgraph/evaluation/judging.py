@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from featgraph.core.chat import Endpoint
+from featgraph.core.http import Refused, Unreachable
 from featgraph.errors import SourceError
 from featgraph.evaluation.themes import Theme
-from featgraph.labels import Endpoint
-from featgraph.labels.http import Refused, Unreachable
 
 Goal = Literal["promote", "suppress"]
 """What steering is to do with the theme."""

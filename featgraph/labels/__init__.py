@@ -9,8 +9,9 @@
 A label takes the place of one of the same source and feature; those of other sources stay.
 """
 
-from featgraph.labels.http import RetryPolicy
-from featgraph.labels.llm import Endpoint, from_llm, key_from
+from featgraph.core.chat import Endpoint, key_from
+from featgraph.core.http import RetryPolicy
+from featgraph.labels.llm import from_llm
 from featgraph.labels.neuronpedia import from_neuronpedia
 from featgraph.labels.table import from_table
 from featgraph.labels.tokens import from_tokens

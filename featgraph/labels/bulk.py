@@ -4,15 +4,14 @@ import glob
 import gzip
 import json
 import re
-import urllib.request
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from featgraph.core.http import Refused, RetryPolicy, Unreachable, checked_url, fetch
 from featgraph.core.progress import Progress
 from featgraph.errors import SourceError, UsageError, nearest
-from featgraph.labels.http import Refused, RetryPolicy, Unreachable, checked_url, fetch
 
 BATCH = 1024
 """Features per bulk file. Source: the exporter of github.com/hijohnnylin/neuronpedia."""
@@ -77,7 +76,7 @@ def remote(
 
 def _body(url: str, retry_policy: RetryPolicy) -> bytes | None:
     try:
-        return fetch(urllib.request.Request(url), retry_policy)
+        return fetch(url, retry_policy)
     except Refused as error:
         if error.status in _ABSENT:
             return None

@@ -5,19 +5,18 @@ the graph. A killed run leaves the journal to the next one, so that no answer is
 """
 
 import json
-import os
 import queue
 import threading
-import urllib.request
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featgraph.core import arguments
+from featgraph.core.chat import Endpoint
+from featgraph.core.http import Refused, Unreachable, checked_url
 from featgraph.core.progress import Progress, Silent
-from featgraph.errors import SourceError, UsageError
-from featgraph.labels.http import Refused, RetryPolicy, Unreachable, checked_url, fetch
+from featgraph.errors import SourceError
 from featgraph.labels.prompts import Prompt, prompts, read_label
 from featgraph.labels.writing import Added, Labelled, Labelling, counted, labelling
 from featgraph.store import Store
@@ -30,88 +29,12 @@ _FINAL = {*range(300, 400), 401, 402, 403, 404, 405}
 
 _JOURNAL = "llm.jsonl"
 
-_PATH = "/chat/completions"
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A server that speaks the OpenAI protocol, and the model to ask there."""
-
-    base_url: str
-    """Address up to `/v1`; without a path, `/v1` is added."""
-    model: str
-    key: str | None = field(default=None, repr=False)
-    """Sent to this server alone, and never written down."""
-    retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
-
-    def __post_init__(self) -> None:
-        """Raise UsageError for an address or a model that cannot be."""
-        checked_url(self.base_url)
-        if not self.model.strip():
-            raise UsageError("the model has no name; write --model NAME")
-
-    @property
-    def url(self) -> str:
-        """Where requests go."""
-        base = checked_url(self.base_url).removesuffix(_PATH)
-        return f"{base if base.count('/') > 2 else f'{base}/v1'}{_PATH}"
-
-    def ask(self, prompt: Prompt) -> str | None:
-        """Return the label that the model gives, or None if it answers anything else.
-
-        Raises Refused, Unreachable: as `answer`.
-        """
-        text = self.answer(prompt.messages)
-        return None if text is None else read_label(text)
-
-    def answer(self, messages: list[dict[str, str]]) -> str | None:
-        """Return what the model says to a conversation, or None if it is no text or was cut off.
-
-        Sampling is left to the server: models differ in which settings they take.
-
-        Raises Refused: the server does not want such requests. Unreachable: no answer in all the tries.
-        """
-        body = json.dumps({"model": self.model, "messages": messages}).encode()
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self.key:
-            headers["Authorization"] = f"Bearer {self.key}"
-        try:
-            answer = fetch(urllib.request.Request(self.url, body, headers, method="POST"), self.retry_policy)
-        except Refused as error:  # some servers repeat the key in what they say
-            raise Refused(error.status, self._without_key(error.message)) from None
-        except Unreachable as error:
-            raise Unreachable(self._without_key(str(error))) from None
-        try:
-            (choice, *_) = json.loads(answer)["choices"]
-            whole, text = choice.get("finish_reason") in (None, "stop"), choice["message"]["content"]
-            return text if whole and isinstance(text, str) else None
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return None
-
-    def _without_key(self, message: str) -> str:
-        return message.replace(self.key, "***") if self.key else message
-
 
 @dataclass(frozen=True)
 class _Answer:
     prompt: Prompt
     label: str | None
-    fault: Exception | None = None
-
-
-def key_from(variable: str | None) -> str | None:
-    """Return the key that an environment variable holds.
-
-    Raises UsageError: it is not set.
-    """
-    if variable is None:
-        return None
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        raise UsageError(f"the environment has no {variable}; write `export {variable}=...` first")
-    if not key.isascii() or not key.isprintable():
-        raise UsageError(f"what {variable} holds is no key: it has letters that no header may have")
-    return key
+    error: Exception | None = None
 
 
 def from_llm(
@@ -221,27 +144,32 @@ def _ask_all(
     Raises SourceError: the server refuses, or too many features in a row got no answer.
     """
     bad = in_a_row = 0
-    answers = _at_a_time(endpoint.ask, prompts(store, wanted), concurrency, endpoint.retry_policy.stop)
+
+    def ask(prompt: Prompt) -> str | None:
+        text = endpoint.answer(prompt.messages)
+        return None if text is None else read_label(text)
+
+    answers = _concurrently(ask, prompts(store, wanted), concurrency, endpoint.retry_policy.stop)
     with progress.step("labels", len(wanted), "features") as advance, closing(answers):
         for answer in answers:
-            if isinstance(answer.fault, Refused) and answer.fault.status in _FINAL:
-                raise SourceError(_refusal(endpoint, answer.fault)) from answer.fault
+            if isinstance(answer.error, Refused) and answer.error.status in _FINAL:
+                raise SourceError(_refusal(endpoint, answer.error)) from answer.error
             if answer.label is not None:
                 journal.add(answer.prompt.feature, answer.label)
                 in_a_row = 0
             else:
                 bad, in_a_row = bad + 1, in_a_row + 1
-                nothing_yet = isinstance(answer.fault, Unreachable) and not journal.done
+                nothing_yet = isinstance(answer.error, Unreachable) and not journal.done
                 if nothing_yet or in_a_row >= MOST_FAILURES:
-                    raise SourceError(_failure(endpoint, answer, in_a_row)) from answer.fault
+                    raise SourceError(_failure(endpoint, answer, in_a_row)) from answer.error
             advance(1)
     return bad
 
 
-def _at_a_time(
+def _concurrently(
     ask: Callable[[Prompt], str | None], asked: Iterator[Prompt], n: int, stop: threading.Event
 ) -> Generator[_Answer]:
-    """Yield answers as they come; n requests are on their way, and no more than that are made ahead.
+    """Yield answers as they come; n requests run at a time, and at most n more wait for them.
 
     The threads are daemons, so that an error does not wait for a slow server.
     """
@@ -252,8 +180,8 @@ def _at_a_time(
         while (prompt := tasks.get()) is not None and not stop.is_set():
             try:
                 answers.put(_Answer(prompt, ask(prompt)))
-            except Exception as fault:
-                answers.put(_Answer(prompt, None, fault))
+            except Exception as error:
+                answers.put(_Answer(prompt, None, error))
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(n)]
     for thread in threads:
@@ -264,10 +192,10 @@ def _at_a_time(
             tasks.put(prompt)
             waiting += 1
             if waiting >= 2 * n:
-                yield _known(answers.get())
+                yield _raise_other_errors(answers.get())
                 waiting -= 1
         for _ in range(waiting):
-            yield _known(answers.get())
+            yield _raise_other_errors(answers.get())
     except BaseException:
         stop.set()
         raise
@@ -276,20 +204,20 @@ def _at_a_time(
             tasks.put(None)
 
 
-def _known(answer: _Answer) -> _Answer:
-    """Pass an answer on; raise what is no fault of the server's."""
-    if answer.fault is not None and not isinstance(answer.fault, Refused | Unreachable):
-        raise answer.fault
+def _raise_other_errors(answer: _Answer) -> _Answer:
+    """Return an answer; raise its error if it is not the server's."""
+    if answer.error is not None and not isinstance(answer.error, Refused | Unreachable):
+        raise answer.error
     return answer
 
 
-def _refusal(endpoint: Endpoint, fault: Refused) -> str:
+def _refusal(endpoint: Endpoint, error: Refused) -> str:
     name_key = "; name the variable that holds the key with --api-key-env"
-    mend = {401: name_key, 403: name_key}.get(fault.status, "; check --base-url and --model")
-    return f"{endpoint.url} refuses to answer ({fault}){mend}"
+    mend = {401: name_key, 403: name_key}.get(error.status, "; check --base-url and --model")
+    return f"{endpoint.url} refuses to answer ({error}){mend}"
 
 
 def _failure(endpoint: Endpoint, answer: _Answer, in_a_row: int) -> str:
-    why = f"({answer.fault})" if answer.fault else "(its answers are no label)"
+    why = f"({answer.error})" if answer.error else "(its answers are no label)"
     features = f"{in_a_row} features in a row" if in_a_row > 1 else answer.prompt.key
     return f"{endpoint.url} gave no label for {features} {why}; labels so far are kept, run it again to go on"

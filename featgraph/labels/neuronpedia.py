@@ -11,11 +11,11 @@ from pathlib import Path
 
 import duckdb
 
+from featgraph.core.http import RetryPolicy
 from featgraph.core.keys import SaeRange
 from featgraph.core.progress import Progress, Silent
 from featgraph.errors import SourceError, UsageError, nearest
 from featgraph.labels.bulk import File, local, remote
-from featgraph.labels.http import RetryPolicy
 from featgraph.labels.writing import Labelled, Labelling, counted, labelling
 
 SOURCE = "neuronpedia"
