@@ -115,7 +115,7 @@ def _some(
     if len(chosen) > most:
         first = np.argpartition(priority, most)[:most]
         chosen, priority = chosen[first], priority[first]
-    drawn = Drawn(np.full(len(chosen), edge, dtype=np.int64), tokens.piece[chosen], tokens.position[chosen])
+    drawn = Drawn(np.full(len(chosen), edge, dtype=np.int64), tokens.row[chosen], tokens.position[chosen])
     return drawn, priority
 
 

@@ -80,7 +80,7 @@ class _Draw:
         first = np.argsort(priority)[: self.n]
         row = np.searchsorted(codes.indptr, first, side="right") - 1
         sae, idx = np.full(len(first), self.number), codes.indices[first].astype(np.int64)
-        entries = np.stack([sae, idx, tokens.piece[row], tokens.position[row]])
+        entries = np.stack([sae, idx, tokens.row[row], tokens.position[row]])
         together = np.concatenate([self._priority, priority[first]])
         least = np.argsort(together)[: self.n]
         self.entries = np.concatenate([self.entries, entries], axis=1)[:, least]

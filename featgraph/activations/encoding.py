@@ -36,14 +36,14 @@ Encoded = tuple[scipy.sparse.csr_matrix, Reconstruction]
 """Codes of one SAE, (n_tokens, n_features), and how well they rebuild what it reads."""
 
 
-def encode_rows(model: LanguageModel, saes: Sequence[LoadedSae], pieces: TokenRows) -> list[Encoded]:
-    """Return, per SAE, its codes on all batches of some text, one after the other.
+def encode_rows(model: LanguageModel, saes: Sequence[LoadedSae], token_rows: TokenRows) -> list[Encoded]:
+    """Return, per SAE, its codes on all batches of some token rows, one after the other.
 
     The model reads the next batch while the SAEs encode this one; every task has one thread.
     """
     sites = Sites(model, [loaded.reading for loaded in saes if loaded.reading is not None])
-    batches = list(pieces.batches())
-    found: list[list[Encoded]] = [[] for _ in saes]
+    batches = list(token_rows.batches())
+    encoded: list[list[Encoded]] = [[] for _ in saes]
     with one_thread_per_task(), ThreadPoolExecutor(os.cpu_count()) as pool:
         ahead = pool.submit(sites, batches[0])
         for following in [*batches[1:], None]:
@@ -51,9 +51,9 @@ def encode_rows(model: LanguageModel, saes: Sequence[LoadedSae], pieces: TokenRo
             if following is not None:
                 ahead = pool.submit(sites, following)
             jobs = [pool.submit(_encode, loaded, activations) for loaded in saes]
-            for parts, job in zip(found, jobs, strict=True):
+            for parts, job in zip(encoded, jobs, strict=True):
                 parts.append(job.result())
-    return [_joined(parts) for parts in found]
+    return [_joined(parts) for parts in encoded]
 
 
 def _encode(loaded: LoadedSae, activations: Activations) -> Encoded:
@@ -65,7 +65,7 @@ def _encode(loaded: LoadedSae, activations: Activations) -> Encoded:
 
 
 def _joined(parts: list[Encoded]) -> Encoded:
-    codes = scipy.sparse.vstack([found for found, _ in parts], format="csr")
+    codes = scipy.sparse.vstack([codes for codes, _ in parts], format="csr")
     total = parts[0][1]
     for _, part in parts[1:]:
         total = total.merge(part)

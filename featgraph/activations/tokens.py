@@ -1,7 +1,7 @@
-"""Text -> tokens, in pieces that the model reads at once, in shards and batches of them.
+"""Documents -> token rows: the sequences that the model reads, in shards and batches.
 
-A document is cut into pieces of at most `context` tokens, each opened by the BOS token where the tokenizer
-has one. BOS and padding are left out of everything that is counted.
+A document is cut into rows of at most `context` tokens, each opened by the BOS token where the tokenizer has
+one. BOS and padding are left out of every statistic.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,28 +18,29 @@ from featgraph.recipe import TextSource
 from featgraph.suite.graph_suite import GraphSuite
 
 SHARD_TOKENS = 32_768
-"""Tokens of one shard: what is done at once, and what an interruption loses at most; a few batches."""
+"""Tokens of one shard, a few batches: the unit of work, and the most that an interruption loses."""
 
 BATCH_TOKENS = 8192
-"""Tokens seen at once, padding included: large enough to keep two cores busy, small enough for the cache."""
+"""Tokens that the model reads at once, padding included: large enough to keep two cores busy, small enough
+for the cache."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Where some tokens that count stand in the text; arrays of n_tokens, BOS and padding left out."""
+    """Where some counted tokens stand in the text: arrays of n_tokens, BOS and padding left out."""
 
-    piece: NDArray[np.int64]
-    """Row of the text that each is in."""
+    row: NDArray[np.int64]
+    """The token row that each is in, by its number in the whole text."""
     position: NDArray[np.int64]
-    """Its place in that row."""
+    """Place in that row, BOS included."""
     token: NDArray[np.int64]
-    """Its id."""
+    """Token id."""
 
     @classmethod
     def joined(cls, parts: Sequence["Tokens"]) -> "Tokens":
         """Return the tokens of all parts, one after the other."""
         return cls(
-            np.concatenate([part.piece for part in parts]),
+            np.concatenate([part.row for part in parts]),
             np.concatenate([part.position for part in parts]),
             np.concatenate([part.token for part in parts]),
         )
@@ -47,7 +48,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Batch(Tokens):
-    """Some rows of the text, padded to one length."""
+    """Some token rows, padded to one length."""
 
     ids: NDArray[np.int64]
     """Token ids, (n_rows, length); padding repeats a row's first token, after all others."""
@@ -55,31 +56,32 @@ class Batch(Tokens):
     """Which of them count, (n_rows, length)."""
 
     @classmethod
-    def of(cls, pieces: "TokenRows", chosen: NDArray[np.int64], length: int) -> "Batch":
+    def of(cls, token_rows: "TokenRows", chosen: NDArray[np.int64], length: int) -> "Batch":
         """Pad the chosen rows to one length."""
         ids = np.zeros((len(chosen), length), dtype=np.int64)
         counted = np.zeros((len(chosen), length), dtype=np.bool_)
         for place, number in enumerate(chosen):
-            row = pieces.rows[number]
+            row = token_rows.rows[number]
             ids[place] = row[0]
             ids[place, : len(row)] = row
-            counted[place, : len(row)] = pieces.counted(row)
+            counted[place, : len(row)] = token_rows.counted(row)
         row_of, position = np.nonzero(counted)
-        return cls(pieces.first + chosen[row_of], position, ids[counted], ids, counted)
+        return cls(token_rows.first + chosen[row_of], position, ids[counted], ids, counted)
 
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Some of the text as the model sees it: rows of token ids without padding, and which are not counted."""
+    """Part of the text as the model reads it: rows of token ids without padding."""
 
     rows: list[NDArray[np.int32]]
     special: frozenset[int]
+    """Ids of special tokens, which no statistic counts."""
     first: int = 0
-    """Place of the first row in the whole text."""
+    """Number of the first row in the whole text."""
 
     @cached_property
     def n_tokens(self) -> int:
-        """Tokens that count in the statistics."""
+        """Tokens that the statistics count."""
         return sum(int(self.counted(row).sum()) for row in self.rows)
 
     def counted(self, row: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -122,7 +124,7 @@ def read_shards(text: TextSource, tokenizer: Any) -> Iterator[TokenRows]:
 def _rows(
     text: TextSource, tokenizer: Any, special: frozenset[int]
 ) -> Iterator[tuple[NDArray[np.int32], int]]:
-    """Yield each piece of text and how many of its tokens count."""
+    """Yield each token row and how many of its tokens count."""
     bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
     width, left = text.context - len(bos), text.tokens
     if width < 1:
@@ -139,7 +141,7 @@ def _rows(
 
 
 def tokens_of_text(suite: GraphSuite, text: str) -> TokenRows:
-    """Cut a text into pieces as an ingest does.
+    """Cut a text into token rows as an ingest does.
 
     Raises UsageError: the text has no tokens.
     """
@@ -149,7 +151,7 @@ def tokens_of_text(suite: GraphSuite, text: str) -> TokenRows:
     width = suite.context - len(bos)
     starts = range(0, len(ids), width)
     rows = [np.array(bos + ids[start : start + width], dtype=np.int32) for start in starts]
-    pieces = TokenRows(rows, frozenset(int(token) for token in tokenizer.all_special_ids))
-    if pieces.n_tokens == 0:
+    token_rows = TokenRows(rows, frozenset(int(token) for token in tokenizer.all_special_ids))
+    if token_rows.n_tokens == 0:
         raise UsageError(f"the text {text!r} has no tokens")
-    return pieces
+    return token_rows

@@ -33,7 +33,7 @@ class Vocabulary:
         return [self[token] for token in tokens]
 
 
-def promoted(directions: Matrix, unembedding: Matrix, k: int) -> list[list[int]]:
+def top_logit_tokens(directions: Matrix, unembedding: Matrix, k: int) -> list[list[int]]:
     """Return, per direction, the k tokens whose logits it raises most, best first.
 
     directions: (n_features, d_model). unembedding: (n_vocabulary, d_model). The final norm is left out.
@@ -42,15 +42,15 @@ def promoted(directions: Matrix, unembedding: Matrix, k: int) -> list[list[int]]
     """
     k = min(k, len(unembedding))
     rows = max(1, LOGITS // len(unembedding))
-    found: list[list[int]] = []
+    tokens: list[list[int]] = []
     for start in range(0, len(directions), rows):
         logits = directions[start : start + rows] @ unembedding.T
         least = np.partition(logits, logits.shape[1] - k, axis=1)[:, -k]
         row, token = np.nonzero(logits >= least[:, None])
         place = ranks(row, logits[row, token], token)
         row, token, place = row[place <= k], token[place <= k], place[place <= k]
-        found += token[np.lexsort((place, row))].reshape(-1, k).tolist()
-    return found
+        tokens += token[np.lexsort((place, row))].reshape(-1, k).tolist()
+    return tokens
 
 
 def label(top: list[str], promotes: list[str]) -> str:
@@ -65,8 +65,8 @@ def label(top: list[str], promotes: list[str]) -> str:
 
 def _distinct(tokens: list[str], n: int) -> list[str]:
     """Return the first n tokens that differ in more than case and white space."""
-    found: dict[str, str] = {}
+    spellings: dict[str, str] = {}
     for token in tokens:
         shown = token.strip() or "".join(_VISIBLE.get(letter, letter) for letter in token)
-        found.setdefault(shown.lower(), shown)
-    return [shown for shown in found.values() if shown][:n]
+        spellings.setdefault(shown.lower(), shown)
+    return [shown for shown in spellings.values() if shown][:n]

@@ -3,7 +3,7 @@
 A candidate is kept if it is among the k largest cosines of its source or of its target; a graph of
 source-side candidates alone gets births, splits and merges wrong. Ties go to the smaller index.
 
-A cosine is what `cosines` says, a function of the two directions alone. `tiles` only says where to look.
+`cosines` computes every cosine, from the two directions alone. `tiles` only proposes pairs.
 """
 
 from contextlib import closing
@@ -47,10 +47,10 @@ def candidates(upstream: Matrix, downstream: Matrix, k: int) -> Candidates:
     """
     up, down = _Distinct(upstream), _Distinct(downstream)
     src, dst, cosine = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
-    with closing(tiles.near(upstream, downstream, up.first, down.first, k)) as batches:
-        for found in batches:
-            cosine = np.concatenate([cosine, _exact(upstream, downstream, found)])
-            src, dst = np.concatenate([src, found.src]), np.concatenate([dst, found.dst])
+    with closing(tiles.possible_pairs(upstream, downstream, up.first, down.first, k)) as batches:
+        for pairs in batches:
+            cosine = np.concatenate([cosine, _exact(upstream, downstream, pairs)])
+            src, dst = np.concatenate([src, pairs.src]), np.concatenate([dst, pairs.dst])
             kept = np.logical_or(*_nearest(src, dst, cosine, k))
             src, dst, cosine = src[kept], dst[kept], cosine[kept]
     out, into = _nearest(src, dst, cosine, k)
@@ -80,11 +80,11 @@ def cosines(upstream: Matrix, downstream: Matrix, src: Indices, dst: Indices) ->
     for rows, index in zip(ends, places, strict=True):
         if n_pairs and not 0 <= index.min() <= index.max() < len(rows):
             raise IndexError(f"a pair names feature {index.max()} of an SAE of {len(rows)}")
-    found = np.empty(n_pairs, dtype=np.float32)
+    values = np.empty(n_pairs, dtype=np.float32)
     pointers = [faiss.swig_ptr(array) for pair in zip(ends, places, strict=True) for array in pair]
     product = faiss.pairwise_indexed_inner_product  # type: ignore[attr-defined]
-    product(d_model, n_pairs, *pointers, faiss.swig_ptr(found))
-    return found
+    product(d_model, n_pairs, *pointers, faiss.swig_ptr(values))
+    return values
 
 
 def best_cosine(n_features: int, group: Indices, value: Matrix) -> Matrix:
@@ -117,16 +117,18 @@ def null_best_cosine(upstream: Matrix, downstream: Matrix, rng: np.random.Genera
     else:
         downstream = downstream @ rotation.T
     best = np.full(len(downstream), -1.0, dtype=np.float32)
-    with closing(tiles.near(upstream, downstream, up.first, down.first, 1, sources=False)) as batches:
-        for found in batches:
-            np.maximum.at(best, found.dst, _exact(upstream, downstream, found))
+    with closing(
+        tiles.possible_pairs(upstream, downstream, up.first, down.first, 1, sources=False)
+    ) as batches:
+        for pairs in batches:
+            np.maximum.at(best, pairs.dst, _exact(upstream, downstream, pairs))
     return best[down.first[down.group]]
 
 
 class _Distinct:
-    """The different directions of an SAE. Dead features can all have the same one, or none (zero).
+    """The distinct directions of an SAE. Dead features can all have the same one, or none (zero).
 
-    What is equal has equal neighbours, so that one is compared for all; otherwise all ties would have to be.
+    Equal directions have equal neighbours, so one is compared for all of them.
     """
 
     def __init__(self, directions: Matrix) -> None:
@@ -144,8 +146,8 @@ class _Distinct:
 
     def copy(self, group: Indices, place: Indices) -> Indices:
         """Return the feature that has a place, from 0, among those of a direction."""
-        found: Indices = self._ordered[self._starts[group] + place]
-        return found
+        features: Indices = self._ordered[self._starts[group] + place]
+        return features
 
 
 def _equal(rows: Matrix) -> tuple[Indices, Indices, Indices]:
@@ -174,22 +176,22 @@ def _copied(
 def _nearest(
     src: Indices, dst: Indices, cosine: Matrix, k: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which pairs are among the k nearest of their source, and which of their target."""
+    """Return two masks: pairs among the k nearest of their source, and of their target."""
     return ranks(src, cosine, dst) <= k, ranks(dst, cosine, src) <= k
 
 
-def _exact(upstream: Matrix, downstream: Matrix, found: tiles.Near) -> Matrix:
+def _exact(upstream: Matrix, downstream: Matrix, pairs: tiles.PossiblePairs) -> Matrix:
     """Return the cosines of pairs.
 
     Raises FeatgraphError: one exceeds what the margin allows, so that neighbours may have been missed.
     """
-    cosine = cosines(upstream, downstream, found.src, found.dst)
-    beyond = cosine - found.most
+    cosine = cosines(upstream, downstream, pairs.src, pairs.dst)
+    beyond = cosine - pairs.bound
     if len(beyond) and beyond.max() > 0:
         worst = beyond.argmax()
         raise FeatgraphError(
             "products of directions are less exact on this machine than the search for neighbours needs: "
-            f"a cosine of {cosine[worst]:.6f} was to be {found.most[worst]:.6f} at most; "
+            f"a cosine of {cosine[worst]:.6f} was to be {pairs.bound[worst]:.6f} at most; "
             "CUDA_VISIBLE_DEVICES= leaves GPUs out"
         )
     return cosine

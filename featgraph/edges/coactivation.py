@@ -1,4 +1,4 @@
-"""Codes of two SAEs -> how often pairs of features fire together, and the pairs that this finds.
+"""Codes of two SAEs -> sums over tokens for pairs of features, and the candidates that they propose.
 
 All pairs are counted, block by block of upstream features, so that neither the length of the text nor the
 width of the SAEs shows in memory. Features that fire most come first; where they become so rare that most of
@@ -18,7 +18,7 @@ from featgraph.activations.statistics import Moments
 from featgraph.core.arrays import Counts, Indices, Matrix
 from featgraph.edges import evidence
 from featgraph.edges.pair_sums import EXACT, FINE, FINE_SUM, DenseBlock, Downstream, SparseBlock
-from featgraph.edges.strongest import Pairs, Strongest
+from featgraph.edges.top_pairs import Pairs, TopPairs
 
 Codes: TypeAlias = scipy.sparse.csr_matrix
 """Codes of one SAE on some tokens, (n_tokens, n_features)."""
@@ -42,9 +42,9 @@ tests/bench/README.md."""
 
 @dataclass(frozen=True)
 class CoActive(Pairs):
-    """Pairs that were wanted or found, ordered by source, then target."""
+    """Requested pairs and candidates by co-activation, ordered by source, then target."""
 
-    wanted: NDArray[np.bool_]
+    requested: NDArray[np.bool_]
     """Asked for by the caller."""
     found: NDArray[np.bool_]
     """Among the k largest of its source or of its target by pearson or by jaccard."""
@@ -63,24 +63,24 @@ def count(
     upstream: Moments,
     downstream: Moments,
     n_tokens: int,
-    wanted: tuple[Indices, Indices],
+    requested: tuple[Indices, Indices],
     k: int,
     min_support: int,
 ) -> CoActive:
-    """Return the wanted pairs and those that co-activation finds, each counted over the whole text.
+    """Return the requested pairs and those that co-activation finds, each counted over the whole text.
 
-    shards: may be called several times. wanted: sources and targets of pairs. k: pairs found per source and
-    per target by either measure, ties to the smaller index; 0 finds none. min_support: tokens with both
+    shards: may be called several times. requested: sources and targets of pairs. k: pairs found per source
+    and per target by either measure, ties to the smaller index; 0 finds none. min_support: tokens with both
     active that a found pair has at least. Pearson finds only pairs that fire together more than by chance.
 
     Source: arXiv 2410.08869 (Balcells et al.), both measures; the best of both ends is ours.
     """
     n_d = len(downstream.sum)
     order = np.argsort(-upstream.n_active, kind="stable")
-    asked = _Asked(order, *wanted)
-    by_jaccard, by_pearson = Strongest(n_d, k), Strongest(n_d, k)
+    answers = _RequestedPairs(order, *requested)
+    by_jaccard, by_pearson = TopPairs(n_d, k), TopPairs(n_d, k)
     for block, sums in _counted(shards, order, upstream, downstream, n_tokens):
-        asked.answer(block, sums)
+        answers.read(block, sums)
         if k and upstream.n_active[order[block.lo]] >= min_support:
             row, dst = sums.at_least(max(min_support, 1))
             pairs = Pairs(order[block.lo + row], dst, *sums.at(row, dst))
@@ -88,7 +88,7 @@ def count(
             value = _pearson(upstream, downstream, n_tokens, pairs)
             positive = np.flatnonzero(value > 0)
             by_pearson.add(pairs.take(positive), value[positive])
-    return _union(asked.pairs, Pairs.joined([by_jaccard.pairs(), by_pearson.pairs()]), n_d)
+    return _union(answers.pairs, Pairs.joined([by_jaccard.pairs(), by_pearson.pairs()]), n_d)
 
 
 def _counted(
@@ -192,7 +192,7 @@ def _stacked(parts: list[tuple[Codes, Codes]]) -> tuple[Codes, Codes]:
     return upstream, downstream
 
 
-class _Asked:
+class _RequestedPairs:
     """The pairs that the caller wants, in order of blocks, with their sums as far as these are counted."""
 
     def __init__(self, order: Indices, src: Indices, dst: Indices) -> None:
@@ -203,7 +203,7 @@ class _Asked:
         self.pairs = Pairs(src, dst, np.zeros(len(src), dtype=np.int64), np.zeros(len(src)))
         self.place = place[src]
 
-    def answer(self, block: _Block, sums: DenseBlock | SparseBlock) -> None:
+    def read(self, block: _Block, sums: DenseBlock | SparseBlock) -> None:
         part = slice(*np.searchsorted(self.place, [block.lo, block.hi]))
         n_both, product = sums.at(self.place[part] - block.lo, self.pairs.dst[part])
         self.pairs.n_both[part], self.pairs.product[part] = n_both, product
@@ -218,12 +218,12 @@ def _pearson(upstream: Moments, downstream: Moments, n_tokens: int, pairs: Pairs
     return evidence.pearson(n_tokens, u.sum[src], u.square[src], d.sum[dst], d.square[dst], pairs.product)
 
 
-def _union(wanted: Pairs, found: Pairs, n_downstream: int) -> CoActive:
+def _union(requested: Pairs, found: Pairs, n_downstream: int) -> CoActive:
     """Return every pair once, with what it was taken for."""
-    both = Pairs.joined([wanted, found])
+    both = Pairs.joined([requested, found])
     key = both.src * n_downstream + both.dst
     _, first, place = np.unique(key, return_index=True, return_inverse=True)
     pairs, named = both.take(first), np.zeros((2, len(first)), dtype=np.bool_)
-    named[0, place[: len(wanted)]] = True
-    named[1, place[len(wanted) :]] = True
+    named[0, place[: len(requested)]] = True
+    named[1, place[len(requested) :]] = True
     return CoActive(pairs.src, pairs.dst, pairs.n_both, pairs.product, *named)

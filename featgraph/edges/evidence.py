@@ -1,4 +1,4 @@
-"""Candidates -> measures: what the activations and the weights say about a pair of features.
+"""Formulas of the evidence for an edge, from activations and weights.
 
 Every function takes arrays with one entry per pair. u is the upstream feature, d the downstream one; a
 feature is active on a token if its activation is not zero. A share of nothing is NaN.
@@ -42,10 +42,10 @@ def pearson(n_tokens: int, sum_u: Sums, square_u: Sums, sum_d: Sums, square_d: S
     covariance = n_tokens * product - sum_u * sum_d
     spread = (n_tokens * square_u - sum_u**2) * (n_tokens * square_d - sum_d**2)
     defined = spread > 0
-    found = np.full(len(product), np.nan)
-    found[defined] = covariance[defined] / np.sqrt(spread[defined])
-    correlation: Matrix = np.clip(found, -1.0, 1.0).astype(np.float32)
-    return correlation
+    correlation = np.full(len(product), np.nan)
+    correlation[defined] = covariance[defined] / np.sqrt(spread[defined])
+    clipped: Matrix = np.clip(correlation, -1.0, 1.0).astype(np.float32)
+    return clipped
 
 
 def virtual_weight(
@@ -56,16 +56,16 @@ def virtual_weight(
     directions_u, norms_u: unit decoder rows of one SAE in the residual basis, (n_source, d_model), and their
     lengths. encoder_d: W_enc columns of the other, as rows, (n_target, d_model). src, dst: the pairs.
 
-    What the block between them does to u's write is left out.
+    The effect of the block between them on u's write is left out.
 
     Source: arXiv 2406.11944 (Dunefsky et al.), section 4, the input-invariant term.
     """
-    found: Matrix = cosines(directions_u, encoder_d, src, dst) * norms_u[src]
-    return found
+    weights: Matrix = cosines(directions_u, encoder_d, src, dst) * norms_u[src]
+    return weights
 
 
 def _share(part: Counts, whole: Counts) -> Matrix:
-    found = np.full(len(part), np.nan, dtype=np.float32)
+    shares = np.full(len(part), np.nan, dtype=np.float32)
     some = whole > 0
-    found[some] = part[some] / whole[some]
-    return found
+    shares[some] = part[some] / whole[some]
+    return shares

@@ -27,7 +27,7 @@ EXACT = 2**24
 _probing = Lock()
 
 
-class Piece(NamedTuple):
+class TokenRun(NamedTuple):
     """A run of tokens of the downstream codes, as `_multiply` takes them."""
 
     tokens: slice
@@ -42,13 +42,13 @@ class Downstream:
         self.n_tokens = codes.shape[0]
         self.l0 = codes.nnz / max(self.n_tokens, 1)
         self.values, self.ones = codes.astype(np.float64), _ones(codes)
-        self.whole = [self._piece(0, self.n_tokens)]
+        self.whole = [self._run(0, self.n_tokens)]
         step = max(1, int(FINE / max(self.l0, 1)))
-        self.fine = [self._piece(start, start + step) for start in range(0, self.n_tokens, step)]
+        self.fine = [self._run(start, start + step) for start in range(0, self.n_tokens, step)]
 
-    def _piece(self, start: int, stop: int) -> Piece:
+    def _run(self, start: int, stop: int) -> TokenRun:
         tokens = slice(start, min(stop, self.n_tokens))
-        return Piece(tokens, *(_operand(_rows(codes, tokens)) for codes in (self.values, self.ones)))
+        return TokenRun(tokens, *(_operand(_rows(codes, tokens)) for codes in (self.values, self.ones)))
 
 
 class DenseBlock:
@@ -63,10 +63,10 @@ class DenseBlock:
     def add(self, rows: scipy.sparse.csr_matrix, downstream: Downstream) -> None:
         """Add some tokens; rows: the block's codes on them, (n_rows, n_tokens)."""
         fine = rows.nnz * downstream.l0 >= FINE_SUM * len(downstream.fine) * self.n_both.size
-        for piece in downstream.fine if fine else downstream.whole:
-            part = rows[:, piece.tokens] if fine else rows
-            _add(self.product, part.astype(np.float64), piece.values, replace=self._empty)
-            _add(self.n_both, _ones(part), piece.ones, replace=self._empty)
+        for run in downstream.fine if fine else downstream.whole:
+            part = rows[:, run.tokens] if fine else rows
+            _add(self.product, part.astype(np.float64), run.values, replace=self._empty)
+            _add(self.n_both, _ones(part), run.ones, replace=self._empty)
             self._empty = False
 
     def at_least(self, n: int) -> tuple[Indices, Indices]:
@@ -110,18 +110,18 @@ class SparseBlock:
 
 
 def _entries(sums: scipy.sparse.csr_matrix, row: Indices, column: Indices) -> Indices:
-    """Return in which place of `sums.data` some pairs are, from 1; 0 for those that are not there."""
+    """Return the place of some pairs in `sums.data`, from 1; 0 for those that have no entry."""
     if not len(row):
         return np.zeros(0, dtype=np.int64)
     numbers = np.arange(1, sums.nnz + 1)
     numbered = scipy.sparse.csr_matrix((numbers, sums.indices, sums.indptr), shape=sums.shape)
-    found: Indices = np.asarray(numbered[row, column]).ravel()
-    return found
+    entries: Indices = np.asarray(numbered[row, column]).ravel()
+    return entries
 
 
 def _values(sums: scipy.sparse.csr_matrix, entries: Indices) -> Sums:
-    found: Sums = np.r_[0.0, sums.data][entries]
-    return found
+    values: Sums = np.r_[0.0, sums.data][entries]
+    return values
 
 
 def _add(sums: NDArray[Any], left: scipy.sparse.csr_matrix, right: Any, *, replace: bool) -> None:

@@ -1,9 +1,8 @@
-"""Which pairs of two SAEs' features may be nearest, from their products, tile by tile; none is missed.
+"""Pairs of features of two SAEs that may be among the nearest, from products tile by tile; none is missed.
 
-All that is concluded from a product is that the exact cosine lies within a margin of it. Which pairs are
-nearest is for `matching` to say, so that neither tiles nor hardware can change a result.
-
-No more is held than a tile of the product per thread and one block of the downstream SAE as it is multiplied.
+A product only bounds the exact cosine: it lies within a margin. `candidates.py` decides which pairs are
+nearest, so neither tiles nor hardware can change a result. Memory holds one tile of the product per thread
+and one block of the downstream SAE.
 """
 
 from collections.abc import Generator, Iterator
@@ -32,20 +31,20 @@ HELD = 1 << 21
 """Pairs held back until bounds are better, and the most that are handed on at once."""
 
 
-class Near(NamedTuple):
+class PossiblePairs(NamedTuple):
     """Pairs that may be among the nearest, in no order."""
 
     src: Indices
     """Feature of the upstream SAE."""
     dst: Indices
     """Feature of the downstream SAE."""
-    most: Matrix
-    """Which the cosine cannot exceed, (n_pairs,)."""
+    bound: Matrix
+    """Upper bound of the cosine, (n_pairs,)."""
 
 
-def near(
+def possible_pairs(
     upstream: Matrix, downstream: Matrix, src: Indices, dst: Indices, k: int, *, sources: bool = True
-) -> Generator[Near]:
+) -> Generator[PossiblePairs]:
     """Yield pairs among which are the k nearest of every target and, unless told otherwise, of every source.
 
     upstream, downstream: unit directions, (n_source, d_model) and (n_target, d_model). src, dst: the features
@@ -60,21 +59,21 @@ def near(
     lowest = -torch.inf if sources else torch.inf
     out = _Bounds(torch.full((len(src), min(k, len(dst))), lowest, device=device), Lock())
     into = _Bounds(torch.full((len(dst), min(k, len(src))), -torch.inf, device=device), Lock())
-    held: list[Near] = []
+    held: list[PossiblePairs] = []
     step = TILE[device.type]
     with prepared(device) as run:
         for left in range(0, len(dst), BLOCK):
             block = slice(left, left + BLOCK)
             columns = rounded(downstream, dst[block], dtype, device, run)
 
-            def search(top: int, columns: Rounded = columns, block: slice = block) -> list[Near]:
+            def search(top: int, columns: Rounded = columns, block: slice = block) -> list[PossiblePairs]:
                 rows = rounded(upstream, src[top : top + step], dtype, device)
-                found = _tile(rows, columns, out.part(slice(top, top + step)), into.part(block))
-                return [Near(near.src + top, near.dst + block.start, near.most) for near in found]
+                pairs = _tile(rows, columns, out.part(slice(top, top + step)), into.part(block))
+                return [PossiblePairs(p.src + top, p.dst + block.start, p.bound) for p in pairs]
 
-            for found in run(search, range(0, len(src), step)):
-                held += found
-                if sum(len(near.src) for near in held) > HELD:
+            for pairs in run(search, range(0, len(src), step)):
+                held += pairs
+                if sum(len(p.src) for p in held) > HELD:
                     yield from _promising(held, src, dst, out, into)
                     held = []
         if held:
@@ -83,7 +82,7 @@ def near(
 
 @dataclass(frozen=True)
 class _Bounds:
-    """What the k largest cosines of some features are known to be at least; several threads raise it."""
+    """Lower bounds of the k largest cosines of some features; several threads raise them."""
 
     best: "Tensor"
     """(n_features, k), falling."""
@@ -106,11 +105,11 @@ class _Bounds:
     def last(self) -> Matrix:
         """Return the bound of each feature's k-th largest cosine, (n_features,)."""
         with self.lock:
-            found: Matrix = self.best[:, -1].cpu().numpy().copy()
-        return found
+            last: Matrix = self.best[:, -1].cpu().numpy().copy()
+        return last
 
 
-def _tile(rows: Rounded, columns: Rounded, out: _Bounds, into: _Bounds) -> Iterator[Near]:
+def _tile(rows: Rounded, columns: Rounded, out: _Bounds, into: _Bounds) -> Iterator[PossiblePairs]:
     """Yield the pairs of a tile that may be among the nearest of either end, once each; raise the bounds."""
     import torch
 
@@ -133,17 +132,19 @@ def _tile(rows: Rounded, columns: Rounded, out: _Bounds, into: _Bounds) -> Itera
         yield _pairs(rows, columns, row + top, column, part[row, column])
 
 
-def _pairs(rows: Rounded, columns: Rounded, row: "Tensor", column: "Tensor", product: "Tensor") -> Near:
-    """Return pairs with what their cosines cannot exceed."""
+def _pairs(
+    rows: Rounded, columns: Rounded, row: "Tensor", column: "Tensor", product: "Tensor"
+) -> PossiblePairs:
+    """Return pairs with the upper bounds of their cosines."""
     d_model = rows.rows.shape[1]
     off = margin(d_model, rows.norm[row], rows.lost[row], columns.norm[column], columns.lost[column])
-    most = product.float() + rounding(product.dtype) * product.float().abs() + off
+    bound = product.float() + rounding(product.dtype) * product.float().abs() + off
     # Half as much to hold as int64, and they are places in a tile.
-    return Near(row.int().cpu().numpy(), column.int().cpu().numpy(), most.cpu().numpy())
+    return PossiblePairs(row.int().cpu().numpy(), column.int().cpu().numpy(), bound.cpu().numpy())
 
 
 class _Groups:
-    """Products in groups, a few of a row each, and what a row's products must reach to be promising.
+    """Products in groups, a few of a row each, and the least product that may be among a row's nearest.
 
     Only the largest of each group are looked at first. The k-th largest of those cannot exceed the k-th
     largest product, and a group whose largest does not reach the bound holds nothing that does.
@@ -177,10 +178,12 @@ class _Groups:
         return self.row[cell], self.group[cell] * self.size + place, cells[cell, place]
 
 
-def _promising(held: list[Near], src: Indices, dst: Indices, out: _Bounds, into: _Bounds) -> Iterator[Near]:
+def _promising(
+    held: list[PossiblePairs], src: Indices, dst: Indices, out: _Bounds, into: _Bounds
+) -> Iterator[PossiblePairs]:
     """Yield those pairs that may still be among the nearest of either end, by what is known by now."""
-    row, column, most = (np.concatenate(part) for part in zip(*held, strict=True))
-    kept = np.flatnonzero((most >= out.last()[row]) | (most >= into.last()[column]))
+    row, column, bound = (np.concatenate(part) for part in zip(*held, strict=True))
+    kept = np.flatnonzero((bound >= out.last()[row]) | (bound >= into.last()[column]))
     for start in range(0, len(kept), HELD):
         part = kept[start : start + HELD]
-        yield Near(src[row[part]], dst[column[part]], most[part])
+        yield PossiblePairs(src[row[part]], dst[column[part]], bound[part])

@@ -70,7 +70,7 @@ def _codes(
             idxs = [features[place].idx for place in columns]
             parts = activations[reading].split(group_size(loaded.sae.cfg.d_sae))
             codes[:, columns] = torch.cat([loaded.sae.encode(part)[:, idxs].float().cpu() for part in parts])
-    return codes, torch.from_numpy(batch.piece)
+    return codes, torch.from_numpy(batch.row)
 
 
 def _batch(texts: Sequence[Generated]) -> Batch:
@@ -121,7 +121,7 @@ def divergence(model: "LanguageModel", texts: Sequence[Generated], vector: Steer
 
 def _means(found: Floats, places: Sequence[int], batch: Batch, values: Floats) -> None:
     for number, place in enumerate(places):
-        found[place] = values[batch.piece == number].mean()
+        found[place] = values[batch.row == number].mean()
 
 
 def _read(

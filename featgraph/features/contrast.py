@@ -83,7 +83,7 @@ def contrasts(
         raise UsageError("one prompt on each side says nothing of how activations vary; give more prompts")
     n_positive = len(positive)
     read = cut(sources, [*positive, *negative])
-    owner = read.owner[read.tokens.piece]
+    owner = read.owner[read.tokens.row]
     for sae, found in codes(sources, saes, read, progress):
         prompt, feature, activation = largest_per_prompt(found, owner, n_positive + len(negative))
         first, n_features = prompt < n_positive, found.shape[1]

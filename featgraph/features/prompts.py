@@ -48,7 +48,7 @@ class Prompts:
 
     def place(self, tokens: "Tokens") -> Indices:
         """Return where in their prompts some tokens stand, from 0."""
-        places: Indices = self.start[tokens.piece] + tokens.position - self.n_opening
+        places: Indices = self.start[tokens.row] + tokens.position - self.n_opening
         return places
 
 

@@ -1,13 +1,17 @@
-"""The ingest stage: recipe -> graph directory, in steps that are resumed where they were cut off.
+"""recipe -> graph directory, in steps that the same command resumes where they were cut off.
 
-    plan      which steps there are and what each is made from
-    steps     what each does: read what earlier steps left, compute, leave files
-    ledger    which are done, so that the same command goes on after whatever stopped it
-    local     runs them here
-    cluster   runs them as Ray tasks
-    writing   their files -> tables and manifest, which then take the place of the graph
+    plan         the order of the steps, and what each one reads (its key)
+    steps        the work of each step: read files, compute, write files
+    worker       what the steps of one process share: recipe, model, SAEs, earlier files
+    step_files   how steps write and read files
+    ledger       which steps are done
+    ingest       runs the steps that are not done, then puts the graph in place
+    local, ray   where steps run: in this process, or as Ray tasks
+    memory       how many SAEs encode at once
+    rows         measurements -> rows of `feature`, `edge`, `example`, `label`
+    write_graph  files of the steps -> `graph.duckdb` and `manifest.json`
 
-Nothing is visible at the target until all is written.
+Nothing appears at the target before the whole graph is written.
 """
 
 from featgraph.ingestion.ingest import Summary, ingest

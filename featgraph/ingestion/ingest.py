@@ -29,7 +29,7 @@ EngineName = Literal["local", "ray"]
 
 @dataclass(frozen=True)
 class Summary:
-    """What an ingest made; events are counted at the default threshold."""
+    """The size of the graph that an ingest made; events are counted at the default threshold."""
 
     path: Path
     features: int
@@ -43,7 +43,7 @@ class Summary:
     n_resumed: int
     """Steps that were done already."""
     warnings: list[str]
-    """What looks wrong with the suite."""
+    """Signs that the suite does not fit the model or the text."""
     seconds: float
 
 
@@ -89,7 +89,7 @@ def ingest(
 
 
 class Build:
-    """One call of `ingest`: what is done, and what was done before."""
+    """One call of `ingest`: it runs the steps that the ledger does not have, in the order of `plan.py`."""
 
     def __init__(self, recipe: Recipe, root: Path, progress: Progress) -> None:
         self.root = root
@@ -126,7 +126,7 @@ class Build:
     def _run_stage(self, stage: Stage, running: "Local | Cluster") -> None:
         left = [step for step in stage.steps if not self.ledger.done(step)]
         self.n_resumed += len(stage.steps) - len(left)
-        self.ledger.forget(left)
+        self.ledger.invalidate(left)
         with self.progress.step(stage.name, sum(step.units for step in stage.steps), stage.unit) as advance:
             advance(sum(step.units for step in stage.steps) - sum(step.units for step in left))
 

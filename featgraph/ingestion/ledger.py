@@ -1,8 +1,7 @@
-"""Which steps of a build are done, made from what; one line of JSON per step, added when its files are there.
+"""The steps of a build that are done, with the key of each: one line of JSON per step, added when it ends.
 
 A step is done if the ledger has it with the same key and its files are as it left them. The key is a digest
-of everything that the step is made from, so that a changed input, setting or version has it done again, and
-with it all that follows from it.
+of everything that the step reads, so a changed input, setting or version runs it again, and all that follow.
 """
 
 import hashlib
@@ -19,21 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """One piece of work whose result is files: the same from the same key, wherever and whenever it runs."""
+    """Work whose result is files: the same files from the same key, wherever and whenever it runs."""
 
     name: str
     key: str
     run: "Callable[[Worker], None]"
     """A function of `steps` with its arguments; it can be pickled."""
     files: tuple[str, ...]
-    """What it writes, relative to the build directory; no other step writes them."""
+    """Files that it writes, relative to the build directory; no other step writes them."""
     units: int = 1
     memory: int = 0
     """Bytes that it is known to need, beside what every step does."""
 
 
 def key_of(*parts: object) -> str:
-    """Return a digest of what a step is made from; each part must say all of itself in its repr.
+    """Return a digest of a step's inputs; the repr of each part must contain all of it.
 
     >>> key_of("match", 8) == key_of("match", 8) != key_of("match", 80)
     True
@@ -68,11 +67,11 @@ class Ledger:
             self._lines[name] = entry
 
     def __len__(self) -> int:
-        """How many steps are done, of this build or of one that shares its directory."""
+        """Number of steps that are done, of this build or of an earlier one in this directory."""
         return len(self._lines)
 
     def done(self, step: Step) -> bool:
-        """Say whether a step has been done from the same inputs and its files are still there, whole."""
+        """Return whether a step was done from the same inputs and its files are still there, whole."""
         entry = self._lines.get(step.name)
         return entry is not None and entry["key"] == step.key and entry["files"] == self._sizes(step.files)
 
@@ -86,8 +85,8 @@ class Ledger:
         }
         self._add([entry])
 
-    def forget(self, steps: Iterable[Step]) -> None:
-        """Strike steps out, before what runs now writes over the files that an earlier build vouched for."""
+    def invalidate(self, steps: Iterable[Step]) -> None:
+        """Invalidate steps before their files are overwritten."""
         self._add([{"step": step.name, "key": None} for step in steps if step.name in self._lines])
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""What a step that encodes needs of the memory."""
+"""The memory that a step that encodes needs."""
 
 from collections.abc import Iterator, Sequence
 
@@ -18,16 +18,16 @@ def groups(saes: Sequence[SaeRange], worker: Worker, at_once: int) -> Iterator[l
 
 
 def model_bytes(worker: Worker) -> int:
-    """Return what the model's weights take in float32."""
+    """Return the bytes of the model's weights in float32."""
     return 4 * sum(int(parameter.numel()) for parameter in worker.meta_model.model.parameters())
 
 
 def sae_bytes(sae: SaeRange, worker: Worker) -> int:
-    """Return what a loaded SAE takes in float32, with what it reads of two batches.
+    """Return the bytes of a loaded SAE in float32, with its input on two batches.
 
-    That is its encoder and decoder, its directions and, for a residual SAE, the rows of its encoder.
+    They are its encoder and decoder, its directions and, for a residual SAE, the rows of its encoder.
     """
-    facts = worker.facts(sae.name)
-    d_in, d_model = int(facts["d_in"]), int(facts["d_model"])
+    metadata = worker.sae_metadata(sae.name)
+    d_in, d_model = int(metadata["d_in"]), int(metadata["d_model"])
     rows = 2 if sae.site == "res" else 1
     return 4 * (sae.n_features * (2 * d_in + rows * d_model) + 2 * BATCH_TOKENS * d_in)

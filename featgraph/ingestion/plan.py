@@ -1,6 +1,8 @@
-"""Recipe -> the steps of its build, stage by stage; each step's key says what it is made from.
+"""The order of an ingest: its stages, the steps of each, and the key of each step.
 
-A stage is known once the one before it is done: how many features an SAE has, how many shards a text.
+`Plan.stages` is the order. The work of a step is the function of the same name in `steps.py`. A key names
+everything that a step reads, so a changed input runs the step again and all that follow it. The steps of a
+stage are known once the stage before it is done: an SAE's features and a text's shards are counted then.
 """
 
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ from featgraph.suite import sae_files
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps that do not need each other."""
+    """Steps that are independent of each other."""
 
     name: str
     unit: str
@@ -52,20 +54,20 @@ class Plan:
     @cached_property
     def saes(self) -> list[SaeRange]:
         """The SAEs in topological order, once they are loaded."""
-        found: list[SaeRange] = []
-        facts = [self.worker.facts(name) for name in self._sae_keys]
-        facts.sort(key=lambda one: (one["block"], SITES.index(one["site"]), one["layer"]))
-        for number, one in enumerate(facts):
-            first = found[-1].first_id + found[-1].n_features if found else 0
+        ranges: list[SaeRange] = []
+        metadata = [self.worker.sae_metadata(name) for name in self._sae_keys]
+        metadata.sort(key=lambda one: (one["block"], SITES.index(one["site"]), one["layer"]))
+        for number, one in enumerate(metadata):
+            first = ranges[-1].first_id + ranges[-1].n_features if ranges else 0
             shift = one["block"] - one["layer"]
-            found.append(SaeRange(number, one["layer"], one["site"], first, one["n_features"], shift))
-        return found
+            ranges.append(SaeRange(number, one["layer"], one["site"], first, one["n_features"], shift))
+        return ranges
 
     @cached_property
     def pairs(self) -> list[tuple[SaeRange, SaeRange, EdgeKind]]:
         """The pairs of SAEs that get edges, by the upstream one, as edges are stored."""
-        found = edge_plan(self.saes, self.recipe.edges.kinds)
-        return sorted(found, key=lambda pair: (pair[0].number, pair[1].number))
+        pairs = edge_plan(self.saes, self.recipe.edges.kinds)
+        return sorted(pairs, key=lambda pair: (pair[0].number, pair[1].number))
 
     def load(self) -> Iterator[Step]:
         """Load each SAE."""
@@ -89,7 +91,7 @@ class Plan:
 
     def encode(self) -> Iterator[Step]:
         """Encode each shard of text, by groups of SAEs that fit in memory together."""
-        n_tokens = self.worker.work.facts("text.json")["n_tokens"]
+        n_tokens = self.worker.work.json("text.json")["n_tokens"]
         for group in groups(self.saes, self.worker, self.at_once):
             names = [sae.name for sae in group]
             needed = model_bytes(self.worker) + sum(sae_bytes(sae, self.worker) for sae in group)
@@ -97,7 +99,7 @@ class Plan:
                 files = [f"{kind}/{name}/{shard:05}.npz" for name in names for kind in ("codes", "rebuilt")]
                 places = [(sae.layer, sae.site) for sae in group]
                 run = partial(steps.encode, places=places, shard=shard)
-                key = key_of("encode", self._fired_key(*group), shard)
+                key = key_of("encode", self._codes_key(*group), shard)
                 name = f"encode/{names[0]}-{names[-1]}/{shard}"
                 yield Step(name, key, run, tuple(files), units=tokens, memory=needed)
 
@@ -107,7 +109,7 @@ class Plan:
             files = [f"moments/{sae.name}.json"]
             files += [f"{kind}/{sae.name}.npz" for kind in ("moments", "contexts", "top")]
             run = partial(steps.summarise, sae=sae)
-            yield Step(f"sum/{sae.name}", self._fired_key(sae), run, tuple(files))
+            yield Step(f"sum/{sae.name}", self._codes_key(sae), run, tuple(files))
 
     def calibrate(self) -> Iterator[Step]:
         """Find each SAE's thresholds, against the residual SAE before it, or itself where there is none."""
@@ -115,7 +117,7 @@ class Plan:
         for sae in self.saes:
             upstream = residual if sae.site == "res" and residual else sae
             run = partial(steps.calibrate, sae=sae, upstream=upstream)
-            key = key_of("calibrate", self._fired_key(sae, upstream), self.recipe.seed, sae.number)
+            key = key_of("calibrate", self._codes_key(sae, upstream), self.recipe.seed, sae.number)
             yield Step(f"calibrate/{sae.name}", key, run, (f"thresholds/{sae.name}.json",))
             residual = sae if sae.site == "res" else residual
 
@@ -123,7 +125,7 @@ class Plan:
         """Gather the evidence for the edges of each pair of SAEs."""
         for up, down, kind in self.pairs:
             name = pair_name(up, down)
-            key = key_of("link", self._match_key(up, down), self._fired_key(up, down), self.recipe.edges)
+            key = key_of("link", self._match_key(up, down), self._codes_key(up, down), self.recipe.edges)
             run = partial(steps.link, upstream=up, downstream=down, kind=kind)
             yield Step(f"link/{name}", key, run, (f"edges/{name}.parquet",))
 
@@ -131,7 +133,7 @@ class Plan:
         """Describe the features of each SAE."""
         for sae in self.saes:
             writers = [up for up, down, _ in self.pairs if down == sae]
-            key = key_of("describe", self._fired_key(sae), [self._match_key(up, sae) for up in writers])
+            key = key_of("describe", self._codes_key(sae), [self._match_key(up, sae) for up in writers])
             files = [f"features/{sae.name}.parquet"]
             if self.recipe.text is not None:
                 files += [f"{kind}/{sae.name}.parquet" for kind in ("examples", "labels")]
@@ -142,7 +144,7 @@ class Plan:
                 tuple(files),
             )
 
-    # What steps are made from.
+    # Keys: the inputs of steps.
 
     @cached_property
     def _sae_keys(self) -> dict[str, str]:
@@ -177,9 +179,9 @@ class Plan:
         assert self.recipe.text is not None
         return documents.text_digest(self.recipe.text)
 
-    def _fired_key(self, *saes: SaeRange) -> str:
-        """What some SAEs' codes on the text are made from."""
-        return key_of("fired", self._text_key, [(sae, self._sae_keys[sae.name]) for sae in saes])
+    def _codes_key(self, *saes: SaeRange) -> str:
+        """The inputs of some SAEs' codes on the text."""
+        return key_of("codes", self._text_key, [(sae, self._sae_keys[sae.name]) for sae in saes])
 
     def _match_key(self, up: SaeRange, down: SaeRange) -> str:
         keys = [self._sae_keys[end.name] for end in (up, down)]

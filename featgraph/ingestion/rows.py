@@ -1,4 +1,4 @@
-"""What an ingest measured -> rows of schema.sql, as Arrow tables, one SAE or one pair of SAEs at a time.
+"""Measurements -> rows of schema.sql, as Arrow tables, for one SAE or one pair of SAEs at a time.
 
 Features are given by their index within the SAE (`idx`, `src`, `dst`, `feature`); ids are added when the rows
 enter the database. A measure that was not taken is NULL.
@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from featgraph.activations.statistics import AFTER, BEFORE, Contexts, Moments
+from featgraph.activations.contexts import AFTER, BEFORE, Contexts
+from featgraph.activations.statistics import Moments
 from featgraph.activations.vocabulary import Vocabulary, label
 from featgraph.core.arrays import Indices, Matrix
 from featgraph.core.keys import EdgeKind, SaeRange
@@ -26,7 +27,7 @@ TOP_TOKENS = 10
 
 @dataclass(frozen=True)
 class FeatureStats:
-    """What the text says of one SAE's features."""
+    """Statistics of one SAE's features on the text."""
 
     moments: Moments
     n_tokens: int
@@ -39,7 +40,7 @@ class FeatureStats:
 
 @dataclass(frozen=True)
 class CoactivationStats:
-    """What the text says of pairs of features of two SAEs."""
+    """Statistics of pairs of features of two SAEs on the text."""
 
     pairs: CoActive
     upstream: Moments
@@ -110,7 +111,7 @@ def _measures(text: CoactivationStats) -> dict[str, object]:
     pearson = evidence.pearson(
         text.n_tokens, u.sum[src], u.square[src], d.sum[dst], d.square[dst], both.product
     )
-    found_by = np.where(both.wanted, np.where(both.found, "both", "cosine"), "coactivation")
+    found_by = np.where(both.requested, np.where(both.found, "both", "cosine"), "coactivation")
     return {
         "n_both": both.n_both,
         "jaccard": _nullable(evidence.jaccard(n_u, n_d, both.n_both)),
@@ -126,13 +127,13 @@ def examples(
 ) -> pa.Table:
     """Return the rows of `example`, by index: the strongest contexts of one SAE's features.
 
-    rows: the token ids of every piece of text. special: ids that open a piece and are not shown.
+    rows: token ids of every row of the text. special: ids that open a row and are not shown.
     """
     opens = np.array([1 if len(row) and row[0] in special else 0 for row in rows])
     length = np.array([len(row) for row in rows])
-    first = np.maximum(contexts.position - BEFORE, opens[contexts.piece])
-    last = np.minimum(contexts.position + AFTER + 1, length[contexts.piece])
-    tokens = [rows[p][a:b] for p, a, b in zip(contexts.piece, first, last, strict=True)]
+    first = np.maximum(contexts.position - BEFORE, opens[contexts.row])
+    last = np.minimum(contexts.position + AFTER + 1, length[contexts.row])
+    tokens = [rows[p][a:b] for p, a, b in zip(contexts.row, first, last, strict=True)]
     place = contexts.position[:, None] + np.arange(-BEFORE, AFTER + 1)
     shown = (place >= first[:, None]) & (place < last[:, None])
     offsets = pa.array(np.r_[0, np.cumsum(last - first)].astype(np.int32))
@@ -142,7 +143,7 @@ def examples(
     return pa.table(
         {
             "feature": contexts.feature,
-            "rank": ranks(contexts.feature, contexts.value, contexts.piece),
+            "rank": ranks(contexts.feature, contexts.value, contexts.row),
             "activation": contexts.value,
             "token_index": contexts.position - first,
             "tokens": pa.ListArray.from_arrays(offsets, spelling.take(pa.array(spelled))),

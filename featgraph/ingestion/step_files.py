@@ -1,4 +1,4 @@
-"""Where the results of steps lie in a build directory, and how each is written: whole, or not at all."""
+"""The files of a build directory by which steps pass on results; each is written whole or not at all."""
 
 import json
 import os
@@ -42,8 +42,8 @@ class StepFiles:
 
     def arrays(self, name: str) -> Arrays:
         """Return the named arrays of a .npz file."""
-        with np.load(self.root / name) as found:
-            return dict(found)
+        with np.load(self.root / name) as arrays:
+            return dict(arrays)
 
     def save_matrix(self, name: str, matrix: NDArray[Any]) -> None:
         """Write one array as an .npy file."""
@@ -52,18 +52,18 @@ class StepFiles:
 
     def matrix(self, name: str) -> NDArray[Any]:
         """Return one array, mapped from its .npy file."""
-        found: NDArray[Any] = np.load(self.root / name, mmap_mode="r")
-        return found
+        matrix: NDArray[Any] = np.load(self.root / name, mmap_mode="r")
+        return matrix
 
-    def save_facts(self, name: str, facts: Mapping[str, object]) -> None:
-        """Write facts as JSON."""
+    def save_json(self, name: str, values: Mapping[str, object]) -> None:
+        """Write named values as JSON."""
         with self.arriving(name) as path:
-            path.write_text(json.dumps(facts), encoding="utf-8")
+            path.write_text(json.dumps(values), encoding="utf-8")
 
-    def facts(self, name: str) -> dict[str, Any]:
-        """Return the facts of a JSON file."""
-        found: dict[str, Any] = json.loads((self.root / name).read_text(encoding="utf-8"))
-        return found
+    def json(self, name: str) -> dict[str, Any]:
+        """Return the values of a JSON file."""
+        values: dict[str, Any] = json.loads((self.root / name).read_text(encoding="utf-8"))
+        return values
 
     def save_rows(self, name: str, rows: pa.Table) -> None:
         """Write rows as Parquet."""

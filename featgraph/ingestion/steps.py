@@ -1,7 +1,7 @@
-"""What each step does: read what earlier steps left, compute, leave files. Nothing else is passed on.
+"""The work of each step: read the files of earlier steps, compute, write files. Steps share nothing else.
 
-A step leaves the same files wherever it runs: what it reads is named by its arguments, and it uses one thread
-for what more threads would round otherwise.
+A step writes the same files wherever it runs: its arguments name what it reads, and sums whose rounding
+depends on the number of threads use one. `plan.py` has the order of the steps.
 """
 
 from collections.abc import Sequence
@@ -11,16 +11,18 @@ import numpy as np
 
 from featgraph import edges
 from featgraph.activations import codes, read_shards
+from featgraph.activations.contexts import Contexts
 from featgraph.activations.encoding import encode_rows
-from featgraph.activations.statistics import Contexts, Moments, Reconstruction, TopTokens
-from featgraph.activations.vocabulary import Vocabulary, promoted
+from featgraph.activations.statistics import Moments, Reconstruction
+from featgraph.activations.top_tokens import TopTokens
+from featgraph.activations.vocabulary import Vocabulary, top_logit_tokens
 from featgraph.core.keys import EdgeKind, SaeRange
 from featgraph.core.ranking import ranks
 from featgraph.edges import coactivation, evidence
 from featgraph.edges.calibration import thresholds
 from featgraph.edges.candidates import Candidates
 from featgraph.errors import SourceError
-from featgraph.ingestion import rows as tables
+from featgraph.ingestion import rows
 from featgraph.ingestion.worker import Place, Worker, pair_name
 from featgraph.store import new_graph, vectors, vectors_file
 
@@ -35,7 +37,7 @@ def load_sae(worker: Worker, place: Place) -> None:
     encoder = np.zeros((0, 0), dtype=np.float32) if loaded.encoder is None else loaded.encoder
     work.save_matrix(f"saes/{loaded.name}.encoder.npy", encoder)
     work.save_matrix(f"saes/{loaded.name}.norms.npy", loaded.norms)
-    facts = {
+    metadata = {
         "layer": loaded.layer,
         "site": loaded.site,
         "block": loaded.block,
@@ -49,7 +51,7 @@ def load_sae(worker: Worker, place: Place) -> None:
         "d_in": loaded.d_in,
         "neuronpedia_id": loaded.neuronpedia_id,
     }
-    work.save_facts(f"saes/{loaded.name}.json", facts)
+    work.save_json(f"saes/{loaded.name}.json", metadata)
 
 
 def match(worker: Worker, upstream: SaeRange, downstream: SaeRange) -> None:
@@ -60,34 +62,34 @@ def match(worker: Worker, upstream: SaeRange, downstream: SaeRange) -> None:
             f"the SAEs {upstream.name} and {downstream.name} write {ends[0].shape[1]} and "
             f"{ends[1].shape[1]} dimensions; a graph needs SAEs of one model"
         )
-    found = edges.candidates(*ends, worker.recipe.edges.top_k)
-    worker.work.save_arrays(f"candidates/{pair_name(upstream, downstream)}.npz", vars(found))
+    candidates = edges.candidates(*ends, worker.recipe.edges.top_k)
+    worker.work.save_arrays(f"candidates/{pair_name(upstream, downstream)}.npz", vars(candidates))
 
 
 def read_text(worker: Worker) -> None:
     """Text -> token rows in shards, and how many tokens there are."""
     assert worker.recipe.text is not None
-    n_tokens, n_pieces = [], 0
-    for shard, pieces in enumerate(read_shards(worker.recipe.text, worker.meta_model.tokenizer)):
+    n_tokens, n_rows = [], 0
+    for shard, token_rows in enumerate(read_shards(worker.recipe.text, worker.meta_model.tokenizer)):
         worker.check_stopped()
         arrays = {
-            "ids": np.concatenate(pieces.rows),
-            "lengths": np.array([len(row) for row in pieces.rows]),
-            "special": np.array(sorted(pieces.special)),
-            "first": np.array(pieces.first),
+            "ids": np.concatenate(token_rows.rows),
+            "lengths": np.array([len(row) for row in token_rows.rows]),
+            "special": np.array(sorted(token_rows.special)),
+            "first": np.array(token_rows.first),
         }
         worker.work.save_arrays(f"text/{shard:05}.npz", arrays)
-        n_tokens.append(pieces.n_tokens)
-        n_pieces += len(pieces.rows)
-    worker.work.save_facts("text.json", {"n_tokens": n_tokens, "n_pieces": n_pieces})
+        n_tokens.append(token_rows.n_tokens)
+        n_rows += len(token_rows.rows)
+    worker.work.save_json("text.json", {"n_tokens": n_tokens, "n_rows": n_rows})
 
 
 def encode(worker: Worker, places: Sequence[Place], shard: int) -> None:
     """One shard of text -> the codes of some SAEs on it, and how well they rebuild what they read."""
     saes = worker.group(places)
-    encoded = encode_rows(worker.model, saes, worker.pieces(shard))
-    for loaded, (found, rebuilt) in zip(saes, encoded, strict=True):
-        worker.work.save_arrays(f"codes/{loaded.name}/{shard:05}.npz", codes.pack(found))
+    encoded = encode_rows(worker.model, saes, worker.token_rows(shard))
+    for loaded, (sparse, rebuilt) in zip(saes, encoded, strict=True):
+        worker.work.save_arrays(f"codes/{loaded.name}/{shard:05}.npz", codes.pack(sparse))
         worker.work.save_arrays(f"rebuilt/{loaded.name}/{shard:05}.npz", rebuilt.arrays())
 
 
@@ -95,13 +97,13 @@ def summarise(worker: Worker, sae: SaeRange) -> None:
     """Codes of all shards -> moments, top tokens, strongest contexts and explained variance of one SAE."""
     moments, contexts = Moments(sae.n_features), Contexts(sae.n_features)
     top_tokens = TopTokens(worker.meta_model.n_vocabulary, sae.n_features)
-    for shard, found in enumerate(worker.codes(sae)):
+    for shard, sparse in enumerate(worker.codes(sae)):
         tokens = worker.tokens(shard)
-        moments.update(found)
-        top_tokens.update(found, tokens)
-        contexts.update(found.T.tocsr(), tokens)
+        moments.update(sparse)
+        top_tokens.update(sparse, tokens)
+        contexts.update(sparse.T.tocsr(), tokens)
     rebuilt = [Reconstruction.of(arrays) for arrays in worker.rebuilt(sae)]
-    best = top_tokens.best(tables.TOP_TOKENS)
+    best = top_tokens.best(rows.TOP_TOKENS)
     arrays = {
         "lengths": np.array([len(row) for row in best]),
         "tokens": np.array([token for row in best for token in row], dtype=np.int64),
@@ -110,15 +112,15 @@ def summarise(worker: Worker, sae: SaeRange) -> None:
     worker.work.save_arrays(f"contexts/{sae.name}.npz", contexts.arrays())
     worker.work.save_arrays(f"top/{sae.name}.npz", arrays)
     whole = reduce(Reconstruction.merge, rebuilt)
-    facts = {"explained_variance": whole.explained_variance, "rms_length": whole.rms_length}
-    worker.work.save_facts(f"moments/{sae.name}.json", facts)
+    metadata = {"explained_variance": whole.explained_variance, "rms_length": whole.rms_length}
+    worker.work.save_json(f"moments/{sae.name}.json", metadata)
 
 
 def calibrate(worker: Worker, sae: SaeRange, upstream: SaeRange) -> None:
     """Directions of an SAE and of the residual one before it -> its thresholds, from live features."""
     before, own = (worker.live_directions(end) for end in (upstream, sae))
     low, high = thresholds(before, own, np.random.default_rng([worker.recipe.seed, sae.number]))
-    worker.work.save_facts(f"thresholds/{sae.name}.json", {"low": low, "high": high})
+    worker.work.save_json(f"thresholds/{sae.name}.json", {"low": low, "high": high})
 
 
 def link(worker: Worker, upstream: SaeRange, downstream: SaeRange, kind: EdgeKind) -> None:
@@ -136,12 +138,12 @@ def link(worker: Worker, upstream: SaeRange, downstream: SaeRange, kind: EdgeKin
     if len(encoder):
         norms = worker.norms(upstream)
         weights = evidence.virtual_weight(ends[0], norms, encoder, near.src, near.dst)
-    worker.work.save_rows(f"edges/{name}.parquet", tables.edges(kind, near, weights, coactivated))
+    worker.work.save_rows(f"edges/{name}.parquet", rows.edges(kind, near, weights, coactivated))
 
 
 def _coactivation(
     worker: Worker, upstream: SaeRange, downstream: SaeRange, near: Candidates
-) -> tables.CoactivationStats:
+) -> rows.CoactivationStats:
     plan, ends = worker.recipe.edges, (worker.moments(upstream), worker.moments(downstream))
     pairs = coactivation.count(
         lambda: zip(worker.codes(upstream), worker.codes(downstream), strict=True),
@@ -151,30 +153,30 @@ def _coactivation(
         plan.coactive_k,
         plan.min_support,
     )
-    return tables.CoactivationStats(pairs, *ends, worker.n_tokens)
+    return rows.CoactivationStats(pairs, *ends, worker.n_tokens)
 
 
 def describe(worker: Worker, sae: SaeRange, writers: Sequence[SaeRange]) -> None:
-    """All that is known of one SAE's features -> their rows, their examples and their labels."""
+    """Statistics of one SAE's features -> the rows of `feature`, `example` and `label`."""
     scores = {}
     for writer in writers:
-        near = worker.candidates(pair_name(writer, sae))
-        scores[f"s_{writer.site}"] = edges.best_cosine(sae.n_features, near.dst, near.cosine)
-    fired = _fired(worker, sae) if worker.n_shards else None
-    rows = tables.features(sae, worker.norms(sae), scores, fired)
-    worker.work.save_rows(f"features/{sae.name}.parquet", rows)
-    if fired is not None:
+        matched = worker.candidates(pair_name(writer, sae))
+        scores[f"s_{writer.site}"] = edges.best_cosine(sae.n_features, matched.dst, matched.cosine)
+    statistics = _feature_stats(worker, sae) if worker.n_shards else None
+    features = rows.features(sae, worker.norms(sae), scores, statistics)
+    worker.work.save_rows(f"features/{sae.name}.parquet", features)
+    if statistics is not None:
         contexts = Contexts.of(worker.work.arrays(f"contexts/{sae.name}.npz"))
-        shards = [worker.pieces(shard) for shard in range(worker.n_shards)]
-        pieces = [row for shard in shards for row in shard.rows]
-        examples = tables.examples(contexts, pieces, shards[0].special, fired.words)
+        shards = [worker.token_rows(shard) for shard in range(worker.n_shards)]
+        token_rows = [row for shard in shards for row in shard.rows]
+        examples = rows.examples(contexts, token_rows, shards[0].special, statistics.words)
         worker.work.save_rows(f"examples/{sae.name}.parquet", examples)
-        worker.work.save_rows(f"labels/{sae.name}.parquet", tables.labels(rows))
+        worker.work.save_rows(f"labels/{sae.name}.parquet", rows.labels(features))
 
 
-def _fired(worker: Worker, sae: SaeRange) -> tables.FeatureStats:
+def _feature_stats(worker: Worker, sae: SaeRange) -> rows.FeatureStats:
     model, top = worker.meta_model, worker.work.arrays(f"top/{sae.name}.npz")
     best = np.split(top["tokens"], np.cumsum(top["lengths"])[:-1])
-    promotes = promoted(worker.directions(sae), worker.unembedding, tables.TOP_TOKENS)
+    promotes = top_logit_tokens(worker.directions(sae), worker.unembedding, rows.TOP_TOKENS)
     words = Vocabulary(model.tokenizer, model.n_vocabulary)
-    return tables.FeatureStats(worker.moments(sae), worker.n_tokens, best, promotes, words)
+    return rows.FeatureStats(worker.moments(sae), worker.n_tokens, best, promotes, words)

@@ -1,4 +1,4 @@
-"""What the steps of one process share: the recipe, the build directory, the model and the SAEs in memory."""
+"""The state that the steps of one process share: recipe, build directory, the model and SAEs in memory."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -82,14 +82,14 @@ class Worker:
         return self._unembedding
 
     def release(self) -> None:
-        """Let go of what only the stage that has ended needed."""
+        """Free the model and the SAEs, which only the stage that has ended needed."""
         self._group = {}
         self.__dict__.pop("model", None)
 
     def load(self, place: Place, model: LanguageModel | None = None) -> LoadedSae:
         """Load one SAE, to be run in `model` or, without one, only for its weights."""
         layer, site = place
-        [source] = [found for found in self.recipe.sources if found.site == site]
+        [source] = [one for one in self.recipe.sources if one.site == site]
         try:
             return suite.load_sae(self.recipe, source, layer, model or self.shape)
         except SourceError as error:
@@ -99,7 +99,7 @@ class Worker:
 
     def group(self, places: Sequence[Place]) -> list[LoadedSae]:
         """Return several SAEs ready to run, which stay in memory until another group is asked for."""
-        self._group = {place: found for place, found in self._group.items() if place in places}
+        self._group = {place: sae for place, sae in self._group.items() if place in places}
         for place in places:
             if place not in self._group:
                 self._group[place] = self._same(self.load(place, self.model))
@@ -110,26 +110,26 @@ class Worker:
 
         Raises SourceError: it was replaced since.
         """
-        if loaded.digest != self.facts(loaded.name)["sha256"]:
+        if loaded.digest != self.sae_metadata(loaded.name)["sha256"]:
             raise SourceError(
                 f"the SAE {loaded.sae_id} was replaced while it was being ingested; give the command again"
             )
         return loaded
 
-    # What earlier steps have left.
+    # The files of earlier steps.
 
-    def facts(self, name: str) -> dict[str, Any]:
-        """Return what identifies one SAE."""
-        return self.work.facts(f"saes/{name}.json")
+    def sae_metadata(self, name: str) -> dict[str, Any]:
+        """Return the identity and the shape of one SAE, by its name."""
+        return self.work.json(f"saes/{name}.json")
 
     def directions(self, sae: SaeRange) -> Matrix:
         """Return the unit decoder directions of one SAE, (n_features, d_model)."""
         return vectors.directions(vectors_file(new_graph(self.work.root), sae))
 
     def live_directions(self, sae: SaeRange) -> Matrix:
-        """Return the directions of the features that fire on the text; without one, of all."""
-        found = self.directions(sae)
-        return found[self.moments(sae).n_active > 0] if self.n_shards else found
+        """Return the directions of the features that fire on the text; without a text, of all features."""
+        directions = self.directions(sae)
+        return directions[self.moments(sae).n_active > 0] if self.n_shards else directions
 
     def norms(self, sae: SaeRange) -> Matrix:
         """Return the lengths of the decoder rows of one SAE, (n_features,)."""
@@ -141,24 +141,24 @@ class Worker:
 
     @property
     def n_shards(self) -> int:
-        """How many shards the text has; 0 for a graph of directions alone."""
-        return 0 if self.recipe.text is None else len(self.work.facts("text.json")["n_tokens"])
+        """Number of shards of the text; 0 for a graph of directions alone."""
+        return 0 if self.recipe.text is None else len(self.work.json("text.json")["n_tokens"])
 
     @property
     def n_tokens(self) -> int:
-        """How many tokens count in the statistics."""
-        return sum(self.work.facts("text.json")["n_tokens"])
+        """Tokens that the statistics count."""
+        return sum(self.work.json("text.json")["n_tokens"])
 
-    def pieces(self, shard: int) -> TokenRows:
-        """Return one shard of the text."""
+    def token_rows(self, shard: int) -> TokenRows:
+        """Return the token rows of one shard of the text."""
         arrays = self.work.arrays(f"text/{shard:05}.npz")
         ends = arrays["lengths"].cumsum()
         rows = [arrays["ids"][end - n : end] for end, n in zip(ends, arrays["lengths"], strict=True)]
         return TokenRows(rows, frozenset(arrays["special"].tolist()), int(arrays["first"]))
 
     def tokens(self, shard: int) -> Tokens:
-        """Return where the tokens of one shard's codes stand in the text."""
-        return Tokens.joined(list[Batch](self.pieces(shard).batches()))
+        """Return the place in the text of each row of one shard's codes."""
+        return Tokens.joined(list[Batch](self.token_rows(shard).batches()))
 
     def codes(self, sae: SaeRange) -> Iterator[scipy.sparse.csr_matrix]:
         """Yield the codes of one SAE, (n_tokens, n_features), shard by shard."""
@@ -167,7 +167,7 @@ class Worker:
             yield codes.unpack(self.work.arrays(f"codes/{sae.name}/{shard:05}.npz"))
 
     def rebuilt(self, sae: SaeRange) -> Iterator[Arrays]:
-        """Yield how well one SAE rebuilds what it reads, shard by shard."""
+        """Yield the sums behind one SAE's explained variance, shard by shard."""
         for shard in range(self.n_shards):
             yield self.work.arrays(f"rebuilt/{sae.name}/{shard:05}.npz")
 

@@ -1,4 +1,4 @@
-"""What the steps left -> `graph.duckdb` and the manifest, in the order of the features' ids."""
+"""The files of the steps -> `graph.duckdb` and the manifest, in the order of the features' ids."""
 
 import tomllib
 from datetime import UTC, datetime
@@ -42,11 +42,11 @@ def write_tables(plan: Plan, advance: Advance) -> None:
         shifted = f"* replace ({up.first_id} + src as src, {down.first_id} + dst as dst)"
         _insert_file(connection, "edge", work.root / f"edges/{pair_name(up, down)}.parquet", shifted)
         advance(1)
-    facts = {"recipe": plan.recipe.name, "model": plan.recipe.model_name}
-    facts |= {"top_k": str(plan.recipe.edges.top_k), "coactive_k": str(plan.recipe.edges.coactive_k)}
+    meta = {"recipe": plan.recipe.name, "model": plan.recipe.model_name}
+    meta |= {"top_k": str(plan.recipe.edges.top_k), "coactive_k": str(plan.recipe.edges.coactive_k)}
     if plan.recipe.text is not None:
-        facts["n_tokens"] = str(plan.worker.n_tokens)
-    _insert(connection, "meta", pa.table({"key": list(facts), "value": list(facts.values())}))
+        meta["n_tokens"] = str(plan.worker.n_tokens)
+    _insert(connection, "meta", pa.table({"key": list(meta), "value": list(meta.values())}))
     store.finish_database(connection)
 
 
@@ -62,8 +62,8 @@ def _insert_file(connection: duckdb.DuckDBPyConnection, table: str, file: Path, 
 
 def _sae(plan: Plan, sae: SaeRange) -> dict[str, Any]:
     """Return the row of one SAE."""
-    facts, worker = plan.worker.facts(sae.name), plan.worker
-    found = worker.work.facts(f"thresholds/{sae.name}.json")
+    metadata, worker = plan.worker.sae_metadata(sae.name), plan.worker
+    thresholds = worker.work.json(f"thresholds/{sae.name}.json")
     names = ("hook_name", "release", "sae_id", "architecture", "d_in", "neuronpedia_id")
     row = {
         "number": sae.number,
@@ -71,29 +71,29 @@ def _sae(plan: Plan, sae: SaeRange) -> dict[str, Any]:
         "site": sae.site,
         "first_id": sae.first_id,
         "n_features": sae.n_features,
-        **{name: facts[name] for name in names},
-        "threshold_low": found["low"],
-        "threshold_high": found["high"],
+        **{name: metadata[name] for name in names},
+        "threshold_low": thresholds["low"],
+        "threshold_high": thresholds["high"],
     }
     if plan.recipe.text is not None:
         moments = worker.moments(sae)
         row["n_dead"] = int((moments.n_active == 0).sum())
         row["l0"] = float(moments.n_active.sum() / worker.n_tokens)
-        row |= worker.work.facts(f"moments/{sae.name}.json")
-    row["expected_variance"], row["expected_l0"] = registry.expected(facts["release"], facts["sae_id"])
+        row |= worker.work.json(f"moments/{sae.name}.json")
+    row["expected_variance"], row["expected_l0"] = registry.expected(metadata["release"], metadata["sae_id"])
     return row
 
 
 def write_manifest(plan: Plan, steps: list[dict[str, object]], started: datetime) -> None:
     """Write the manifest: what the graph was made of, how, by what, and how long the steps took."""
     recipe, worker = plan.recipe, plan.worker
-    facts = [worker.facts(sae.name) for sae in plan.saes]
+    metadata = [worker.sae_metadata(sae.name) for sae in plan.saes]
     names = ("layer", "site", "release", "sae_id", "hook_name", "sha256")
     manifest = {
         "recipe": {"name": recipe.name, **tomllib.loads(recipe.file.read_text(encoding="utf-8"))},
         "chosen": chosen(recipe),
-        "model": _model(plan, facts),
-        "saes": [{name: one[name] for name in names} for one in facts],
+        "model": _model(plan, metadata),
+        "saes": [{name: one[name] for name in names} for one in metadata],
         "text": None if recipe.text is None else _text(plan),
         "settings": {
             "top_k": recipe.edges.top_k,
@@ -111,13 +111,13 @@ def write_manifest(plan: Plan, steps: list[dict[str, object]], started: datetime
     store.write_manifest(store.new_graph(worker.work.root), manifest)
 
 
-def _model(plan: Plan, facts: list[dict[str, Any]]) -> dict[str, Any]:
+def _model(plan: Plan, saes: list[dict[str, Any]]) -> dict[str, Any]:
     model = plan.worker.shape
-    found: dict[str, Any] = {"name": plan.recipe.model_name, "d_model": facts[0]["d_model"]}
+    model_name: dict[str, Any] = {"name": plan.recipe.model_name, "d_model": saes[0]["d_model"]}
     if model is None:
-        return {**found, "n_layers": plan.recipe.layers}
+        return {**model_name, "n_layers": plan.recipe.layers}
     return {
-        **found,
+        **model_name,
         "model_type": model.model_type,
         "n_layers": model.n_layers,
         "sha256": model.digest,
@@ -126,14 +126,14 @@ def _model(plan: Plan, facts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _text(plan: Plan) -> dict[str, Any]:
-    source, facts = plan.recipe.text, plan.worker.work.facts("text.json")
+    source, counts = plan.recipe.text, plan.worker.work.json("text.json")
     assert source is not None
     return {
         "path": plan.recipe.as_written(source.path) if source.path else None,
         "dataset": source.dataset,
         "sha256": plan.text_identity,
-        "n_tokens": sum(facts["n_tokens"]),
-        "n_pieces": facts["n_pieces"],
+        "n_tokens": sum(counts["n_tokens"]),
+        "n_rows": counts["n_rows"],
     }
 
 

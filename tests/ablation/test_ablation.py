@@ -134,7 +134,7 @@ def test_drawing_shard_by_shard_keeps_as_many_tokens(graph: Path) -> None:
     assert parts.n_both.tolist() == whole.n_both.tolist()
     assert np.bincount(parts.drawn.edge).tolist() == [4] * 10
     tokens = Tokens.joined(list[Batch](shard.batches()))
-    known = set(zip(tokens.piece.tolist(), tokens.position.tolist(), strict=True))
+    known = set(zip(tokens.row.tolist(), tokens.position.tolist(), strict=True))
     assert set(zip(parts.drawn.piece.tolist(), parts.drawn.position.tolist(), strict=True)) <= known
     assert {piece < 9 for piece in parts.drawn.piece.tolist()} == {True, False}
 

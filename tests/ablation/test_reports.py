@@ -211,7 +211,7 @@ def test_targets_are_activations_of_the_text_and_as_many_of_each_sae(graph: Path
             tokens, [codes] = codes_of(session.model, [session.saes([sae])[sae]], shard)
             for place in np.flatnonzero(targets.sae == sae):
                 [row] = np.flatnonzero(
-                    (tokens.piece == targets.piece[place]) & (tokens.position == targets.position[place])
+                    (tokens.row == targets.piece[place]) & (tokens.position == targets.position[place])
                 )
                 assert codes[row, targets.idx[place]] != 0
 

@@ -1,4 +1,4 @@
-"""Reading text: pieces, BOS, the token limit, batches that lose nothing, and codes as sparse rows."""
+"""Reading text: token rows, BOS, the token limit, batches that lose nothing, and codes as sparse rows."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def rows_of(path: Path, model: LanguageModel, tokens: int, context: int) -> list
     return [row for shard in shards for row in shard.rows]
 
 
-def test_every_piece_opens_with_bos_and_fits_the_context(model: LanguageModel, tmp_path: Path) -> None:
+def test_every_row_opens_with_bos_and_fits_the_context(model: LanguageModel, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(
         "the cat sat on the mat and the dog ran to the park " * 3, encoding="utf-8"
     )
@@ -63,8 +63,8 @@ def test_shards_follow_each_other_and_hold_the_whole_text(
     cut = [row for shard in shards for row in shard.rows]
     assert [row.tolist() for row in cut] == [row.tolist() for row in whole]
     assert all(shard.n_tokens >= size for shard in shards[:-1])
-    pieces = [int(piece) for shard in shards for batch in shard.batches() for piece in batch.piece]
-    assert sorted(set(pieces)) == list(range(len(whole)))
+    numbers = [int(row) for shard in shards for batch in shard.batches() for row in batch.row]
+    assert sorted(set(numbers)) == list(range(len(whole)))
 
 
 def test_batches_cover_every_counted_token_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,12 +74,12 @@ def test_batches_cover_every_counted_token_once(monkeypatch: pytest.MonkeyPatch)
         np.r_[BOS, rng.integers(1, 50, size=length)].astype(np.int32)
         for length in rng.integers(1, 15, size=30)
     ]
-    pieces = TokenRows(rows, frozenset({BOS}))
+    token_rows = TokenRows(rows, frozenset({BOS}))
     seen: dict[tuple[int, int], int] = {}
-    for batch in pieces.batches():
-        for piece, position, token in zip(batch.piece, batch.position, batch.token, strict=True):
-            assert (int(piece), int(position)) not in seen
-            seen[int(piece), int(position)] = int(token)
+    for batch in token_rows.batches():
+        for row, position, token in zip(batch.row, batch.position, batch.token, strict=True):
+            assert (int(row), int(position)) not in seen
+            seen[int(row), int(position)] = int(token)
     expected = {(p, i): int(t) for p, row in enumerate(rows) for i, t in enumerate(row) if i > 0}
     assert seen == expected
 

@@ -1,10 +1,9 @@
-"""Statistics of sparse codes against dense counting; partial results that merge into those of one pass."""
+"""Statistics of sparse codes against dense counting, however the text is cut."""
 
 import io
 from collections.abc import Sequence
-from functools import reduce
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -12,18 +11,11 @@ import scipy.sparse
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from featgraph.activations import Tokens, statistics
-from featgraph.activations.statistics import (
-    AFTER,
-    BEFORE,
-    EXAMPLES,
-    Contexts,
-    Moments,
-    Reconstruction,
-    TopTokens,
-)
+from featgraph.activations import Tokens, top_tokens
+from featgraph.activations.contexts import AFTER, BEFORE, EXAMPLES, Contexts
+from featgraph.activations.statistics import Moments, Reconstruction
+from featgraph.activations.top_tokens import TopTokens
 from featgraph.core.arrays import Matrix
 
 N_FEATURES, N_VOCABULARY, DEAD, ALWAYS = 6, 9, 0, 1
@@ -31,15 +23,15 @@ Gathered = tuple[Moments, TopTokens, Contexts]
 Shard = tuple[Matrix, Tokens]
 
 
-def text(rng: np.random.Generator, n_pieces: int) -> list[Shard]:
-    """Dense codes of some pieces of text: signed, in quarters, with ties; one feature dead, one always on."""
+def text(rng: np.random.Generator, n_rows: int) -> list[Shard]:
+    """Dense codes of some token rows: signed, in quarters, with ties; one feature dead, one always on."""
     found = []
-    for piece in range(n_pieces):
+    for row in range(n_rows):
         n = int(rng.integers(1, 40))
         codes = rng.integers(-4, 9, size=(n, N_FEATURES)) / 4 * (rng.random((n, N_FEATURES)) < 0.3)
         codes[:, DEAD], codes[:, ALWAYS] = 0, 0.5
         token = rng.integers(0, N_VOCABULARY, size=n)
-        found.append((codes.astype(np.float32), Tokens(np.full(n, piece), np.arange(n) + 1, token)))
+        found.append((codes.astype(np.float32), Tokens(np.full(n, row), np.arange(n) + 1, token)))
     return found
 
 
@@ -56,14 +48,6 @@ def gathered(*batches: Sequence[Shard]) -> Gathered:
         found[1].update(codes, tokens)
         found[2].update(codes.T.tocsr(), tokens)
     return found
-
-
-def merged(one: Gathered, other: Gathered) -> Gathered:
-    return one[0].merge(other[0]), one[1].merge(other[1]), one[2].merge(other[2])
-
-
-def arrays(found: Gathered) -> dict[str, NDArray[Any]]:
-    return {f"{type(one).__name__}.{name}": values for one in found for name, values in one.arrays().items()}
 
 
 def test_moments_equal_dense_sums() -> None:
@@ -84,7 +68,7 @@ def test_top_tokens_are_those_of_largest_mean_over_their_occurrences() -> None:
         means = {}
         for token in range(N_VOCABULARY):
             here = tokens.token == token
-            if here.sum() >= statistics.MIN_OCCURRENCES and codes[here, feature].any():
+            if here.sum() >= top_tokens.MIN_OCCURRENCES and codes[here, feature].any():
                 means[token] = np.float32(codes[here, feature].astype(np.float64).mean())
         assert found[feature] == sorted(means, key=lambda token: (-means[token], token))[:4]
     assert found[DEAD] == []
@@ -104,27 +88,27 @@ def test_top_tokens_do_not_depend_on_how_many_are_ranked_or_held(
 ) -> None:
     shards = text(np.random.default_rng(2), 40)
     whole = gathered(shards)[1].best(3)
-    monkeypatch.setattr(statistics, "RANKED", ranked)
-    monkeypatch.setattr(statistics, "HELD", ranked)
+    monkeypatch.setattr(top_tokens, "RANKED", ranked)
+    monkeypatch.setattr(top_tokens, "HELD", ranked)
     assert gathered(*([shard] for shard in shards))[1].best(3) == whole
 
 
-def test_contexts_are_the_strongest_peaks_one_per_piece_with_what_is_around_them() -> None:
+def test_contexts_are_the_strongest_peaks_one_per_row_with_what_is_around_them() -> None:
     shards = text(np.random.default_rng(3), 50)
     found = gathered(shards[:25], shards[25:])[2]
-    rows = list(zip(found.feature, found.piece, found.position, found.value, found.window, strict=True))
+    rows = list(zip(found.feature, found.row, found.position, found.value, found.window, strict=True))
     expected = []
     for feature in range(N_FEATURES):
         peaks = [
-            (-float(codes[:, feature].max()), piece, int(codes[:, feature].argmax()))
-            for piece, (codes, _) in enumerate(shards)
+            (-float(codes[:, feature].max()), row, int(codes[:, feature].argmax()))
+            for row, (codes, _) in enumerate(shards)
             if codes[:, feature].max() > 0
         ]
         expected += [(feature, *peak) for peak in sorted(peaks)[:EXAMPLES]]
     assert [(f, -v, p, i - 1) for f, p, i, v, _ in rows] == expected
-    for feature, piece, position, _, window in rows:
+    for feature, row, position, _, window in rows:
         padded = np.zeros(BEFORE + 40 + AFTER, dtype=np.float32)
-        codes = shards[piece][0][:, feature]
+        codes = shards[row][0][:, feature]
         padded[BEFORE : BEFORE + len(codes)] = codes
         np.testing.assert_array_equal(window, padded[position - 1 :][: BEFORE + 1 + AFTER])
 
@@ -137,7 +121,7 @@ def test_statistics_of_nothing_are_empty() -> None:
     assert contexts.window.shape == (0, BEFORE + 1 + AFTER)
 
 
-P = TypeVar("P", Moments, TopTokens, Contexts, Reconstruction)
+P = TypeVar("P", Moments, Contexts, Reconstruction)
 
 
 def saved(partial: P) -> P:
@@ -150,28 +134,22 @@ def saved(partial: P) -> P:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 10_000), st.lists(st.integers(0, 30), min_size=1, max_size=3))
-def test_partial_results_of_any_shards_merge_into_those_of_one_pass(seed: int, cuts: list[int]) -> None:
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 30), max_size=3))
+def test_results_do_not_depend_on_how_the_text_is_cut(seed: int, cuts: list[int]) -> None:
     shards = text(np.random.default_rng(seed), 30)
-    whole = gathered(shards)
-    parts = []
-    for start, stop in pairwise([0, *sorted(cuts), 30]):
-        one = gathered(*([shard] for shard in shards[start:stop]))
-        parts.append((saved(one[0]), saved(one[1]), saved(one[2])))
-    of_parts = reduce(merged, parts)
-    for name, values in arrays(whole).items():
-        np.testing.assert_array_equal(values, arrays(of_parts)[name], err_msg=name)
-    assert whole[1].best(4) == of_parts[1].best(4)
+    whole = gathered(*([shard] for shard in shards))
+    cut = gathered(*(shards[start:stop] for start, stop in pairwise(sorted({0, *cuts, 30}))))
+    partials = [(whole[0].arrays(), cut[0].arrays()), (whole[2].arrays(), saved(cut[2]).arrays())]
+    for expected, arrays in partials:
+        for name, values in expected.items():
+            np.testing.assert_array_equal(values, arrays[name], err_msg=name)
+    assert whole[1].best(4) == cut[1].best(4)
 
 
-def test_merging_leaves_both_parts_as_they_were() -> None:
-    shards = text(np.random.default_rng(4), 20)
-    ends = gathered(shards[:10]), gathered(shards[10:])
-    before = [{name: values.copy() for name, values in arrays(end).items()} for end in ends]
-    merged(*ends)
-    for end, copies in zip(ends, before, strict=True):
-        for name, values in arrays(end).items():
-            np.testing.assert_array_equal(values, copies[name], err_msg=name)
+def test_a_file_holds_moments() -> None:
+    moments, _, _ = gathered(text(np.random.default_rng(4), 20))
+    for name, values in moments.arrays().items():
+        np.testing.assert_array_equal(values, saved(moments).arrays()[name], err_msg=name)
 
 
 def test_explained_variance_is_that_of_all_batches_merged_or_not() -> None:

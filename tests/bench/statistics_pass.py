@@ -27,9 +27,11 @@ import torch
 from random_suite import N_FEATURES, random_model, random_saes, random_text
 
 from featgraph.activations import Batch, TokenRows, Tokens, read_shards
+from featgraph.activations.contexts import Contexts
 from featgraph.activations.encoding import encode_rows, group_size, one_thread_per_task
 from featgraph.activations.forward import Activations, Sites
-from featgraph.activations.statistics import Contexts, Moments, TopTokens
+from featgraph.activations.statistics import Moments
+from featgraph.activations.top_tokens import TopTokens
 from featgraph.core.arrays import Indices
 from featgraph.core.keys import EDGE_KINDS, SaeRange, edge_plan
 from featgraph.edges import coactivation
@@ -90,9 +92,9 @@ def demo(n_tokens: int) -> Suite:
     assert recipe.text is not None
     model = load_model(recipe)
     shards, left = [], n_tokens
-    for pieces in read_shards(recipe.text, model.tokenizer):
-        shards.append(pieces)
-        left -= pieces.n_tokens
+    for token_rows in read_shards(recipe.text, model.tokenizer):
+        shards.append(token_rows)
+        left -= token_rows.n_tokens
         if left <= 0:
             break
     saes = [load_sae(recipe, source, layer, model) for layer, source in recipe.places]
@@ -107,11 +109,11 @@ def pythia(n_tokens: int) -> Suite:
     return Suite(f"random, {len(saes)} SAEs of {N_FEATURES:,}", model, saes, shards)
 
 
-def bare(suite: Suite, pieces: TokenRows) -> None:
+def bare(suite: Suite, token_rows: TokenRows) -> None:
     """Run the model and every SAE's `encode` batch by batch, and keep nothing."""
     sites = Sites(suite.model, [loaded.reading for loaded in suite.saes if loaded.reading is not None])
     with torch.inference_mode():
-        for batch in pieces.batches():
+        for batch in token_rows.batches():
             activations = sites(batch)
             for loaded in suite.saes:
                 assert loaded.sae is not None
@@ -119,7 +121,7 @@ def bare(suite: Suite, pieces: TokenRows) -> None:
                 loaded.sae.encode(activations[loaded.reading])
 
 
-def bare_in_groups(suite: Suite, pieces: TokenRows) -> None:
+def bare_in_groups(suite: Suite, token_rows: TokenRows) -> None:
     """Do the same in small groups, one thread per SAE; the model reads the next batch meanwhile."""
     sites = Sites(suite.model, [loaded.reading for loaded in suite.saes if loaded.reading is not None])
 
@@ -130,7 +132,7 @@ def bare_in_groups(suite: Suite, pieces: TokenRows) -> None:
             for part in activations[loaded.reading].split(group_size(loaded.sae.cfg.d_sae)):
                 loaded.sae.encode(part)
 
-    batches: list[Batch] = list(pieces.batches())
+    batches: list[Batch] = list(token_rows.batches())
     with one_thread_per_task(), ThreadPoolExecutor(os.cpu_count()) as pool:
         ahead = pool.submit(sites, batches[0])
         for following in [*batches[1:], None]:
@@ -178,16 +180,16 @@ def measure(suite: Suite) -> tuple[Clock, float]:
         for width in widths
     ]
     bare(suite, suite.shards[0])
-    for number, pieces in enumerate(suite.shards):
+    for number, token_rows in enumerate(suite.shards):
         turns = [
-            partial(clock.timed, "bare", partial(bare, suite, pieces)),
-            partial(clock.timed, "bare, in groups", partial(bare_in_groups, suite, pieces)),
-            partial(full, clock, suite, found, pieces),
+            partial(clock.timed, "bare", partial(bare, suite, token_rows)),
+            partial(clock.timed, "bare, in groups", partial(bare_in_groups, suite, token_rows)),
+            partial(full, clock, suite, found, token_rows),
         ]
         for turn in turns[:: -1 if number % 2 else 1]:
             turn()
     clock.timed("of each SAE", lambda: together(partial(rank, clock, one) for one in found))
-    n_tokens = sum(pieces.n_tokens for pieces in suite.shards)
+    n_tokens = sum(token_rows.n_tokens for token_rows in suite.shards)
     sae_ranges = [SaeRange(n, one.layer, one.site, 0, widths[n]) for n, one in enumerate(suite.saes)]
     ends = [(found[u.number], found[d.number]) for u, d, _ in edge_plan(sae_ranges, EDGE_KINDS)]
     clock.timed("of pairs", lambda: together(partial(count, pair, n_tokens) for pair in ends))
@@ -195,10 +197,10 @@ def measure(suite: Suite) -> tuple[Clock, float]:
     return clock, l0
 
 
-def full(clock: Clock, suite: Suite, found: list[Statistics], pieces: TokenRows) -> None:
+def full(clock: Clock, suite: Suite, found: list[Statistics], token_rows: TokenRows) -> None:
     """Run the model and the SAEs and gather the statistics of one shard."""
-    tokens = Tokens.joined(list(pieces.batches()))
-    encoded = clock.timed("to codes", lambda: encode_rows(suite.model, suite.saes, pieces))
+    tokens = Tokens.joined(list(token_rows.batches()))
+    encoded = clock.timed("to codes", lambda: encode_rows(suite.model, suite.saes, token_rows))
     jobs = [
         partial(gather, clock, one, codes, tokens) for one, (codes, _) in zip(found, encoded, strict=True)
     ]
@@ -220,7 +222,7 @@ def main() -> None:
     random_suite.LAYERS = asked.layers
     suite = demo(asked.tokens or 200_000) if asked.demo else pythia(asked.tokens or 32_768)
     clock, l0 = measure(suite)
-    n_tokens = sum(pieces.n_tokens for pieces in suite.shards)
+    n_tokens = sum(token_rows.n_tokens for token_rows in suite.shards)
     parts = ("bare", "bare, in groups", "to codes", "of each SAE", "of pairs")
     print(
         "| suite | tokens | L0 | time |",

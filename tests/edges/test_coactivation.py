@@ -14,9 +14,9 @@ from featgraph.activations.statistics import Moments
 from featgraph.core import ranking
 from featgraph.core.arrays import Indices, Matrix
 from featgraph.core.ranking import largest
-from featgraph.edges import coactivation, pair_sums, strongest
+from featgraph.edges import coactivation, pair_sums, top_pairs
 from featgraph.edges.coactivation import CoActive
-from featgraph.edges.strongest import Pairs, Strongest
+from featgraph.edges.top_pairs import Pairs, TopPairs
 
 Pair = tuple[int, int]
 DEAD, ALWAYS, TWIN, OTHER_TWIN = range(4)
@@ -47,7 +47,7 @@ def moments(codes: Matrix) -> Moments:
 
 def count(
     codes: tuple[Matrix, Matrix],
-    wanted: tuple[Indices, Indices] = NONE,
+    requested: tuple[Indices, Indices] = NONE,
     k: int = 2,
     min_support: int = 1,
     cuts: tuple[int, ...] = (),
@@ -63,7 +63,7 @@ def count(
             )
 
     ends = moments(upstream), moments(downstream)
-    return coactivation.count(shards, *ends, len(upstream), wanted, k, min_support)
+    return coactivation.count(shards, *ends, len(upstream), requested, k, min_support)
 
 
 def dense_sums(codes: tuple[Matrix, Matrix]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -131,7 +131,7 @@ limits = st.fixed_dictionaries(
 
 
 def set_limits(patch: pytest.MonkeyPatch, values: dict[str, float]) -> None:
-    for module in (coactivation, pair_sums, strongest):
+    for module in (coactivation, pair_sums, top_pairs):
         for name, value in values.items():
             if hasattr(module, name):
                 patch.setattr(module, name, value)
@@ -145,16 +145,18 @@ def test_sums_and_finds_equal_the_dense_oracle(
     rng = np.random.default_rng(seed)
     n_u, n_d = rng.integers(4, 16, size=2)
     codes = random_codes(rng, 60, n_u, n_d)
-    wanted = rng.integers(0, n_u, size=20), rng.integers(0, n_d, size=20)
+    requested = rng.integers(0, n_u, size=20), rng.integers(0, n_d, size=20)
     with pytest.MonkeyPatch.context() as patch:
         set_limits(patch, limits)
-        found = count(codes, wanted, k, min_support, tuple(sorted(cuts)))
+        found = count(codes, requested, k, min_support, tuple(sorted(cuts)))
     n_both, product = dense_sums(codes)
     np.testing.assert_array_equal(found.n_both, n_both[found.src, found.dst])
     np.testing.assert_array_equal(found.product, product[found.src, found.dst])
-    assert pairs_where(found, found.wanted) == set(zip(*(side.tolist() for side in wanted), strict=True))
+    assert pairs_where(found, found.requested) == set(
+        zip(*(side.tolist() for side in requested), strict=True)
+    )
     assert pairs_where(found, found.found) == expected_finds(codes, k, min_support)
-    assert (found.wanted | found.found).all()
+    assert (found.requested | found.found).all()
     assert (np.diff(found.src * n_d + found.dst) > 0).all()
 
 
@@ -258,11 +260,11 @@ def test_twins_tie_and_the_smaller_index_wins() -> None:
 
 def test_nothing_to_find_leaves_the_wanted_pairs() -> None:
     codes = random_codes(np.random.default_rng(7), 50, 5, 5)
-    wanted = np.array([4, 0, 4, DEAD]), np.array([2, 3, 2, DEAD])
+    requested = np.array([4, 0, 4, DEAD]), np.array([2, 3, 2, DEAD])
     for k, min_support in ((0, 1), (3, 51)):
-        found = count(codes, wanted, k, min_support)
+        found = count(codes, requested, k, min_support)
         assert list(zip(found.src.tolist(), found.dst.tolist(), strict=True)) == [(0, 0), (0, 3), (4, 2)]
-        assert found.wanted.all()
+        assert found.requested.all()
         assert not found.found.any()
         assert found.n_both[0] == 0
 
@@ -320,8 +322,8 @@ def test_the_largest_of_each_group_are_those_of_a_sorted_list(
 
 def test_pairs_of_a_target_are_held_within_bounds() -> None:
     rng = np.random.default_rng(9)
-    kept = Strongest(10, 2)
+    kept = TopPairs(10, 2)
     for src in range(400):
         pairs = Pairs(np.full(10, src), np.arange(10), np.ones(10, dtype=np.int64), np.ones(10))
         kept.add(pairs, rng.random(10, dtype=np.float32))
-        assert kept._held <= (strongest.HELD + 1) * 2 * 10
+        assert kept._held <= (top_pairs.HELD + 1) * 2 * 10

@@ -73,7 +73,7 @@ def test_a_smaller_margin_loses_a_neighbour(
     for module in (products, tiles):
         monkeypatch.setattr(module, "margin", lambda *rows: share * margin(*rows))
     with forced(Forced("bfloat16", group=1)):
-        found = list(tiles.near(upstream, downstream, np.arange(3), np.arange(2), 1))
+        found = list(tiles.possible_pairs(upstream, downstream, np.arange(3), np.arange(2), 1))
     assert ((0, 0) in zip(found[0].src.tolist(), found[0].dst.tolist(), strict=True)) is kept
 
 

@@ -30,16 +30,16 @@ class Dense:
     model: LanguageModel
     saes: list[LoadedSae]
     sae_ranges: list[SaeRange]
-    pieces: TokenRows
+    token_rows: TokenRows
     codes: list[Matrix]
     residuals: list[Matrix]
     token: list[int]
-    piece: list[int]
+    row: list[int]
 
 
 @pytest.fixture(scope="module")
 def dense(small_recipe: Path, small: Path) -> Dense:
-    """Each piece of text through the model on its own, unpadded, so that batching is put to the test."""
+    """Each token row through the model on its own, unpadded, so that batching is put to the test."""
     recipe = read_recipe(small_recipe)
     assert recipe.text is not None
     model = suite.load_model(recipe)
@@ -48,7 +48,7 @@ def dense(small_recipe: Path, small: Path) -> Dense:
     loaded = [suite.load_sae(recipe, source, layer, model) for layer, source in recipe.places]
     saes = [next(one for one in loaded if one.name == sae_range.name) for sae_range in sae_ranges]
     shards = list(read_shards(recipe.text, model.tokenizer))
-    pieces = TokenRows([row for shard in shards for row in shard.rows], shards[0].special)
+    token_rows = TokenRows([row for shard in shards for row in shard.rows], shards[0].special)
     modules = [one.reading.module for one in saes if one.reading is not None]
     kept: dict[str, torch.Tensor] = {}
     for module in modules:
@@ -59,9 +59,9 @@ def dense(small_recipe: Path, small: Path) -> Dense:
         model.model.get_submodule(module).register_forward_hook(hook)
     codes: list[list[Matrix]] = [[] for _ in saes]
     residuals: list[list[Matrix]] = [[] for _ in saes]
-    token, piece = [], []
+    token, row_of_token = [], []
     with torch.inference_mode():
-        for number, row in enumerate(pieces.rows):
+        for number, row in enumerate(token_rows.rows):
             model.model(torch.from_numpy(row.astype(np.int64))[None])
             for place, module in enumerate(modules):
                 activations, sae = kept[module][0, 1:], saes[place].sae
@@ -69,10 +69,10 @@ def dense(small_recipe: Path, small: Path) -> Dense:
                 residuals[place].append(activations.numpy())
                 codes[place].append(sae.encode(activations).numpy())
             token += row[1:].tolist()
-            piece += [number] * (len(row) - 1)
+            row_of_token += [number] * (len(row) - 1)
     stacked = [np.concatenate(parts) for parts in codes]
     read = [np.concatenate(parts) for parts in residuals]
-    return Dense(recipe, model, saes, sae_ranges, pieces, stacked, read, token, piece)
+    return Dense(recipe, model, saes, sae_ranges, token_rows, stacked, read, token, row_of_token)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def column(graph: Graph, statement: str) -> list[object]:
 
 def test_the_text_is_read_up_to_the_token_limit_without_bos(dense: Dense, graph: Graph) -> None:
     assert dense.recipe.text is not None
-    assert dense.pieces.n_tokens == dense.recipe.text.tokens == len(dense.token)
+    assert dense.token_rows.n_tokens == dense.recipe.text.tokens == len(dense.token)
     assert graph.manifest["text"]["n_tokens"] == dense.recipe.text.tokens
 
 
@@ -222,7 +222,7 @@ def test_scores_are_the_largest_cosines_to_each_writer(dense: Dense, graph: Grap
 
 
 def test_examples_are_the_strongest_contexts_with_their_activations(dense: Dense, graph: Graph) -> None:
-    piece = np.array(dense.piece)
+    row = np.array(dense.row)
     for sae_range, codes in zip(dense.sae_ranges[:3], dense.codes[:3], strict=True):
         for idx in range(0, sae_range.n_features, 7):
             rows = graph.store.connection.execute(
@@ -230,7 +230,7 @@ def test_examples_are_the_strongest_contexts_with_their_activations(dense: Dense
                 "order by rank",
                 [sae_range.first_id + idx],
             ).fetchall()
-            peaks = [codes[piece == number, idx].max() for number in range(len(dense.pieces.rows))]
+            peaks = [codes[row == number, idx].max() for number in range(len(dense.token_rows.rows))]
             expected = sorted((peak for peak in peaks if peak > 0), reverse=True)[:10]
             assert [row[0] for row in rows] == list(range(1, len(expected) + 1))
             np.testing.assert_allclose([row[1] for row in rows], expected, rtol=1e-4)

@@ -247,10 +247,10 @@ def test_an_sae_that_is_replaced_during_the_ingest_is_refused(suite_copy: Path, 
     worker = Worker(recipe, tmp_path)
     assert len(Book(tmp_path)) == 0
     loaded = worker.load((0, "mlp"))
-    worker.work.save_facts("saes/0.mlp.json", {"sha256": loaded.digest})
+    worker.work.save_json("saes/0.mlp.json", {"sha256": loaded.digest})
     assert [one.digest for one in worker.group([(0, "mlp")])] == [loaded.digest]
     worker.release()
-    worker.work.save_facts("saes/0.mlp.json", {"sha256": "another"})
+    worker.work.save_json("saes/0.mlp.json", {"sha256": "another"})
     with pytest.raises(SourceError, match="was replaced while it was being ingested"):
         worker.group([(0, "mlp")])
 

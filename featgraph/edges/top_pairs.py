@@ -39,7 +39,7 @@ class Pairs:
         return cls(*(np.concatenate(column) for column in columns))
 
 
-class Strongest:
+class TopPairs:
     """Keeps the k pairs of largest value of every source and every target; ties go to the smaller index."""
 
     def __init__(self, n_targets: int, k: int) -> None:
@@ -58,14 +58,14 @@ class Strongest:
         self._of_targets.append((pairs.take(strong), value[strong]))
         self._held += len(strong)
         if self._held > HELD * self.k * len(self.floor):
-            self._choose()
+            self._prune()
 
     def pairs(self) -> Pairs:
         """Return the pairs kept; one may be among them twice."""
-        self._choose()
+        self._prune()
         return Pairs.joined([*self._of_sources, *(pairs for pairs, _ in self._of_targets)])
 
-    def _choose(self) -> None:
+    def _prune(self) -> None:
         if not self._of_targets:
             return
         pairs = Pairs.joined(pairs for pairs, _ in self._of_targets)
