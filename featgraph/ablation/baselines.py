@@ -98,7 +98,7 @@ def baselines(
     rows: list[tuple[object, ...]] = []
     for pool in get_args(Pool):
         rows.extend((pool, *row) for row in _compared(_pooled(found, pool), targets.piece, seed))
-    return Result(list(_COLUMNS), rows, list(_COLUMNS.values()))
+    return Result.of(_COLUMNS, rows)
 
 
 def _tried(opened: Store, session: Session, targets: Targets, seed: int, progress: Progress) -> Tried:

@@ -72,7 +72,7 @@ class Measured:
         ]
         counts = [part.tolist() for part in (self.n, self.n_both, self.n_dst)]
         rows = zip(*ends, kinds, edges.cosine.tolist(), *measures, *counts, strict=True)
-        return Result(list(_COLUMNS), [tuple(row) for row in rows], list(_COLUMNS.values()))
+        return Result.of(_COLUMNS, (tuple(row) for row in rows))
 
 
 def ablate(

@@ -77,7 +77,7 @@ def predictions(store: Store, *, seed: int = 0) -> Result:
             if known.any():
                 figures = _figures(values[known], change[known], dst[known], seed)
                 found.append((kind, finder, name, *figures))
-    return Result(list(_COLUMNS), found, list(_COLUMNS.values()))
+    return Result.of(_COLUMNS, found)
 
 
 def _figures(

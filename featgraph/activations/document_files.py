@@ -16,6 +16,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+from featgraph.core.files import os_reason
 from featgraph.errors import SourceError, nearest
 from featgraph.recipe import TextSource
 
@@ -123,7 +124,7 @@ def reading(what: str, *more: type[Exception]) -> Iterator[None]:
     try:
         yield
     except known as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = os_reason(error)
         file = str(getattr(error, "filename", None) or "")
         within = f": {file}" if file not in what else ""
         raise SourceError(f"cannot read {what}: {shorten(reason, REASON)}{within}") from error

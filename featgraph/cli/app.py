@@ -9,6 +9,7 @@ import typer
 
 import featgraph
 from featgraph.cli.quick import QuickCommand, QuickGroup
+from featgraph.core.files import os_reason
 from featgraph.errors import FeatgraphError
 from featgraph.output import note, write_text
 
@@ -35,7 +36,7 @@ class _Commands(QuickGroup):
             raise typer.Exit(0) from error
         except OSError as error:
             _drop_stdout()
-            note(f"cannot write the answer: {(error.strerror or str(error)).lower()}")
+            note(f"cannot write the answer: {os_reason(error)}")
             raise typer.Exit(FeatgraphError.exit_code) from error
 
 

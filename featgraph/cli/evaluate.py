@@ -83,8 +83,8 @@ def evaluate(
     """
     from featgraph import evaluation
     from featgraph.core.progress import shown
+    from featgraph.core.text import pluralize
     from featgraph.evaluation import prompts as neutral
-    from featgraph.labels import counted
     from featgraph.steering import Settings
     from featgraph.steering.generate import Generation
 
@@ -102,8 +102,8 @@ def evaluate(
         found = evaluation.evaluate(opened.store, weighted(features), Settings(**settings), trial, progress)
     named, n_left = ", ".join(found.keywords[:_SHOWN]), len(found.keywords) - _SHOWN
     output.note(
-        f"scale {found.scale:g} chosen; the theme: {counted(found.n_features, 'downstream feature')} and the "
-        f"keywords {named}{f' and {n_left} more' if n_left > 0 else ''}"
+        f"scale {found.scale:g} chosen; the theme: {pluralize(found.n_features, 'downstream feature')} "
+        f"and the keywords {named}{f' and {n_left} more' if n_left > 0 else ''}"
     )
     if plot is not None:
         from featgraph.evaluation.drawing import draw

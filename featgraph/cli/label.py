@@ -112,11 +112,11 @@ def label(
 
 
 def _tell(done: "Labelled") -> None:
-    from featgraph.labels import counted
+    from featgraph.core.text import pluralize
 
     for added in done.added:
-        features = counted(added.n_features, "feature")
-        output.note(f"{counted(added.n, 'label')} of {features} from {added.source}")
+        features = pluralize(added.n_features, "feature")
+        output.note(f"{pluralize(added.n, 'label')} of {features} from {added.source}")
     for sentence in done.left_out:
         output.note(f"left out: {sentence}")
     if not done.added:

@@ -13,6 +13,7 @@ import featgraph
 from featgraph import output
 from featgraph.cli import options
 from featgraph.cli.app import command
+from featgraph.core.files import os_reason
 from featgraph.core.result import MAX_ROWS, TIMEOUT
 from featgraph.errors import UsageError
 
@@ -124,4 +125,4 @@ def _statement(statement: str | None, file: str | None) -> str:
     try:
         return Path(str(file)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {file}: {getattr(error, 'strerror', None) or error}") from error
+        raise UsageError(f"cannot read {file}: {os_reason(error)}") from error

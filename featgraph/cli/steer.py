@@ -188,7 +188,7 @@ def _write(
     """Write texts side by side for people, rows for programs."""
     if format is not None or (out is not None and out.suffix not in PLAIN):
         values = [tuple(vars(row).values()) for row in rows]
-        output.write(Result(list(_TYPES), values, list(_TYPES.values())), format, out=out, limit=limit)
+        output.write(Result.of(_TYPES, values), format, out=out, limit=limit)
         return
     from featgraph.output.side_by_side import Framed, write_texts
 

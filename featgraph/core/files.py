@@ -1,4 +1,4 @@
-"""Files: what identifies one, and writing one so that it appears under its name only when it is complete."""
+"""Files: what identifies one, why one is refused, and writing one that appears only once it is complete."""
 
 import errno
 import hashlib
@@ -11,27 +11,62 @@ from featgraph.errors import UsageError
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, *, fsync: bool = False) -> Iterator[Path]:
     """Yield where to write; on success that takes the name `path`, else nothing is left.
 
     A link stays a link to the file it names; what is no regular file (a device, a pipe) is written as it is.
+    fsync: force the content to the disk before the file gets its name.
+
+    Raises OSError: it cannot be written.
+    """
+    target = _followed(path)
+    is_regular = target.is_file() or not target.exists()
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial") if is_regular else target
+    try:
+        yield partial
+        if is_regular:
+            if fsync:
+                fsync_path(partial)
+            partial.replace(target)
+    finally:
+        if is_regular:
+            with suppress(OSError):
+                partial.unlink()
+
+
+@contextmanager
+def output_file(path: Path) -> Iterator[Path]:
+    """Do as `atomic_file`, for a file that the user named.
 
     Raises UsageError: it cannot be written.
     """
-    partial: Path | None = None
     try:
-        target = _followed(path)
-        if target.is_file() or not target.exists():
-            partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        yield partial or target
-        if partial:
-            partial.replace(target)
+        with atomic_file(path) as partial:
+            yield partial
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        raise UsageError(f"cannot write {path}: {os_reason(error)}") from error
+
+
+def fsync_path(path: Path) -> None:
+    """Force a file's content, or the names in a folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
-        if partial:
-            with suppress(OSError):
-                partial.unlink()
+        os.close(handle)
+
+
+def os_reason(error: BaseException) -> str:
+    """Return why the system, or a library that reads a file, refused: one line that ends a sentence.
+
+    >>> os_reason(PermissionError(13, "Permission denied", "x")), os_reason(ValueError("no gzip file\\n"))
+    ('permission denied', 'no gzip file')
+    """
+    strerror = getattr(error, "strerror", None)
+    if strerror:
+        return str(strerror).lower()
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def file_sha256(path: Path) -> str:

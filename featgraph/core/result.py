@@ -1,6 +1,6 @@
 """What a statement answers: named columns and rows, in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 TIMEOUT = 60.0
@@ -18,6 +18,15 @@ class Result:
     rows: list[tuple[object, ...]]
     types: list[str] = field(default_factory=list)
     """DuckDB's type names, one per column."""
+
+    @classmethod
+    def of(cls, columns: Mapping[str, str], rows: Iterable[tuple[object, ...]]) -> "Result":
+        """Return rows under columns given as name -> DuckDB type.
+
+        >>> Result.of({"layer": "INTEGER"}, [(0,), (1,)]).dicts()
+        [{'layer': 0}, {'layer': 1}]
+        """
+        return cls(list(columns), list(rows), list(columns.values()))
 
     def __iter__(self) -> Iterator[tuple[object, ...]]:
         return iter(self.rows)

@@ -70,10 +70,10 @@ def save(figure: Any, path: Path) -> None:
     """
     from matplotlib import pyplot
 
-    from featgraph.core.files import atomic_file
+    from featgraph.core.files import output_file
 
     try:
-        with atomic_file(path) as partial:
+        with output_file(path) as partial:
             figure.savefig(partial, format="png")
     finally:
         pyplot.close(figure)

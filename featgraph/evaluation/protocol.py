@@ -107,7 +107,7 @@ def evaluate(
             scale = 0.0 if vector_or_draws is None else chosen
             rows += _rows(method, scale, "test", evaluator.measure(vector_or_draws, test))
             advance(1)
-    answer = Result(list(COLUMNS), rows, list(COLUMNS.values()))
+    answer = Result.of(COLUMNS, rows)
     return Evaluation(answer, chosen, theme.keywords, len(theme.features))
 
 

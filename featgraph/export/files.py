@@ -4,7 +4,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from featgraph.core.files import atomic_file
+from featgraph.core.files import os_reason, output_file
 from featgraph.errors import UsageError
 
 
@@ -30,14 +30,14 @@ def write_files(files: OutputFiles) -> None:
             folder.mkdir()
         with ExitStack() as stack:
             for path, content in files.files.items():
-                stack.enter_context(atomic_file(path)).write_bytes(content)
+                stack.enter_context(output_file(path)).write_bytes(content)
     except (OSError, UsageError) as error:
         if folder is not None:
             with suppress(OSError):
                 folder.rmdir()
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"cannot write {folder}: {(error.strerror or str(error)).lower()}") from error
+        raise UsageError(f"cannot write {folder}: {os_reason(error)}") from error
 
 
 def stem(out: Path, *endings: str) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
+from featgraph.core.files import os_reason
 from featgraph.core.keys import FeatureKey
 from featgraph.errors import SourceError, StoreError, UsageError, nearest
 from featgraph.export.compatibility import check
@@ -62,7 +63,7 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         text = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        raise UsageError(f"cannot read {path}: {os_reason(error)}") from error
     try:
         content = json.loads(text.decode(errors="surrogatepass"), parse_constant=_not_finite)
     except (ValueError, RecursionError) as error:

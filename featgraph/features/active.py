@@ -64,7 +64,7 @@ class ActiveFeatures:
             known = None if np.isnan(part) else part
             where = (self.places[token], self.tokens[token])
             rows.append((*where, feature, key, layer, site, strength, known, label))
-        return Result(list(_COLUMNS), rows, list(_COLUMNS.values()))
+        return Result.of(_COLUMNS, rows)
 
 
 def active_features(

@@ -117,7 +117,7 @@ def lineage_rows(
             mean = sum(share for _, share, _ in members) / len(members)
             span = (min(layers), max(layers), len(members))
             rows.append((place, text, name, *span, mean, keys, names[best][3]))
-    return Result(list(_COLUMNS), rows, list(_COLUMNS.values()))
+    return Result.of(_COLUMNS, rows)
 
 
 def _brightest(lit: Iterable[list[Member]]) -> int:

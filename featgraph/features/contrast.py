@@ -9,6 +9,7 @@ import numpy as np
 from featgraph.core.arrays import Indices, Sums
 from featgraph.core.keys import SaeRange
 from featgraph.core.progress import Progress
+from featgraph.core.text import pluralize
 from featgraph.errors import UsageError
 from featgraph.features.prompts import codes, cut
 from featgraph.suite.graph_suite import GraphSuite
@@ -78,7 +79,9 @@ def contrasts(
         if not prompts:
             raise UsageError(f"there are no {name} prompts; give at least one")
     if sorted(positive) == sorted(negative):
-        raise UsageError(f"positive and negative are the same {_counted(len(positive))}; give two sets")
+        raise UsageError(
+            f"positive and negative are the same {pluralize(len(positive), 'prompt')}; give two sets"
+        )
     if len(positive) + len(negative) < 3:
         raise UsageError("one prompt on each side says nothing of how activations vary; give more prompts")
     n_positive = len(positive)
@@ -143,7 +146,3 @@ def _contrast(positive: _Moments, negative: _Moments, min_firing: float) -> Cont
     score = np.full(len(difference), np.nan)
     np.divide(difference, np.maximum(pooled, floor), out=score, where=told)
     return Contrast(score, positive.firing, negative.firing)
-
-
-def _counted(n: int) -> str:
-    return "1 prompt" if n == 1 else f"{n} prompts"

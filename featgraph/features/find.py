@@ -250,7 +250,7 @@ def _result(found: list[_Found], *, contrast: bool, screened: bool) -> Result:
                 *(density, *((one.s_out,) if screened else ()), one.label),
             )
         )
-    return Result(list(columns), rows, list(columns.values()))
+    return Result.of(columns, rows)
 
 
 _DESCRIBED = f"""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featgraph.core.arrays import Indices
+from featgraph.core.files import os_reason
 from featgraph.core.keys import SaeRange
 from featgraph.core.progress import Progress, Silent
 from featgraph.errors import SourceError, UsageError
@@ -106,7 +107,7 @@ def read_prompts(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise UsageError(f"cannot read the prompts {path}: it is not UTF-8 text") from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = os_reason(error)
         raise UsageError(f"cannot read the prompts {path}: {reason}") from error
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import duckdb
 
 from featgraph import store
+from featgraph.core.files import os_reason
 from featgraph.core.progress import Progress, Silent
 from featgraph.errors import FeatgraphError, SourceError, StoreError
 from featgraph.ingestion import write_graph
@@ -75,7 +76,7 @@ def ingest(
             build.ledger.end()  # before the swap, after which these files would be those of the old graph
             store.publish_graph(root, out)
         except (OSError, duckdb.Error) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            reason = os_reason(error)
             refused: FeatgraphError = StoreError(f"cannot write {out}: {reason}; what was there is as it was")
             file = getattr(error, "filename", None)
             if file is not None and root not in Path(file).parents:

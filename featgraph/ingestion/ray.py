@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from featgraph.core.files import os_reason
 from featgraph.errors import SourceError, UsageError
 from featgraph.ingestion.ledger import Step
 from featgraph.ingestion.local import Finished, timed
@@ -100,7 +101,7 @@ def _check_reachable(address: str | None) -> None:
     try:
         socket.create_connection((found[1], int(found[2])), timeout=REACHABLE).close()
     except OSError as error:
-        raise SourceError(f"cannot join a Ray cluster at {address!r}: {error.strerror or error}") from error
+        raise SourceError(f"cannot join a Ray cluster at {address!r}: {os_reason(error)}") from error
 
 
 def _run(step: Step, recipe: Recipe, root: Path, build: str) -> float:

@@ -1,7 +1,6 @@
 """The files of a build directory by which steps pass on results; each is written whole or not at all."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
+
+from featgraph.core.files import atomic_file
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -26,14 +27,8 @@ class StepFiles:
         """Yield where to write; the file has its name only once it is complete and on the disk."""
         target = self.root / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        try:
+        with atomic_file(target, fsync=True) as partial:
             yield partial
-            with partial.open("rb") as handle:
-                os.fsync(handle.fileno())
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
 
     def save_arrays(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Write named arrays as one .npz file."""

@@ -15,14 +15,13 @@ from featgraph.labels.llm import from_llm
 from featgraph.labels.neuronpedia import from_neuronpedia
 from featgraph.labels.table import from_table
 from featgraph.labels.tokens import from_tokens
-from featgraph.labels.writing import Added, Labelled, counted
+from featgraph.labels.writing import Added, Labelled
 
 __all__ = [
     "Added",
     "Endpoint",
     "Labelled",
     "RetryPolicy",
-    "counted",
     "from_llm",
     "from_neuronpedia",
     "from_table",

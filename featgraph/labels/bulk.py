@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from featgraph.core.files import os_reason
 from featgraph.core.http import Refused, RetryPolicy, Unreachable, checked_url, fetch
 from featgraph.core.progress import Progress
 from featgraph.errors import SourceError, UsageError, nearest
@@ -128,7 +129,7 @@ def _check(path: Path, shown: str) -> None:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SourceError(f"{shown} is damaged ({error}); fetch it again") from error
     except OSError as error:
-        raise SourceError(f"cannot read {shown}: {(error.strerror or str(error)).lower()}") from error
+        raise SourceError(f"cannot read {shown}: {os_reason(error)}") from error
     if not first.strip():
         return
     try:

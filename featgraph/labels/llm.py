@@ -16,9 +16,10 @@ from featgraph.core import arguments
 from featgraph.core.chat import Endpoint
 from featgraph.core.http import Refused, Unreachable, checked_url
 from featgraph.core.progress import Progress, Silent
+from featgraph.core.text import pluralize
 from featgraph.errors import SourceError
 from featgraph.labels.prompts import Prompt, prompts, read_label
-from featgraph.labels.writing import Added, Labelled, Labelling, counted, labelling
+from featgraph.labels.writing import Added, Labelled, Labelling, labelling
 from featgraph.store import Store
 
 MOST_FAILURES = 10
@@ -68,9 +69,9 @@ def from_llm(
             bad = _ask_all(endpoint, work.store, wanted[:limit], concurrency, journal, progress or Silent())
         finally:
             added += journal.put(f"{checked_url(endpoint.base_url)} {endpoint.model}")
-    left_out = [f"{counted(bad, 'feature')} that got no usable answer; run it again"] if bad else []
+    left_out = [f"{pluralize(bad, 'feature')} that got no usable answer; run it again"] if bad else []
     if n_without:
-        left_out.append(f"{counted(n_without, 'feature')} without examples")
+        left_out.append(f"{pluralize(n_without, 'feature')} without examples")
     return Labelled(added, left_out)
 
 

@@ -14,9 +14,10 @@ import duckdb
 from featgraph.core.http import RetryPolicy
 from featgraph.core.keys import SaeRange
 from featgraph.core.progress import Progress, Silent
+from featgraph.core.text import pluralize
 from featgraph.errors import SourceError, UsageError, nearest
 from featgraph.labels.bulk import File, local, remote
-from featgraph.labels.writing import Labelled, Labelling, counted, labelling
+from featgraph.labels.writing import Labelled, Labelling, labelling
 
 SOURCE = "neuronpedia"
 """Sources are called `neuronpedia:TYPE`, by the rows' `typeName`."""
@@ -71,7 +72,7 @@ class _Seen:
         }
         counts[" without a description"] = (self.empty, "row")
         counts[" that the server has not"] = (self.absent, "file")
-        return [f"{counted(n, what)}{why}" for why, (n, what) in counts.items() if n]
+        return [f"{pluralize(n, what)}{why}" for why, (n, what) in counts.items() if n]
 
 
 def from_neuronpedia(

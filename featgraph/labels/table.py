@@ -4,8 +4,9 @@ from pathlib import Path
 
 import duckdb
 
+from featgraph.core.text import pluralize
 from featgraph.errors import SourceError, UsageError, nearest
-from featgraph.labels.writing import Labelled, Labelling, counted, labelling
+from featgraph.labels.writing import Labelled, Labelling, labelling
 from featgraph.store.features import find_feature
 
 SOURCE = "csv"
@@ -68,7 +69,7 @@ def from_table(path: str | Path, file: str | Path, *, source: str | None = None)
         work.connection.execute(_STAGE)
         work.connection.execute("drop table given")
         added = work.commit(str(file))
-    left_out = [f"{counted(n_empty, 'row')} of {file} without a text"] if n_empty else []
+    left_out = [f"{pluralize(n_empty, 'row')} of {file} without a text"] if n_empty else []
     return Labelled(added, left_out)
 
 
@@ -120,7 +121,7 @@ def _check_keys(work: Labelling, file: Path) -> None:
     if first is None:
         return
     others = sum(len(rows) for rows in iter(lambda: unknown.fetchmany(10_000), []))
-    more = f" ({counted(others, 'more row')} like that)" if others else ""
+    more = f" ({pluralize(others, 'more row')} like that)" if others else ""
     try:
         find_feature(work.store.saes, str(first[1]))
     except UsageError as error:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from featgraph.activations.vocabulary import label
 from featgraph.core.progress import Progress, Silent
-from featgraph.labels.writing import Labelled, counted, labelling
+from featgraph.core.text import pluralize
+from featgraph.labels.writing import Labelled, labelling
 
 SOURCE = "tokens"
 
@@ -29,5 +30,5 @@ def from_tokens(path: str | Path, *, progress: Progress | None = None) -> Labell
                 n_without += len(rows) - len(named)
                 advance(len(rows))
         added = work.commit("top and promoted tokens", remade=(SOURCE,))
-    left_out = [f"{counted(n_without, 'feature')} without tokens"] if n_without else []
+    left_out = [f"{pluralize(n_without, 'feature')} without tokens"] if n_without else []
     return Labelled(added, left_out)

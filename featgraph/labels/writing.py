@@ -103,15 +103,6 @@ class Labelling(GraphUpdate):
         return added
 
 
-def counted(n: int, noun: str) -> str:
-    """Return a number and what it counts.
-
-    >>> counted(1, "row"), counted(2000, "row")
-    ('1 row', '2,000 rows')
-    """
-    return f"{n:,} {noun}{'s' * (n != 1)}"
-
-
 @contextmanager
 def labelling(path: str | Path) -> Iterator[Labelling]:
     """Open a graph for labelling; readers go on with what they have.

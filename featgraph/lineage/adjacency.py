@@ -161,7 +161,7 @@ class Adjacency:
             weakest = float(np.min(path.cosines)) if path.cosines else None
             keys = _Names.of(self.saes, path.nodes).keys
             rows.append((rank, len(path.cosines), score, weight, weakest, path.nodes, keys))
-        return _result(_PATH_COLUMNS, rows)
+        return Result.of(_PATH_COLUMNS, rows)
 
     def components(self, *, min: float | None = None) -> Result:
         """Return the residual features that are joined, by whatever way, to at least one other."""
@@ -199,7 +199,7 @@ class Adjacency:
 
     def _members(self, found: Reached) -> Result:
         rows = zip(found.ids, *_Names.of(self.saes, found.ids), found.distances, found.weights, strict=True)
-        return _result(_MEMBER_COLUMNS, list(rows))
+        return Result.of(_MEMBER_COLUMNS, list(rows))
 
 
 def components(store: Store, *, min: float | None) -> Result:
@@ -224,7 +224,7 @@ def _components(saes: Sequence[SaeRange], src: Indices | Ids, dst: Ids) -> Resul
     names = _Names.of(saes, ids.tolist())
     of, n = smallest[label[ids]], size[label[ids]]
     rows = list(zip(ids.tolist(), names.keys, names.layers, of.tolist(), n.tolist(), strict=True))
-    return _result(_COMPONENT_COLUMNS, [rows[place] for place in np.argsort(of, kind="stable")])
+    return Result.of(_COMPONENT_COLUMNS, [rows[place] for place in np.argsort(of, kind="stable")])
 
 
 def _far(hops: int | None) -> int | None:
@@ -256,10 +256,6 @@ class _Names(NamedTuple):
                 names.idxs.extend(idxs)
                 start = end
         return names
-
-
-def _result(columns: Mapping[str, str], rows: list[tuple[object, ...]]) -> Result:
-    return Result(list(columns), rows, list(columns.values()))
 
 
 def _columns(store: Store, statement: str, parameters: Mapping[str, object] | None = None) -> list[Any]:

@@ -9,10 +9,10 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from featgraph.core.text import printable
 from featgraph.features import ActiveFeatures, ActiveLineage
 from featgraph.output.streams import opened
 from featgraph.output.table import console
-from featgraph.output.values import printable
 
 DRAWN = 20
 """Lineages drawn at most, the brightest of the text."""

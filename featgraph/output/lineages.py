@@ -19,11 +19,9 @@ _EDGE = {"src": "VARCHAR", "dst": "VARCHAR", "kind": "VARCHAR", "cosine": "FLOAT
 
 def members(lineage: Lineage) -> Result:
     """Return one row per feature, in order of id."""
-    return Result(
-        list(_MEMBER), [tuple(vars(member).values()) for member in lineage.members], [*_MEMBER.values()]
-    )
+    return Result.of(_MEMBER, (tuple(vars(member).values()) for member in lineage.members))
 
 
 def edges(lineage: Lineage) -> Result:
     """Return one row per edge, in order of the source's id, then the target's; ends are keys."""
-    return Result(list(_EDGE), [tuple(vars(edge).values()) for edge in lineage.edges], [*_EDGE.values()])
+    return Result.of(_EDGE, (tuple(vars(edge).values()) for edge in lineage.edges))

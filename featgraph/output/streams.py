@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from featgraph.core.files import atomic_file
+from featgraph.core.files import output_file
 from featgraph.errors import UsageError
 
 
@@ -22,7 +22,7 @@ def opened(out: Path | None) -> Iterator[TextIO]:
         yield sys.stdout
         sys.stdout.flush()
         return
-    with atomic_file(out) as path, path.open("w", encoding="utf-8", newline="") as stream:
+    with output_file(out) as path, path.open("w", encoding="utf-8", newline="") as stream:
         yield stream
 
 

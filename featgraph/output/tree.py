@@ -3,8 +3,8 @@
 from rich.text import Text
 from rich.tree import Tree
 
+from featgraph.core.text import pluralize, printable
 from featgraph.lineage.lineage import Edge, Lineage, Member
-from featgraph.output.values import printable
 
 SHOWN_WRITERS = 3
 """Writers drawn below a feature; the rest are counted. `--format table` lists all."""
@@ -28,7 +28,7 @@ def tree(lineage: Lineage) -> Tree:
                     writer = members[edge.src]
                     node.add(_text(f"{writer.key}  writes {edge.cosine:.2f}{_label(writer)}", "dim"))
                 if len(writing) > SHOWN_WRITERS:
-                    more = _counted(len(writing) - SHOWN_WRITERS, "weaker writer")
+                    more = pluralize(len(writing) - SHOWN_WRITERS, "weaker writer")
                     node.add(_text(f"and {more}", "dim"))
     return drawn
 
@@ -40,13 +40,9 @@ def _text(content: str, style: str = "") -> Text:
 def _title(lineage: Lineage, line: list[Member]) -> str:
     first, last = line[0].layer, line[-1].layer
     layers = f"layer {first}" if first == last else f"layers {first} to {last}"
-    features = _counted(len(line), "feature")
-    writers = _counted(len(lineage.members) - len(line), "writer")
+    features = pluralize(len(line), "feature")
+    writers = pluralize(len(lineage.members) - len(line), "writer")
     return f"lineage of {lineage.seed}: {features} in {layers}, {writers}"
-
-
-def _counted(n: int, word: str) -> str:
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"
 
 
 def _link(lineage: Lineage, member: Member, seed: Member) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from featgraph.core.result import Result
+from featgraph.core.text import printable
 
 _LARGEST_SINGLE = 3.4e38
 
@@ -70,8 +71,3 @@ def cell(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{printable(str(name))}: {cell(item)}" for name, item in value.items()) + "}"
     return printable(str(value))
-
-
-def printable(text: str) -> str:
-    """Return text without line breaks or terminal control codes, which tokens may contain."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

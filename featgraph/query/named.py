@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from featgraph.core.files import os_reason
 from featgraph.core.result import MAX_ROWS, TIMEOUT, Result
 from featgraph.core.shipped import shipped
 from featgraph.errors import QueryError, UsageError, nearest
@@ -117,7 +118,7 @@ def listing(queries: list[NamedQuery]) -> Result:
     rows: list[tuple[object, ...]] = [
         (query.name, query.purpose, [parameter.name for parameter in query.parameters]) for query in queries
     ]
-    return Result(["name", "purpose", "parameters"], rows, ["VARCHAR", "VARCHAR", "VARCHAR[]"])
+    return Result.of({"name": "VARCHAR", "purpose": "VARCHAR", "parameters": "VARCHAR[]"}, rows)
 
 
 def named(name: str) -> NamedQuery:
@@ -145,7 +146,7 @@ def read_query(path: Path) -> NamedQuery:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read query {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise UsageError(f"cannot read query {path}: {os_reason(error)}") from error
     lines = text.splitlines()
     purpose = lines[0].removeprefix("-- ").strip() if lines and lines[0].startswith("-- ") else ""
     if not purpose or purpose.startswith(":"):

@@ -19,6 +19,8 @@ class Section:
     result: Result
 
 
+_FACTS = {"name": "VARCHAR", "value": "VARCHAR"}
+
 _SAES = """
     select s.layer, s.site, s.n_features, s.n_dead, s.l0, s.expected_l0, s.explained_variance,
         s.expected_variance, s.threshold_low, s.threshold_high, s.architecture, s.hook_name
@@ -63,7 +65,7 @@ def overview(store: Store) -> list[Section]:
     """
     return [
         Section("graph", _facts(store)),
-        Section("made", Result(["name", "value"], list(_flat(store.manifest)), ["VARCHAR", "VARCHAR"])),
+        Section("made", Result.of(_FACTS, _flat(store.manifest))),
         Section("saes", run(store, _SAES, timeout=None)),
         Section("edges", run(store, _EDGES, timeout=None)),
         Section("health", _health(store)),
@@ -81,7 +83,7 @@ def joined(sections: list[Section]) -> Result:
         for section in sections
         for row in section.result.dicts()
     ]
-    return Result(["section", *columns], rows, ["VARCHAR", *columns.values()])
+    return Result.of({"section": "VARCHAR", **columns}, rows)
 
 
 def _facts(store: Store) -> Result:
@@ -96,7 +98,7 @@ def _facts(store: Store) -> Result:
         ("size", f"{bytes_on_disk / 1e6:.1f} MB"),
     ]
     facts += [(key, value) for key, value in run(store, "select key, value from meta").rows]
-    return Result(["name", "value"], facts, ["VARCHAR", "VARCHAR"])
+    return Result.of(_FACTS, facts)
 
 
 def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[object, ...]]:

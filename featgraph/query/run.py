@@ -71,7 +71,7 @@ def run(
         max_rows = None
     translation = translate(store, statement, values, max_rows)
     if translation.shows_sql:
-        return Result(["sql"], [(translation.sql,)], ["VARCHAR"])
+        return Result.of({"sql": "VARCHAR"}, [(translation.sql,)])
     with duckdb_errors(StatementRun(statement, translation.sql, translation.origins, max_rows)):
         prepared = _gate(store.connection, translation, statement)
         with store.connection.cursor() as cursor:  # of its own, so that threads may share a graph

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featgraph.core.arrays import Matrix
+from featgraph.core.files import os_reason
 from featgraph.core.result import Result
 from featgraph.errors import UsageError
 from featgraph.store import BEST_LABEL, Store, vectors
@@ -77,7 +78,7 @@ def _nearest(store: Store, queries: list[Matrix], k: int, seed: int | None) -> R
     named = store.rows(_NAMED, {"ids": list(found)})
     named.sort(key=lambda row: (-found[row[0]], row[0]))
     rows: list[tuple[object, ...]] = [(*row[:4], found[row[0]], row[4]) for row in named]
-    return Result(list(_COLUMNS), rows, list(_COLUMNS.values()))
+    return Result.of(_COLUMNS, rows)
 
 
 def _direction(vector: Sequence[float] | NDArray[Any], d_model: int) -> Matrix:
@@ -162,9 +163,9 @@ def read_vector(path: Path) -> list[float]:
     try:
         values = np.asarray(readers[path.suffix](path))
     except OSError as error:
-        raise UsageError(f"cannot read the vector {path}: {error.strerror or error}") from error
+        raise UsageError(f"cannot read the vector {path}: {os_reason(error)}") from error
     except ValueError as error:
-        raise UsageError(f"cannot read the vector {path}: {str(error).splitlines()[0]}") from error
+        raise UsageError(f"cannot read the vector {path}: {os_reason(error)}") from error
     if values.dtype.kind not in "fiu" or max(values.shape, default=0) != values.size:
         raise UsageError(
             f"{path} holds {values.dtype} of shape {values.shape}; a vector is a list of real numbers"

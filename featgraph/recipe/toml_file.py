@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from featgraph.core.files import os_reason
 from featgraph.errors import RecipeError, nearest
 
 Kinds = Mapping[str, type | tuple[type, ...]]
@@ -26,9 +27,7 @@ class RecipeFile:
         try:
             self.text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(
-                f"cannot read recipe {path}: {getattr(error, 'strerror', None) or error}"
-            ) from error
+            raise RecipeError(f"cannot read recipe {path}: {os_reason(error)}") from error
         try:
             self.raw: dict[str, Any] = tomllib.loads(self.text)
         except tomllib.TOMLDecodeError as error:

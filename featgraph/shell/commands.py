@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from featgraph import output, query
+from featgraph.core.files import os_reason
 from featgraph.core.result import Result
 from featgraph.errors import FeatgraphError, QueryError, UsageError, nearest
 from featgraph.output.format import format_of
@@ -146,7 +147,7 @@ def _set(session: Session, text: str) -> None:
         session.parameters[name.strip()] = query.literal(value.strip())
     else:
         rows: list[tuple[object, ...]] = [(name, str(value)) for name, value in session.parameters.items()]
-        session.answer(Result(["name", "value"], rows, ["VARCHAR", "VARCHAR"]))
+        session.answer(Result.of({"name": "VARCHAR", "value": "VARCHAR"}, rows))
 
 
 def _queries(session: Session, name: str) -> None:
@@ -181,7 +182,7 @@ def _read(session: Session, name: str) -> None:
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {name!r}: {getattr(error, 'strerror', None) or error}") from error
+        raise UsageError(f"cannot read {name!r}: {os_reason(error)}") from error
     session.reading.append(path.resolve())
     try:
         n_run, n_failed = run_all(session, lines, name)

@@ -16,6 +16,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import create_output
 
 from featgraph import output
+from featgraph.core.files import os_reason
 from featgraph.errors import FeatgraphError
 from featgraph.shell.commands import run_all
 from featgraph.shell.completion import complete
@@ -86,8 +87,7 @@ class History(FileHistory):
 
     def _give_up(self, error: Exception) -> None:
         self._is_kept = False
-        reason = getattr(error, "strerror", None) or error
-        output.note(f"statements are not remembered: cannot write {self.filename!s}: {reason}")
+        output.note(f"statements are not remembered: cannot write {self.filename!s}: {os_reason(error)}")
 
 
 class _Completer(Completer):

@@ -26,7 +26,7 @@ _COLUMNS = """
 
 def tables(store: Store) -> Result:
     """Return one row per table."""
-    return Result(["table", "n_rows", "columns"], store.rows(_TABLES), ["VARCHAR", "BIGINT", "VARCHAR[]"])
+    return Result.of({"table": "VARCHAR", "n_rows": "BIGINT", "columns": "VARCHAR[]"}, store.rows(_TABLES))
 
 
 def columns(store: Store, table: str) -> Result:
@@ -40,7 +40,7 @@ def columns(store: Store, table: str) -> Result:
         raise UsageError(f"no table {table!r}{nearest(table, known) or ';'} `.schema` lists all")
     about = _comments(table.lower())
     rows: list[tuple[object, ...]] = [(name, kind, about.get(name, "")) for name, kind in found]
-    return Result(["column", "type", "description"], rows, ["VARCHAR", "VARCHAR", "VARCHAR"])
+    return Result.of({"column": "VARCHAR", "type": "VARCHAR", "description": "VARCHAR"}, rows)
 
 
 def _comments(table: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from featgraph import output, query
 from featgraph.core.result import Result
+from featgraph.core.text import pluralize
 from featgraph.errors import FeatgraphError, QueryError
 from featgraph.shell.reading import scan
 from featgraph.shell.vocabulary import Words
@@ -112,7 +113,7 @@ class Session:
         output.write(shown, self.format, out=out, limit=0, store=self.store)
         if len(shown) < len(result):
             output.note(f"{len(shown):,} of {len(result):,} rows shown; .limit 0 shows all")
-        self._written(f"{len(shown):,} {'row' if len(shown) == 1 else 'rows'}", out)
+        self._written(pluralize(len(shown), "row"), out)
 
     def _target(self) -> Path | None:
         """Return where this answer goes; the next one goes to stdout again, even if this one fails."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from featgraph.core.files import os_reason
 from featgraph.core.keys import SaeRange
 from featgraph.errors import StoreError
 
@@ -105,7 +106,7 @@ def reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+        raise StoreError(f"cannot read {path}: {os_reason(error)}") from error
 
 
 def build_directory(path: Path) -> Path:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from featgraph.core.files import fsync_path
 from featgraph.errors import StoreError
 from featgraph.store.layout import VECTORS, build_directory, check_replaceable, lock_file
 
@@ -58,7 +59,8 @@ def publish_graph(build: Path, path: Path) -> None:
     """
     check_replaceable(path)
     graph = new_graph(build)
-    _fsync_tree(graph)
+    for entry in [*graph.rglob("*"), graph]:
+        fsync_path(entry)
     _swap(graph, path)
     shutil.rmtree(build, ignore_errors=True)
 
@@ -76,15 +78,6 @@ def replacing(path: Path) -> Iterator[Path]:
             publish_graph(build, path)
         finally:
             shutil.rmtree(build, ignore_errors=True)
-
-
-def _fsync_tree(path: Path) -> None:
-    for found in [*path.rglob("*"), path]:
-        handle = os.open(found, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _swap(build: Path, path: Path) -> None:

@@ -6,7 +6,6 @@ what was done is missing. Owns the lock, the copy and the renames; what is chang
 and `ablation`.
 """
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from typing import Any
 import duckdb
 
 from featgraph import store
+from featgraph.core.files import fsync_path, os_reason
 from featgraph.errors import StoreError
 from featgraph.store import STORAGE_VERSION, Store
 
@@ -59,9 +59,9 @@ class GraphUpdate:
                 with suppress(duckdb.Error):  # there may be none, or DuckDB has ended it
                     self.connection.execute("rollback")
                 self.connection.execute("detach graph")
-            _to_disk(copy)
+            fsync_path(copy)
             copy.replace(database)
-            _to_disk(database.parent)
+            fsync_path(database.parent)
         finally:
             for left in (copy, copy.with_name(f"{copy.name}.wal")):
                 left.unlink(missing_ok=True)
@@ -70,9 +70,9 @@ class GraphUpdate:
         """Put another manifest in the old one's place."""
         store.write_manifest(self.folder, manifest)
         (written,) = self.folder.glob("*.json")
-        _to_disk(written)
+        fsync_path(written)
         written.replace(self.store.path / written.name)
-        _to_disk(self.store.path)
+        fsync_path(self.store.path)
 
 
 @contextmanager
@@ -94,8 +94,7 @@ def updating(path: str | Path, work: str) -> Iterator[GraphUpdate]:
                 with suppress(OSError):  # it has the steps of an ingest that was cut off
                     build.rmdir()
     except (OSError, duckdb.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise StoreError(f"cannot write {path}: {reason}; the graph is as it was") from error
+        raise StoreError(f"cannot write {path}: {os_reason(error)}; the graph is as it was") from error
 
 
 @contextmanager
@@ -116,11 +115,3 @@ def _working(opened: Store, folder: Path) -> Iterator[GraphUpdate]:
         shutil.rmtree(spill, ignore_errors=True)
         with suppress(OSError):  # something is kept in it
             folder.rmdir()
-
-
-def _to_disk(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

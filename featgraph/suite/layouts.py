@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from featgraph.core.files import os_reason
 from featgraph.errors import SourceError
 
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -55,7 +56,7 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SourceError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise SourceError(f"cannot read {path}: {os_reason(error)}") from error
     if not isinstance(found, dict):
         raise SourceError(f"cannot read {path}: it holds no JSON object")
     return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from featgraph.core.files import atomic_file
+from featgraph.core.files import output_file
 from featgraph.core.keys import SITES, Site
 from featgraph.errors import SourceError, UsageError, nearest
 from featgraph.recipe import Recipe, read_recipe
@@ -67,7 +67,7 @@ def write_recipe(
         raise UsageError(f"{where}: no SAE of the residual stream, which every suite needs")
     others = [family for family in published if family not in chosen.values()]
     draft = _Draft(model, path.absolute().parent, chosen, others)
-    with atomic_file(path) as partial:
+    with output_file(path) as partial:
         partial.write_text(_text(draft), encoding="utf-8")
         resolve(read_recipe(partial))
     return read_recipe(path)

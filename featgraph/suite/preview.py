@@ -57,7 +57,7 @@ def shipped_recipes(*, people: bool) -> Result:
                 str(recipe.file),
             )
         )
-    return Result(list(columns), rows, list(columns.values()))
+    return Result.of(columns, rows)
 
 
 def sites(
@@ -120,7 +120,7 @@ def totals(recipe: Recipe, needs: Estimate, *, people: bool = True) -> Result:
     ]
     if recipe.text is None:
         rows[6] = ("memory", amount(needs.memory), "at least")
-    return Result(["what", "amount", "note"], rows, ["VARCHAR"] * 3)
+    return Result.of(dict.fromkeys(("what", "amount", "note"), "VARCHAR"), rows)
 
 
 def _known(size: int | None) -> str:

@@ -84,12 +84,12 @@ def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
     path.chmod(0)
     if os.access(path, os.R_OK):
         pytest.skip("this user may read everything")
-    assert refusal(source(path.parent)) == f"cannot read the text {path}: Permission denied"
+    assert refusal(source(path.parent)) == f"cannot read the text {path}: permission denied"
     path.parent.chmod(0)
-    within = f"cannot read the text {tmp_path}: Permission denied: {path.parent}"
+    within = f"cannot read the text {tmp_path}: permission denied: {path.parent}"
     assert refusal(source(tmp_path)) == within
     for closed in (path, path.parent):
-        assert refusal(source(closed)) == f"cannot read the text {closed}: Permission denied"
+        assert refusal(source(closed)) == f"cannot read the text {closed}: permission denied"
     path.parent.chmod(0o700)
 
 

@@ -225,7 +225,7 @@ def test_the_shell_completes_names(line: str, found: str) -> None:
         (["query", "TOY", "select 1", "-p", "min"], 2, "'min' is not a parameter; write -p name=value"),
         (["query", "TOY", "select $a", "-p", "a=1", "-p", "a=2"], 2, "parameter 'a' is given twice"),
         (["query", "TOY"], 2, "give one statement, either as an argument or with -f FILE"),
-        (["query", "TOY", "-f", "nowhere.sql"], 2, "cannot read nowhere.sql: No such file or directory"),
+        (["query", "TOY", "-f", "nowhere.sql"], 2, "cannot read nowhere.sql: no such file or directory"),
         (["lineage", "TOY", "1/res/99"], 2, "no feature '1/res/99'"),
         (
             ["lineage", "TOY", "fish"],

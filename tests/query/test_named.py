@@ -286,7 +286,7 @@ def test_an_unknown_query_gets_the_nearest_one() -> None:
 
 
 def test_an_absent_query_file_is_named() -> None:
-    with pytest.raises(UsageError, match=r"cannot read query nowhere\.sql: No such file"):
+    with pytest.raises(UsageError, match=r"cannot read query nowhere\.sql: no such file"):
         named("nowhere.sql")
 
 

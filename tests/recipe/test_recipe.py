@@ -45,7 +45,7 @@ def test_an_unknown_recipe_name_offers_the_nearest() -> None:
 
 
 def test_a_recipe_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"cannot read recipe .*gone\.toml: No such file"):
+    with pytest.raises(RecipeError, match=r"cannot read recipe .*gone\.toml: no such file"):
         find_recipe(str(tmp_path / "gone.toml"))
 
 

@@ -94,7 +94,7 @@ def test_a_history_that_can_be_written_no_more_is_told_of_once(
     history.append_string("select 1;")
     history.append_string("select 2;")
     assert history.get_strings() == ["select 1;", "select 2;"]
-    assert capsys.readouterr().err.count(f"cannot write {tmp_path}/history: Is a directory") == 1
+    assert capsys.readouterr().err.count(f"cannot write {tmp_path}/history: is a directory") == 1
 
 
 @pytest.mark.parametrize("given", ["", "relative/folder"])

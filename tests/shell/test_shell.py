@@ -215,7 +215,7 @@ def test_a_statement_that_is_no_text_is_refused(toy: Path, encoding: str) -> Non
         (".set a=0.5\n.set b=2\nselect $a as a", "a\n0.5", ""),
         (".set a", "", "'a' sets nothing; write .set name=value"),
         ("select 1,\n$a", "", "no value for $a; give one with .set a=VALUE\n  LINE 2"),
-        (".read nowhere.sql", "", "cannot read 'nowhere.sql': No such file or directory"),
+        (".read nowhere.sql", "", "cannot read 'nowhere.sql': no such file or directory"),
         (".read", "", "nothing to read; write .read FILE"),
         (".open nowhere\nselect 1 as a", "a\n1", "there is no graph at nowhere"),
         (".fromat", "", "no command '.fromat'; did you mean '.format'? `.help` lists all"),

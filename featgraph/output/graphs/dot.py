@@ -5,9 +5,10 @@ from collections.abc import Mapping
 
 import networkx
 
+from featgraph.core.text import printable
 from featgraph.output.graphs.layers import by_layer, caption, edge_text
 from featgraph.output.streams import note
-from featgraph.output.values import csv_cell, printable
+from featgraph.output.values import csv_cell
 
 CROWDED = 2_000
 """Edges above which a drawing takes long and cannot be read."""

@@ -6,7 +6,7 @@ from typing import cast
 
 import networkx
 
-from featgraph.output.values import printable
+from featgraph.core.text import printable
 
 Node = tuple[str, Mapping[str, object]]
 

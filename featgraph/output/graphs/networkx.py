@@ -10,6 +10,7 @@ from typing import TextIO
 import networkx
 
 from featgraph.core.result import Result
+from featgraph.core.text import printable
 from featgraph.errors import UsageError
 from featgraph.lineage.lineage import Lineage
 from featgraph.output import lineages
@@ -21,7 +22,7 @@ from featgraph.output.graphs.mermaid import mermaid
 from featgraph.output.graphs.node_link import node_link
 from featgraph.output.graphs.xml import gexf, graphml
 from featgraph.output.streams import note
-from featgraph.output.values import json_rows, printable
+from featgraph.output.values import json_rows
 from featgraph.store import Store
 
 _WRITERS: dict[Format, Callable[[networkx.DiGraph], str]] = {

@@ -11,7 +11,8 @@ from typing import Any
 
 import networkx
 
-from featgraph.output.values import csv_cell, printable
+from featgraph.core.text import printable
+from featgraph.output.values import csv_cell
 
 _GEXF_OWN = {"id", "key", "type", "start", "end", "viz", "spells"}
 """Names that GEXF gives a meaning of its own on an edge."""
