@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.pages import PAGES, anchors, links, name_of
+from helpers.pages import PAGES, anchors, files_named, links, name_of
+from helpers.repository import ROOT
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -24,10 +25,22 @@ def _leads_somewhere(page: Path, path: str, anchor: str) -> bool:
     return not anchor or (target.suffix == ".md" and anchor in anchors(target))
 
 
+NOT_IN_A_CHECKOUT = {"featgraph/_shipped/", "vectors/", "DIR/report.md"}
+"""In the wheel, in a graph directory, and in a folder that the reader chooses."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_file_that_a_page_names_is_there(page: Path) -> None:
+    roots = (ROOT, ROOT / "featgraph", page.parent)
+    absent = {name for name in files_named(page) if not any((root / name).exists() for root in roots)}
+    assert absent - NOT_IN_A_CHECKOUT == set()
+
+
 def test_there_are_links_to_check() -> None:
     counted = {name_of(page): len(list(links(page))) for page in PAGES}
     assert counted["README.md"] > 5
     assert counted["docs/glossary.md"] > 50
+    assert sum(len(files_named(page)) for page in PAGES) > 50
     assert sum(anchor != "" for page in PAGES for _, anchor in links(page)) > 10
 
 

@@ -70,6 +70,12 @@ def links(page: Path) -> Iterator[tuple[str, str]]:
             yield path, anchor
 
 
+def files_named(page: Path) -> list[str]:
+    """The paths of files and folders that a page writes as code: `suite/hooks.py`, `tests/suite/`."""
+    path = r"`((?:[\w.-]+/)+(?:[\w-]+\.(?:py|sql|toml|md|sh))?)`"
+    return re.findall(path, _without_fences(page))
+
+
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     made: dict[str, int] = {}
