@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.pages import blocks, name_of
+from helpers.pages import PAGES, blocks, name_of
 from helpers.repository import ROOT
 
 DOCS = ROOT / "docs"
@@ -82,6 +82,17 @@ def _imports(room: str, other: str) -> bool:
     files = [PACKAGE / f"{room}.py"] if (PACKAGE / f"{room}.py").is_file() else (PACKAGE / room).rglob("*.py")
     pattern = rf"(?:from|import) featgraph(?:\.{other}\b| import (?:\w+, )*{other}\b)"
     return any(re.search(pattern, file.read_text(encoding="utf-8")) for file in files)
+
+
+def test_every_task_that_a_page_names_exists() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    named = {
+        task
+        for page in PAGES
+        for task in re.findall(r"\bpoe (?:-q )?([a-z][\w-]*)", page.read_text(encoding="utf-8"))
+    }
+    assert "check" in named
+    assert named - set(project["tool"]["poe"]["tasks"]) == set()
 
 
 def test_the_architecture_page_has_every_room() -> None:
