@@ -1,13 +1,18 @@
 """What every test can count on: a toy graph, plain text output, and no network."""
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+import featgraph
+from featgraph import Graph
+from featgraph.store import Store, open_store
 from helpers.toy import build_toy
 
 # The same random examples every time, so that a commit that touched nothing cannot fail; other ones with
@@ -54,6 +59,26 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_toy(tmp_path_factory.mktemp("graphs") / "toy.featgraph")
 
 
+@pytest.fixture
+def toy_copy(toy: Path, tmp_path: Path) -> Path:
+    """A copy of the toy that a test may change."""
+    return Path(shutil.copytree(toy, tmp_path / "toy.featgraph"))
+
+
+@pytest.fixture(scope="module")
+def graph(toy: Path) -> Iterator[Graph]:
+    """The toy, open."""
+    with featgraph.open(toy) as opened:
+        yield opened
+
+
+@pytest.fixture
+def store(toy: Path) -> Iterator[Store]:
+    """The toy as a store."""
+    with open_store(toy) as opened:
+        yield opened
+
+
 @pytest.fixture(scope="session")
 def small_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The recipe of a small random suite with everything it names beside it; for reading."""
@@ -83,6 +108,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     )
     assert made.returncode == 0, made.stderr
     return folder, made.stderr + made.stdout
+
+
+@pytest.fixture(scope="module")
+def demo_graph(demo: tuple[Path, str]) -> Iterator[Graph]:
+    """The demo, open."""
+    with featgraph.open(demo[0] / "demo.featgraph") as opened:
+        yield opened
 
 
 def _environment() -> dict[str, str]:

@@ -29,14 +29,6 @@ EVERY = "SELECT src, dst FROM edge"
 TOUCHED = "select src, dst, ablation_change, ablation_n from edge where ablation_n is not null order by all"
 
 
-@pytest.fixture
-def graph(small: Path, small_recipe: Path, tmp_path: Path) -> Path:
-    """The small suite's graph to write to, with what it was made of beside it."""
-    shutil.copytree(small_recipe.parent / "small", tmp_path / "small")
-    shutil.copy(small_recipe, tmp_path)
-    return Path(shutil.copytree(small, tmp_path / "small.featgraph"))
-
-
 def rows(path: Path, statement: str) -> list[tuple[Any, ...]]:
     with featgraph.open(path) as opened:
         return opened.sql(statement).rows

@@ -1,7 +1,6 @@
 """What ablations say in sum: rules for choosing an upstream feature, measures that predict; the command."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,6 @@ from featgraph.store import open_store
 
 EVERY = "SELECT src, dst FROM edge"
 METHODS = ["random", "top-1 cosine", "top-1 pearson", "best"]
-
-
-@pytest.fixture
-def graph(small: Path, small_recipe: Path, tmp_path: Path) -> Path:
-    """The small suite's graph to write to, with what it was made of beside it."""
-    shutil.copytree(small_recipe.parent / "small", tmp_path / "small")
-    shutil.copy(small_recipe, tmp_path)
-    return Path(shutil.copytree(small, tmp_path / "small.featgraph"))
 
 
 def call(*arguments: object) -> Result:

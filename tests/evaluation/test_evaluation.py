@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-import featgraph
 from featgraph import Graph, SourceError, UsageError
 from featgraph.cli import app
 from featgraph.evaluation import Evaluation, Judge, Trial, evaluate
@@ -31,13 +30,6 @@ SEED = "1/res/3"
 PROMPTS = ("the cat", "a dog", "mom said", "the ball")
 SHORT = Generation(samples=3, max_tokens=8)
 LINE = Settings(where="cumulative", min=-1.0)
-
-
-@pytest.fixture
-def graph(small: Path, small_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
-    monkeypatch.chdir(small_recipe.parent)
-    with featgraph.open(small) as opened:
-        yield opened
 
 
 def evaluated(graph: Graph, settings: Settings = LINE, **changes: Any) -> Evaluation:

@@ -1,7 +1,6 @@
 """Formulas, readings and controls of `featgraph evaluate`, against numbers by hand and brute force."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-import featgraph
 from featgraph import Graph, UsageError
 from featgraph.evaluation import measures
 from featgraph.evaluation.controls import CONTROLS, control
@@ -22,13 +20,6 @@ from featgraph.suite.graph_suite import GraphSuite
 
 SEED = "1/res/3"
 CUMULATIVE: Any = {"where": "cumulative", "min": -1.0, "scale": 2.0}
-
-
-@pytest.fixture
-def graph(small: Path, small_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Graph]:
-    monkeypatch.chdir(small_recipe.parent)
-    with featgraph.open(small) as opened:
-        yield opened
 
 
 @pytest.fixture

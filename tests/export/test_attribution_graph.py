@@ -1,7 +1,6 @@
 """Attribution-graph JSON: what its pages ask for, and what trips them."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,6 @@ from featgraph.cli import app
 from featgraph.export.attribution_graph import MAX_NODES
 from featgraph.lineage.lineage import Edge, Lineage, Member
 from helpers.toy import build_toy
-
-
-@pytest.fixture(scope="module")
-def graph(toy: Path) -> Iterator[Graph]:
-    with featgraph.open(toy) as opened:
-        yield opened
 
 
 def written(graph: Graph, lineage: Lineage, path: Path) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """What a format cannot hold is refused with the reason and a mend, or written nearly and marked."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-import featgraph
 from featgraph import Graph, UsageError
 from featgraph import export as formats
 from featgraph.cli import app
@@ -20,12 +18,6 @@ from helpers.toy import D_MODEL
 
 EXACT = {"safetensors", "npz", "json"}
 OTHERS = [name for name in formats.FORMATS if name not in EXACT and name != "neuronpedia"]
-
-
-@pytest.fixture(scope="module")
-def graph(toy: Path) -> Iterator[Graph]:
-    with featgraph.open(toy) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("format", OTHERS)

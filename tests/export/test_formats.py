@@ -1,5 +1,4 @@
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-import featgraph
 from featgraph import Graph, UsageError, export
 from featgraph.steering import SteeringVector
 from helpers.toy import D_MODEL
@@ -20,12 +18,6 @@ AWKWARD = np.array([0.1, -0.0, 1e-45, 3.4e38, -1 / 3, 2.0**-126], dtype=np.float
 
 ONE_FILE = ["gguf", "safetensors", "npz", "json", "repeng"]
 """Formats of one file whose name is free."""
-
-
-@pytest.fixture(scope="module")
-def graph(toy: Path) -> Iterator[Graph]:
-    with featgraph.open(toy) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,12 +24,6 @@ from helpers.toy import D_MODEL, build_toy
 FLOATS = st.floats(allow_nan=False, allow_infinity=False, width=32)
 VECTORS = st.dictionaries(st.integers(0, 4), arrays(np.float32, D_MODEL, elements=FLOATS), max_size=5)
 TEXT = st.text(max_size=8)
-
-
-@pytest.fixture(scope="module")
-def graph(toy: Path) -> Iterator[Graph]:
-    with featgraph.open(toy) as opened:
-        yield opened
 
 
 def same(one: SteeringVector, other: SteeringVector) -> bool:

@@ -18,12 +18,6 @@ from helpers.toy import build_toy
 
 
 @pytest.fixture(scope="module")
-def graph(toy: Path) -> Iterator[Graph]:
-    with featgraph.open(toy) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
     """The toy, but of released SAEs that are on Neuronpedia."""
     path = build_toy(tmp_path_factory.mktemp("known") / "toy.featgraph")

@@ -4,7 +4,7 @@ import ast
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from safetensors.numpy import load_file
 
-import featgraph
 from featgraph import Graph, UsageError, export
 from featgraph.core.arrays import Matrix
 from featgraph.export.conventions import CONVENTIONS, module_path
@@ -39,12 +38,6 @@ SOME = st.dictionaries(st.integers(1, N_LAYERS - 2), FLOATS, min_size=1).filter(
 
 def steering(layers: dict[int, Matrix], **settings: Any) -> SteeringVector:
     return SteeringVector(dict(sorted(layers.items())), (), Settings(**settings), MODEL)
-
-
-@pytest.fixture(scope="module")
-def graph(toy: Path) -> Iterator[Graph]:
-    with featgraph.open(toy) as opened:
-        yield opened
 
 
 # ---- one reader per format, as its tool reads

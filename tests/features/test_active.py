@@ -3,7 +3,6 @@
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +27,6 @@ from helpers.lit_suite import WIDTH, Suite
 
 TEXT = "the cat sat on the mat and the dog ran to the park to play with a red ball"
 """Longer than one piece of the small suite."""
-
-
-@pytest.fixture(scope="module")
-def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
-    return Suite(tmp_path_factory.mktemp("lit"))
-
-
-@pytest.fixture(scope="module")
-def graph(suite: Suite) -> Iterator[Graph]:
-    with featgraph.open(suite.graph) as opened:
-        yield opened
 
 
 def call(*arguments: object, text: str | None = None) -> Any:

@@ -29,17 +29,6 @@ NEGATIVE = ["mom said it was a sad day", "the dog ran to the park"]
 
 
 @pytest.fixture(scope="module")
-def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
-    return Suite(tmp_path_factory.mktemp("found"))
-
-
-@pytest.fixture(scope="module")
-def graph(suite: Suite) -> Iterator[Graph]:
-    with featgraph.open(suite.graph) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def toy_graph(toy: Path) -> Iterator[Graph]:
     with featgraph.open(toy) as opened:
         yield opened

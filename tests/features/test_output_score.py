@@ -1,6 +1,5 @@
 """The output score S_out: batched against one feature at a time, and its parts against hand-made ones."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,6 @@ from featgraph.features.output_score import lens_tokens, output_scores, scored
 from featgraph.suite import LanguageModel
 from helpers.lit_suite import Suite
 from helpers.real_models import FAMILIES, N_VOCABULARY, random_model
-
-
-@pytest.fixture(scope="module")
-def suite(tmp_path_factory: pytest.TempPathFactory) -> Suite:
-    return Suite(tmp_path_factory.mktemp("scored"))
-
-
-@pytest.fixture(scope="module")
-def graph(suite: Suite) -> Iterator[Graph]:
-    with featgraph.open(suite.graph) as opened:
-        yield opened
 
 
 def one(suite: Suite, graph: Graph, key: str) -> float:

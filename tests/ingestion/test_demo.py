@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 
-import featgraph
 from featgraph.graph import Graph
 from featgraph.recipe import find_recipe
 
@@ -35,14 +34,9 @@ def test_every_sae_loads_from_disk_and_is_stored_in_16_bits() -> None:
                 assert {tensors.get_tensor(name).dtype for name in tensors.keys()} == {torch.float16}  # noqa: SIM118
 
 
-@pytest.fixture(scope="module")
-def graph(demo: tuple[Path, str]) -> Graph:
-    return featgraph.open(demo[0] / "demo.featgraph")
-
-
 @pytest.mark.slow
-def test_the_saes_reach_the_figures_asked_of_them(graph: Graph) -> None:
-    rows = graph.sql("select site, layer, explained_variance, l0, n_dead, n_features from sae").rows
+def test_the_saes_reach_the_figures_asked_of_them(demo_graph: Graph) -> None:
+    rows = demo_graph.sql("select site, layer, explained_variance, l0, n_dead, n_features from sae").rows
     assert len(rows) == 24
     for site, layer, explained, l0, dead, n in rows:
         assert explained >= (0.80 if site == "res" else 0.65), (site, layer)  # type: ignore[operator]
@@ -51,9 +45,9 @@ def test_the_saes_reach_the_figures_asked_of_them(graph: Graph) -> None:
 
 
 @pytest.mark.slow
-def test_every_event_occurs_and_the_summary_tells_them(graph: Graph, demo: tuple[Path, str]) -> None:
+def test_every_event_occurs_and_the_summary_tells_them(demo_graph: Graph, demo: tuple[Path, str]) -> None:
     for verb in ("births", "deaths", "splits", "merges"):
-        [(count,)] = graph.sql(f"select count(*) from {verb}()").rows
+        [(count,)] = demo_graph.sql(f"select count(*) from {verb}()").rows
         assert isinstance(count, int)
         assert count > 0
         assert f"{count:,} {verb}" in demo[1]
@@ -61,14 +55,14 @@ def test_every_event_occurs_and_the_summary_tells_them(graph: Graph, demo: tuple
 
 @pytest.mark.slow
 def test_an_exported_lineage_holds_its_vectors_and_each_moves_its_layer_alone(
-    graph: Graph, tmp_path: Path
+    demo_graph: Graph, tmp_path: Path
 ) -> None:
     import gguf
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from featgraph import export
 
-    vector = graph.steering_vector("4/res/700", where="cumulative", scale=3.0, unit="unit").between(1, 7)
+    vector = demo_graph.steering_vector("4/res/700", where="cumulative", scale=3.0, unit="unit").between(1, 7)
     assert list(vector.layers) == [1, 2, 3, 4, 5, 6, 7]
     export.write(vector, tmp_path / "v.gguf", "gguf")
     tensors = {tensor.name: tensor.data for tensor in gguf.GGUFReader(tmp_path / "v.gguf").tensors}
@@ -95,8 +89,10 @@ def test_an_exported_lineage_holds_its_vectors_and_each_moves_its_layer_alone(
 
 
 @pytest.mark.slow
-def test_any_duckdb_client_reads_the_graph_and_knows_the_verbs(graph: Graph, demo: tuple[Path, str]) -> None:
-    ours = graph.sql("select id, n from splits() order by id").rows
+def test_any_duckdb_client_reads_the_graph_and_knows_the_verbs(
+    demo_graph: Graph, demo: tuple[Path, str]
+) -> None:
+    ours = demo_graph.sql("select id, n from splits() order by id").rows
     program = (
         "import duckdb, sys; c = duckdb.connect(sys.argv[1], read_only=True); "
         "print(c.execute('select id, n from splits() order by id').fetchall())"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -32,11 +31,6 @@ SHOWN = ["0/res/0", "1/mlp/0", "1/res/0", "1/res/3", "2/res/0"]
 
 
 @pytest.fixture
-def graph(toy: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(toy, tmp_path / "toy.featgraph"))
-
-
-@pytest.fixture
 def server() -> Iterator[Stub]:
     with serving(lambda _: chat("Words for rain.")) as stub:
         yield stub
@@ -52,8 +46,8 @@ def endpoint(server: Stub, key: str | None = None, **retry_policy: Any) -> Endpo
     return Endpoint(f"{server.url}/v1", "tiny", key, RetryPolicy(**settings))
 
 
-def ask(graph: Path, server: Stub, **options: Any) -> Labelled:
-    return from_llm(graph, endpoint(server), **{"concurrency": 1, **options})
+def ask(toy_copy: Path, server: Stub, **options: Any) -> Labelled:
+    return from_llm(toy_copy, endpoint(server), **{"concurrency": 1, **options})
 
 
 def made(*keys: str, text: str = "Words for rain", source: str = "llm:tiny") -> list[Label]:
@@ -63,15 +57,15 @@ def made(*keys: str, text: str = "Words for rain", source: str = "llm:tiny") -> 
 # ---- what is asked, and of what
 
 
-def test_features_with_examples_are_labelled(graph: Path, server: Stub) -> None:
-    done = ask(graph, server)
-    assert labels(graph) == made(*SHOWN)
+def test_features_with_examples_are_labelled(toy_copy: Path, server: Stub) -> None:
+    done = ask(toy_copy, server)
+    assert labels(toy_copy) == made(*SHOWN)
     assert [(each.source, each.n) for each in done.added] == [("llm:tiny", 5)]
     assert done.left_out == ["31 features without examples"]
 
 
-def test_a_request_is_what_the_protocol_says(graph: Path, server: Stub) -> None:
-    from_llm(graph, endpoint(server, KEY), where="key = '1/res/0'")
+def test_a_request_is_what_the_protocol_says(toy_copy: Path, server: Stub) -> None:
+    from_llm(toy_copy, endpoint(server, KEY), where="key = '1/res/0'")
     (asked,) = server.asked
     assert (asked.method, asked.path) == ("POST", "/v1/chat/completions")
     assert asked.headers["content-type"] == "application/json"
@@ -81,17 +75,17 @@ def test_a_request_is_what_the_protocol_says(graph: Path, server: Stub) -> None:
     assert [message["role"] for message in asked.json["messages"]] == ["system", "user"]
 
 
-def test_without_a_key_none_is_sent(graph: Path, server: Stub) -> None:
-    ask(graph, server, limit=1)
+def test_without_a_key_none_is_sent(toy_copy: Path, server: Stub) -> None:
+    ask(toy_copy, server, limit=1)
     assert "authorization" not in server.asked[0].headers
 
 
-def test_the_question_holds_the_examples_marked_and_the_tokens(graph: Path, server: Stub) -> None:
-    with duckdb.connect(str(graph / "graph.duckdb")) as connection:
+def test_the_question_holds_the_examples_marked_and_the_tokens(toy_copy: Path, server: Stub) -> None:
+    with duckdb.connect(str(toy_copy / "graph.duckdb")) as connection:
         connection.execute(
             "insert into example values (?, 2, 2.0, 0, ['x', ' y'], [2.0, 0.0])", [ids()["1/res/0"]]
         )
-    ask(graph, server, where="key = '1/res/0'")
+    ask(toy_copy, server, where="key = '1/res/0'")
     assert server.asked[0].question.splitlines() == [
         "Texts:",
         "1. a<< b|10>><< c|2>>",
@@ -101,35 +95,37 @@ def test_the_question_holds_the_examples_marked_and_the_tokens(graph: Path, serv
     ]
 
 
-def test_where_and_limit_choose_features(graph: Path, server: Stub) -> None:
-    ask(graph, server, where="layer = 1 -- and no other", limit=2)
-    assert [label[0] for label in labels(graph)] == ["1/mlp/0", "1/res/0"]
-    ask(graph, server, where="layer = 1")
-    assert [label[0] for label in labels(graph)] == ["1/mlp/0", "1/res/0", "1/res/3"]
+def test_where_and_limit_choose_features(toy_copy: Path, server: Stub) -> None:
+    ask(toy_copy, server, where="layer = 1 -- and no other", limit=2)
+    assert [label[0] for label in labels(toy_copy)] == ["1/mlp/0", "1/res/0"]
+    ask(toy_copy, server, where="layer = 1")
+    assert [label[0] for label in labels(toy_copy)] == ["1/mlp/0", "1/res/0", "1/res/3"]
     assert len(server.asked) == 3
 
 
 @pytest.mark.parametrize("where", ["leyer = 1", "1); drop table label; --"])
-def test_a_condition_that_is_none_is_refused(graph: Path, server: Stub, where: str) -> None:
+def test_a_condition_that_is_none_is_refused(toy_copy: Path, server: Stub, where: str) -> None:
     with pytest.raises(QueryError):
-        ask(graph, server, where=where)
+        ask(toy_copy, server, where=where)
     assert server.asked == []
-    assert not (graph / ".labelling").exists()
+    assert not (toy_copy / ".labelling").exists()
 
 
-def test_features_that_are_labelled_are_asked_about_again_only_on_demand(graph: Path, server: Stub) -> None:
-    ask(graph, server)
-    ask(graph, server)
+def test_features_that_are_labelled_are_asked_about_again_only_on_demand(
+    toy_copy: Path, server: Stub
+) -> None:
+    ask(toy_copy, server)
+    ask(toy_copy, server)
     assert len(server.asked) == 5
     server.rule = lambda _: chat("better")
-    ask(graph, server, again=True, where="layer = 0")
-    assert ("0/res/0", "llm:tiny", "better") in labels(graph)
-    assert len(labels(graph)) == 5
-    ask(graph, server, source="mine", where="layer = 0")
-    assert ("0/res/0", "mine", "better") in labels(graph)
+    ask(toy_copy, server, again=True, where="layer = 0")
+    assert ("0/res/0", "llm:tiny", "better") in labels(toy_copy)
+    assert len(labels(toy_copy)) == 5
+    ask(toy_copy, server, source="mine", where="layer = 0")
+    assert ("0/res/0", "mine", "better") in labels(toy_copy)
 
 
-def test_several_requests_are_on_their_way_at_a_time(graph: Path, server: Stub) -> None:
+def test_several_requests_are_on_their_way_at_a_time(toy_copy: Path, server: Stub) -> None:
     together = threading.Barrier(4, timeout=5)
 
     def rule(_: Asked) -> Reply:
@@ -138,8 +134,8 @@ def test_several_requests_are_on_their_way_at_a_time(graph: Path, server: Stub) 
         return chat("x")
 
     server.rule = rule
-    ask(graph, server, concurrency=4)
-    assert len(labels(graph)) == 5
+    ask(toy_copy, server, concurrency=4)
+    assert len(labels(toy_copy)) == 5
 
 
 @pytest.mark.parametrize(
@@ -175,66 +171,68 @@ def test_an_address_goes_up_to_v1(base: str, url: str) -> None:
     ],
     ids=lambda reply: reply.body.decode()[-60:],
 )
-def test_an_answer_that_is_no_label_is_counted(graph: Path, server: Stub, answer: Reply) -> None:
+def test_an_answer_that_is_no_label_is_counted(toy_copy: Path, server: Stub, answer: Reply) -> None:
     server.queued.append(answer)
-    done = ask(graph, server, where="site = 'res'")
-    assert labels(graph) == made("1/res/0", "1/res/3", "2/res/0")
+    done = ask(toy_copy, server, where="site = 'res'")
+    assert labels(toy_copy) == made("1/res/0", "1/res/3", "2/res/0")
     assert done.left_out[0] == "1 feature that got no usable answer; run it again"
-    ask(graph, server, where="site = 'res'")
-    assert labels(graph) == made("0/res/0", "1/res/0", "1/res/3", "2/res/0")
+    ask(toy_copy, server, where="site = 'res'")
+    assert labels(toy_copy) == made("0/res/0", "1/res/0", "1/res/3", "2/res/0")
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_busy_server_is_asked_again(graph: Path, server: Stub, status: int) -> None:
+def test_a_busy_server_is_asked_again(toy_copy: Path, server: Stub, status: int) -> None:
     server.queued += [Reply(status), Reply(status)]
-    ask(graph, server)
-    assert labels(graph) == made(*SHOWN)
+    ask(toy_copy, server)
+    assert labels(toy_copy) == made(*SHOWN)
     assert len(server.asked) == 7
 
 
-def test_the_server_says_how_long_to_wait(graph: Path, server: Stub) -> None:
+def test_the_server_says_how_long_to_wait(toy_copy: Path, server: Stub) -> None:
     server.queued.append(Reply(429, headers={"Retry-After": "0.2"}))
     before = time.monotonic()
-    ask(graph, server, limit=1)
+    ask(toy_copy, server, limit=1)
     assert time.monotonic() - before > 0.2
 
 
-def test_a_slow_answer_is_not_waited_for(graph: Path, server: Stub) -> None:
+def test_a_slow_answer_is_not_waited_for(toy_copy: Path, server: Stub) -> None:
     server.queued.append(Reply(slow=1.0))
-    from_llm(graph, endpoint(server, timeout=0.2), concurrency=1)
-    assert labels(graph) == made(*SHOWN)
+    from_llm(toy_copy, endpoint(server, timeout=0.2), concurrency=1)
+    assert labels(toy_copy) == made(*SHOWN)
     assert len(server.asked) == 6
 
 
-def test_a_server_that_is_not_there_ends_it_at_once(graph: Path) -> None:
+def test_a_server_that_is_not_there_ends_it_at_once(toy_copy: Path) -> None:
     nowhere = Endpoint("http://127.0.0.1:1", "m", None, RetryPolicy(tries=2, first_wait=0.001))
     with pytest.raises(SourceError, match=r"gave no label for 0/res/0 \(.*refused\); labels so far are kept"):
-        from_llm(graph, nowhere, concurrency=1)
+        from_llm(toy_copy, nowhere, concurrency=1)
 
 
 def test_too_many_failures_in_a_row_end_it_and_what_was_answered_is_kept(
-    graph: Path, server: Stub, monkeypatch: pytest.MonkeyPatch
+    toy_copy: Path, server: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(llm, "MOST_FAILURES", 3)
     server.queued += [chat("kept"), *[Reply(500)] * 9]
     with pytest.raises(
         SourceError, match=r"for 3 features in a row .500 Internal Server Error.; labels so far"
     ):
-        ask(graph, server)
-    assert labels(graph) == made("0/res/0", text="kept")
-    ask(graph, server)
-    assert len(labels(graph)) == 5
+        ask(toy_copy, server)
+    assert labels(toy_copy) == made("0/res/0", text="kept")
+    ask(toy_copy, server)
+    assert len(labels(toy_copy)) == 5
 
 
 @pytest.mark.parametrize(
     ("status", "mend"),
     [(401, "name the variable that holds the key with --api-key-env"), (404, "check --base-url and --model")],
 )
-def test_a_refusal_ends_it_and_says_what_to_mend(graph: Path, server: Stub, status: int, mend: str) -> None:
+def test_a_refusal_ends_it_and_says_what_to_mend(
+    toy_copy: Path, server: Stub, status: int, mend: str
+) -> None:
     server.queued += [chat("kept"), Reply(status, b'{"error": "wrong \n thing"}')]
     with pytest.raises(SourceError, match=f"refuses to answer .{status}: .*wrong thing.*; {mend}"):
-        ask(graph, server)
-    assert labels(graph) == made("0/res/0", text="kept")
+        ask(toy_copy, server)
+    assert labels(toy_copy) == made("0/res/0", text="kept")
 
 
 # ---- the key
@@ -242,7 +240,7 @@ def test_a_refusal_ends_it_and_says_what_to_mend(graph: Path, server: Stub, stat
 
 @pytest.mark.parametrize("status", [401, 400, 500])
 def test_the_key_is_nowhere_to_be_read(
-    graph: Path, server: Stub, monkeypatch: pytest.MonkeyPatch, status: int
+    toy_copy: Path, server: Stub, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     """Also where a server repeats it."""
     monkeypatch.setenv("MY_KEY", KEY)
@@ -250,12 +248,12 @@ def test_the_key_is_nowhere_to_be_read(
     monkeypatch.setattr(RetryPolicy, "__init__", _impatient(RetryPolicy.__init__))
     server.rule = lambda _: Reply(status, f"wrong key {KEY}".encode())
     arguments = ["--from", "llm", "--base-url", server.url, "--model", "m", "--api-key-env", "MY_KEY"]
-    done = CliRunner().invoke(app, ["label", str(graph), *arguments])
+    done = CliRunner().invoke(app, ["label", str(toy_copy), *arguments])
     assert done.exit_code == 4
     assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
     assert KEY not in done.output
     assert KEY not in repr(Endpoint(server.url, "m", KEY))
-    assert all(KEY.encode() not in path.read_bytes() for path in graph.rglob("*") if path.is_file())
+    assert all(KEY.encode() not in path.read_bytes() for path in toy_copy.rglob("*") if path.is_file())
 
 
 def _impatient(made_so: Callable[..., None]) -> Callable[..., None]:
@@ -265,13 +263,13 @@ def _impatient(made_so: Callable[..., None]) -> Callable[..., None]:
     return make
 
 
-def test_the_key_is_not_sent_on_to_another_address(graph: Path, server: Stub) -> None:
+def test_the_key_is_not_sent_on_to_another_address(toy_copy: Path, server: Stub) -> None:
     with serving(lambda _: chat("stolen")) as other:
         server.rule = lambda _: Reply(307, headers={"Location": f"{other.url}/v1/chat/completions"})
         with pytest.raises(SourceError, match=r"refuses to answer .307"):
-            from_llm(graph, endpoint(server, KEY))
+            from_llm(toy_copy, endpoint(server, KEY))
         assert other.asked == []
-    assert labels(graph) == []
+    assert labels(toy_copy) == []
 
 
 def test_a_key_is_in_a_variable_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,11 +302,11 @@ def test_an_address_is_checked_before_anything_is_sent(url: str, message: str) -
 # ---- cut off
 
 
-def running(graph: Path, server: Stub) -> "subprocess.Popen[str]":
+def running(toy_copy: Path, server: Stub) -> "subprocess.Popen[str]":
     """The command, in a process of its own, one request at a time."""
     arguments = ["--from", "llm", "--base-url", server.url, "--model", "tiny", "--concurrency", "1", "-q"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "featgraph", "label", str(graph), *arguments]
+    command = [sys.executable, "-m", "featgraph", "label", str(toy_copy), *arguments]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -319,46 +317,46 @@ def asked_for(server: Stub, n: int) -> None:
         time.sleep(0.005)
 
 
-def test_what_was_answered_outlives_a_kill(graph: Path, server: Stub) -> None:
+def test_what_was_answered_outlives_a_kill(toy_copy: Path, server: Stub) -> None:
     server.queued += [chat("first"), chat("second"), Reply(slow=30)]
-    process = running(graph, server)
+    process = running(toy_copy, server)
     asked_for(server, 3)
     process.kill()
     process.communicate()
-    assert labels(graph) == []
-    with (graph / ".labelling" / "llm.jsonl").open("a") as journal:
+    assert labels(toy_copy) == []
+    with (toy_copy / ".labelling" / "llm.jsonl").open("a") as journal:
         journal.write('{"feature": 2, "sou')  # as a kill in the middle of a line leaves it
-    ask(graph, server)
-    assert labels(graph) == [
+    ask(toy_copy, server)
+    assert labels(toy_copy) == [
         *made("0/res/0", text="first"),
         *made("1/mlp/0", text="second"),
         *made("1/res/0", "1/res/3", "2/res/0"),
     ]
     assert len(server.asked) == 6
-    assert not (graph / ".labelling").exists()
+    assert not (toy_copy / ".labelling").exists()
 
 
-def test_answers_left_for_another_model_are_kept_too(graph: Path, server: Stub) -> None:
-    (graph / ".labelling").mkdir()
+def test_answers_left_for_another_model_are_kept_too(toy_copy: Path, server: Stub) -> None:
+    (toy_copy / ".labelling").mkdir()
     entry = {"feature": ids()["0/att/0"], "source": "llm:other", "text": "left"}
-    (graph / ".labelling" / "llm.jsonl").write_text(json.dumps(entry) + "\n")
-    ask(graph, server, limit=1)
-    assert labels(graph) == [("0/att/0", "llm:other", "left"), *made("0/res/0")]
+    (toy_copy / ".labelling" / "llm.jsonl").write_text(json.dumps(entry) + "\n")
+    ask(toy_copy, server, limit=1)
+    assert labels(toy_copy) == [("0/att/0", "llm:other", "left"), *made("0/res/0")]
 
 
-def test_an_interrupt_puts_what_was_answered_into_the_graph(graph: Path, server: Stub) -> None:
+def test_an_interrupt_puts_what_was_answered_into_the_graph(toy_copy: Path, server: Stub) -> None:
     server.queued += [chat("first"), Reply(slow=30)]
-    process = running(graph, server)
+    process = running(toy_copy, server)
     asked_for(server, 2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
     assert (process.returncode, said) == (130, "featgraph: interrupted\n")
-    assert labels(graph) == made("0/res/0", text="first")
+    assert labels(toy_copy) == made("0/res/0", text="first")
 
 
-def test_readers_see_the_best_label(graph: Path, server: Stub) -> None:
-    ask(graph, server)
-    with featgraph.open(graph) as opened:
+def test_readers_see_the_best_label(toy_copy: Path, server: Stub) -> None:
+    ask(toy_copy, server)
+    with featgraph.open(toy_copy) as opened:
         (member,) = [one for one in opened.lineage("1/res/0").members if one.key == "1/res/0"]
         assert member.label == "Words for rain"
         assert LABELS["1/res/0"] in [row[0] for row in opened.sql("select text from label")]

@@ -11,14 +11,8 @@ import pytest
 from featgraph.errors import SourceError, UsageError
 from featgraph.labels import from_neuronpedia
 from helpers.label_server import Asked, Reply, Stub, serving
-from helpers.labelled import OAI, QUICK, bulk, labels, row, source_id, token_labels, toy_on_neuronpedia
+from helpers.labelled import OAI, QUICK, bulk, labels, row, source_id, token_labels
 from helpers.toy import LABELS
-
-
-@pytest.fixture
-def graph(toy: Path, tmp_path: Path) -> Path:
-    return toy_on_neuronpedia(toy, tmp_path / "toy.featgraph")
-
 
 # ---- files
 

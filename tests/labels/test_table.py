@@ -13,13 +13,7 @@ from typer.testing import CliRunner
 from featgraph.cli import app
 from featgraph.errors import FeatgraphError, SourceError, UsageError
 from featgraph.labels import from_table, from_tokens
-from helpers.labelled import OAI, bulk, labels, row, token_labels, toy_on_neuronpedia
-
-
-@pytest.fixture
-def graph(toy: Path, tmp_path: Path) -> Path:
-    return toy_on_neuronpedia(toy, tmp_path / "toy.featgraph")
-
+from helpers.labelled import OAI, bulk, labels, row, token_labels
 
 # ---- tables
 

@@ -31,11 +31,6 @@ with labelling(sys.argv[1]) as work:
 """
 
 
-@pytest.fixture
-def graph(toy: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(toy, tmp_path / "toy.featgraph"))
-
-
 def put(path: Path, source: str = "me", text: str = "words") -> None:
     with labelling(path) as work:
         work.stage([0, 20], source, [text, text])
@@ -48,11 +43,11 @@ def sources(path: Path) -> dict[str, int]:
         return {str(source): int(str(n)) for source, n in rows}
 
 
-def test_the_manifest_tells_where_labels_came_from(graph: Path) -> None:
-    put(graph, text="old")
-    put(graph, text="new")
-    put(graph, "you")
-    with featgraph.open(graph) as opened:
+def test_the_manifest_tells_where_labels_came_from(toy_copy: Path) -> None:
+    put(toy_copy, text="old")
+    put(toy_copy, text="new")
+    put(toy_copy, "you")
+    with featgraph.open(toy_copy) as opened:
         told = opened.manifest["labels"]
         assert opened.manifest["recipe"] == {"name": "toy"}
     assert [(entry["source"], entry["n"], entry["from"]) for entry in told] == [
@@ -62,11 +57,11 @@ def test_the_manifest_tells_where_labels_came_from(graph: Path) -> None:
     assert all(entry["at"].endswith("+00:00") for entry in told)
 
 
-def test_the_rest_of_the_graph_is_as_it_was(graph: Path, tmp_path: Path) -> None:
-    shutil.copytree(graph, tmp_path / "before")
-    put(graph)
+def test_the_rest_of_the_graph_is_as_it_was(toy_copy: Path, tmp_path: Path) -> None:
+    shutil.copytree(toy_copy, tmp_path / "before")
+    put(toy_copy)
     with duckdb.connect() as client:
-        for name, path in {"old": tmp_path / "before", "new": graph}.items():
+        for name, path in {"old": tmp_path / "before", "new": toy_copy}.items():
             client.execute(f"attach '{path / 'graph.duckdb'}' as {name} (read_only)")
         for table in ("sae", "feature", "edge", "pair", "example", "meta"):
             assert (
@@ -88,21 +83,21 @@ def test_the_rest_of_the_graph_is_as_it_was(graph: Path, tmp_path: Path) -> None
         ("source", "VARCHAR"),
         ("text", "VARCHAR"),
     ]
-    assert {path.name for path in graph.iterdir()} == {"graph.duckdb", "manifest.json", "vectors"}
-    assert {path.name for path in graph.parent.iterdir()} == {"before", "toy.featgraph"}
+    assert {path.name for path in toy_copy.iterdir()} == {"graph.duckdb", "manifest.json", "vectors"}
+    assert {path.name for path in toy_copy.parent.iterdir()} == {"before", "toy.featgraph"}
 
 
-def test_labels_lie_in_order_of_their_features(graph: Path) -> None:
-    put(graph)
-    with featgraph.open(graph) as opened:
+def test_labels_lie_in_order_of_their_features(toy_copy: Path) -> None:
+    put(toy_copy)
+    with featgraph.open(toy_copy) as opened:
         rows = opened.sql("from label").rows
     assert rows == sorted(rows, key=lambda row: (row[0], row[1] == "tokens"))
 
 
-def test_a_reader_goes_on_or_is_told(graph: Path) -> None:
-    with featgraph.open(graph) as early, featgraph.open(graph) as late:
+def test_a_reader_goes_on_or_is_told(toy_copy: Path) -> None:
+    with featgraph.open(toy_copy) as early, featgraph.open(toy_copy) as late:
         assert len(early.sql("from label")) == len(LABELS)
-        put(graph)
+        put(toy_copy)
         assert len(early.sql("from label")) == len(LABELS)
         with pytest.raises(
             StoreError, match="was replaced by a newer build while it was open; open it again"
@@ -110,32 +105,35 @@ def test_a_reader_goes_on_or_is_told(graph: Path) -> None:
             late.sql("from label")
         with pytest.raises(StoreError, match="open it again"):
             early.similar("1/res/0")
-    assert sources(graph) == {"tokens": 5, "me": 2}
+    assert sources(toy_copy) == {"tokens": 5, "me": 2}
 
 
-def test_a_second_writer_is_refused(graph: Path) -> None:
+def test_a_second_writer_is_refused(toy_copy: Path) -> None:
     with (
-        labelling(graph),
+        labelling(toy_copy),
         pytest.raises(StoreError, match="is being written by another process; wait for it"),
     ):
-        put(graph)
-    with FileLock(graph.parent / ".toy.featgraph.lock"), pytest.raises(StoreError, match="is being written"):
-        put(graph)
-    put(graph)
+        put(toy_copy)
+    with (
+        FileLock(toy_copy.parent / ".toy.featgraph.lock"),
+        pytest.raises(StoreError, match="is being written"),
+    ):
+        put(toy_copy)
+    put(toy_copy)
 
 
-def test_the_steps_of_an_ingest_that_was_cut_off_are_left(graph: Path) -> None:
-    left = graph.parent / ".toy.featgraph.building" / "ledger"
+def test_the_steps_of_an_ingest_that_was_cut_off_are_left(toy_copy: Path) -> None:
+    left = toy_copy.parent / ".toy.featgraph.building" / "ledger"
     left.parent.mkdir()
     left.write_text("step")
-    put(graph)
+    put(toy_copy)
     assert left.read_text() == "step"
 
 
 def test_an_error_in_the_middle_leaves_the_graph_as_it_was(
-    graph: Path, monkeypatch: pytest.MonkeyPatch
+    toy_copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = (graph / "graph.duckdb").read_bytes(), (graph / "manifest.json").read_bytes()
+    before = (toy_copy / "graph.duckdb").read_bytes(), (toy_copy / "manifest.json").read_bytes()
     monkeypatch.setattr(
         writing,
         "_RELABEL",
@@ -144,55 +142,55 @@ def test_an_error_in_the_middle_leaves_the_graph_as_it_was(
     with pytest.raises(
         StoreError, match=r"cannot write .*: Invalid Input Error: full; the graph is as it was"
     ):
-        put(graph)
-    assert ((graph / "graph.duckdb").read_bytes(), (graph / "manifest.json").read_bytes()) == before
-    assert not (graph / ".labelling").exists()
+        put(toy_copy)
+    assert ((toy_copy / "graph.duckdb").read_bytes(), (toy_copy / "manifest.json").read_bytes()) == before
+    assert not (toy_copy / ".labelling").exists()
 
 
-def test_a_full_disk_is_told_and_leaves_the_graph_as_it_was(graph: Path) -> None:
+def test_a_full_disk_is_told_and_leaves_the_graph_as_it_was(toy_copy: Path) -> None:
     """The limit on the size of a file stands for the disk: the system's answer is an OSError too."""
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); sys.argv[0] = 'featgraph'; "
         "from featgraph.cli import main; main()"
     )
-    command = [sys.executable, "-c", code, "label", str(graph), "--from", "tokens"]
+    command = [sys.executable, "-c", code, "label", str(toy_copy), "--from", "tokens"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert "the graph is as it was" in done.stderr
     assert "Traceback" not in done.stderr
-    assert sources(graph) == {"tokens": 5}
+    assert sources(toy_copy) == {"tokens": 5}
 
 
-def test_a_folder_that_may_not_be_written_is_told(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_written_is_told(toy_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "x")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(StoreError, match=r"cannot write .*toy.featgraph: permission denied"):
-        put(graph)
+        put(toy_copy)
 
 
 def test_a_kill_at_any_moment_leaves_the_old_labels_or_the_new_ones(toy: Path, tmp_path: Path) -> None:
     """Each writer is killed a little later; what it leaves does not hinder the next one."""
     for moment in (0, 0.02, 0.05, 0.1, 0.2, 0.4):
-        graph = Path(shutil.copytree(toy, tmp_path / f"{moment}.featgraph"))
-        kill_after(moment, graph)
-        found = sources(graph)
+        toy_copy = Path(shutil.copytree(toy, tmp_path / f"{moment}.featgraph"))
+        kill_after(moment, toy_copy)
+        found = sources(toy_copy)
         assert found in ({"tokens": 5}, {"tokens": 5, "killed": 72_000})
-        with featgraph.open(graph) as opened:
+        with featgraph.open(toy_copy) as opened:
             assert len(opened.manifest.get("labels", [])) <= len(found) - 1
             assert opened.similar("2/res/1").rows
-        put(graph)
-        assert sources(graph) == {**found, "me": 2}
-        assert not (graph / ".labelling").exists()
+        put(toy_copy)
+        assert sources(toy_copy) == {**found, "me": 2}
+        assert not (toy_copy / ".labelling").exists()
 
 
-def kill_after(seconds: float, graph: Path) -> None:
+def kill_after(seconds: float, toy_copy: Path) -> None:
     """Let a process write labels, and kill it so long after it began to."""
     writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(graph)],
+        [sys.executable, "-c", WRITER, str(toy_copy)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -35,12 +35,6 @@ SCORES: dict[str, Callable[[list[float]], float]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def graph(toy: Path) -> Iterator[Graph]:
-    with featgraph.open(toy) as opened:
-        yield opened
-
-
 # ---- the toy, by hand
 
 

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,6 @@ from featgraph.store.features import find_feature
 from helpers.toy import build_toy, ids
 
 HEAVY = ["torch", "transformers", "sae_lens", "networkx", "faiss", "numpy", "pandas", "scipy"]
-
-
-@pytest.fixture(scope="module")
-def graph(toy: Path) -> Iterator[Graph]:
-    with featgraph.open(toy) as opened:
-        yield opened
 
 
 def keys(found: Lineage) -> list[str]:

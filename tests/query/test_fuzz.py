@@ -1,19 +1,10 @@
 """Mutilated statements have one of two outcomes: rows, or a refusal that points into the text."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from featgraph.store import Store, open_store
+from featgraph.store import Store
 from helpers.fuzz import outcome_of, run_fuzz
 from helpers.fuzz_seeds import SEEDS, Seed
-
-
-@pytest.fixture
-def store(toy: Path) -> Iterator[Store]:
-    with open_store(toy) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: seed.text)

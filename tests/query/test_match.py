@@ -1,20 +1,11 @@
 """Patterns on the toy graph, whose answers a human can check."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from featgraph.query import run
-from featgraph.store import Store, open_store
+from featgraph.store import Store
 
 Rows = list[tuple[object, ...]]
-
-
-@pytest.fixture
-def store(toy: Path) -> Iterator[Store]:
-    with open_store(toy) as opened:
-        yield opened
 
 
 def rows(store: Store, statement: str, **parameters: object) -> Rows:

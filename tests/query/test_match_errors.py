@@ -1,6 +1,5 @@
 """What is wrong in a pattern or a verb is said with the place, the nearest right thing, and what to write."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,13 +8,7 @@ from featgraph.errors import QueryError
 from featgraph.query import run
 from featgraph.query.language.source_map import mark, unmark
 from featgraph.query.language.tokens import tokenize
-from featgraph.store import Store, open_store
-
-
-@pytest.fixture
-def store(toy: Path) -> Iterator[Store]:
-    with open_store(toy) as opened:
-        yield opened
+from featgraph.store import Store
 
 
 def refusal(store: Store, statement: str) -> tuple[str, str]:

@@ -1,7 +1,6 @@
 """Named queries: the file format, the parameters, and what each shipped query answers on the toy."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,15 +8,9 @@ import pytest
 from featgraph.core.shipped import shipped
 from featgraph.errors import QueryError, UsageError
 from featgraph.query import Result, all_named, listing, named, run_named
-from featgraph.store import Store, open_store
+from featgraph.store import Store
 
 SHIPPED = [query.name for query in all_named()]
-
-
-@pytest.fixture
-def store(toy: Path) -> Iterator[Store]:
-    with open_store(toy) as opened:
-        yield opened
 
 
 def write(folder: Path, text: str) -> str:

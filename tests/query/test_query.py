@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -17,12 +16,6 @@ from featgraph.store import Store, open_store
 from helpers.toy import build_toy
 
 FOREVER = "select count(*) from range(10000000000) a, range(1000) b where a.range * b.range % 7 = 3"
-
-
-@pytest.fixture
-def store(toy: Path) -> Iterator[Store]:
-    with open_store(toy) as opened:
-        yield opened
 
 
 def refusal(store: Store, statement: str, **parameters: object) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,6 @@ from helpers.small_suite import LAYERS, MODULES, build_small_suite
 from helpers.toy import D_MODEL, DEAD, directions, ids, saes
 
 TEXT = "the cat sat on the mat and the dog ran to the park to play with a red ball"
-
-
-@pytest.fixture(scope="module")
-def graph(toy: Path) -> Iterator[Graph]:
-    with featgraph.open(toy) as opened:
-        yield opened
 
 
 def ranked(

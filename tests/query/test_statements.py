@@ -1,8 +1,6 @@
 """What stands around a pattern: SQL, names of columns, EXPLAIN, limits, threads."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,15 +8,9 @@ import pytest
 
 from featgraph.errors import QueryError
 from featgraph.query import explain, run
-from featgraph.store import Store, open_store
+from featgraph.store import Store
 
 Rows = list[tuple[object, ...]]
-
-
-@pytest.fixture
-def store(toy: Path) -> Iterator[Store]:
-    with open_store(toy) as opened:
-        yield opened
 
 
 def rows(store: Store, statement: str, **parameters: object) -> Rows:

@@ -1,7 +1,6 @@
 """The verbs: on the toy against answers by hand, and what a call may not be."""
 
 import math
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,15 +12,9 @@ from featgraph.core.keys import FeatureKey
 from featgraph.errors import UsageError
 from featgraph.query import VERBS, run, run_verb
 from featgraph.query.verbs import check
-from featgraph.store import Store, open_store
+from featgraph.store import Store
 
 Rows = list[tuple[object, ...]]
-
-
-@pytest.fixture
-def store(toy: Path) -> Iterator[Store]:
-    with open_store(toy) as opened:
-        yield opened
 
 
 def answer(store: Store, verb: str, **arguments: object) -> Rows:

@@ -6,7 +6,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,6 @@ from query.test_query import FOREVER
 from shell.test_shell import PROGRAM
 
 Told = Callable[[str], CaptureResult[str]]
-
-
-@pytest.fixture
-def session(toy: Path) -> Iterator[Session]:
-    with Session(toy, format="csv") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -22,12 +22,6 @@ PROGRAM = "from featgraph.cli import main; main()"
 COUNT = "select count(*) as n from feature"
 
 
-@pytest.fixture
-def session(toy: Path) -> Iterator[Session]:
-    with Session(toy, format="csv") as opened:
-        yield opened
-
-
 def piped(graph: Path, text: str, *options: str) -> Result:
     return CliRunner().invoke(app, [shell.shell.__name__, str(graph), "--format", "csv", *options], text)
 

@@ -1,12 +1,10 @@
 """The demo suite, steered: every mode moves its tensors as its SAEs say, and generation as a full pass."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-import featgraph
 from featgraph import Graph
 from featgraph.steering import SteeringVector
 from featgraph.suite.graph_suite import GraphSuite
@@ -23,14 +21,9 @@ MODES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def graph(demo: tuple[Path, str]) -> Graph:
-    return featgraph.open(demo[0] / "demo.featgraph")
-
-
-def densest(graph: Graph) -> list[str]:
+def densest(demo_graph: Graph) -> list[str]:
     """The feature of each SAE of three layers that fires most often."""
-    rows = graph.store.rows(
+    rows = demo_graph.store.rows(
         "select arg_max(key, density) from feature where layer in (0, 3, 7) group by layer, site order by 1"
     )
     return [key for (key,) in rows]
@@ -47,20 +40,22 @@ def steered(ids: torch.Tensor, positions: str) -> list[bool]:
 
 
 @pytest.mark.slow
-def test_every_mode_moves_the_demo_models_tensors_as_its_saes_say(graph: Graph) -> None:
-    model = GraphSuite(graph.store).model
+def test_every_mode_moves_the_demo_models_tensors_as_its_saes_say(demo_graph: Graph) -> None:
+    model = GraphSuite(demo_graph.store).model
     ids = story(model)
     for settings in MODES:
-        vector = graph.steering_vector(densest(graph), **settings)
+        vector = demo_graph.steering_vector(densest(demo_graph), **settings)
         vector.check_model(model)
         check(model.model.double(), vector, steered(ids, vector.settings.positions), ids)
 
 
 @pytest.mark.slow
-def test_a_vector_moves_the_demo_models_stream_by_itself(graph: Graph) -> None:
-    model = GraphSuite(graph.store).model
+def test_a_vector_moves_the_demo_models_stream_by_itself(demo_graph: Graph) -> None:
+    model = GraphSuite(demo_graph.store).model
     ids = story(model)
-    vector = graph.steering_vector("3/res/346", where="cumulative", unit="residual", scale=0.3).between(3, 3)
+    vector = demo_graph.steering_vector("3/res/346", where="cumulative", unit="residual", scale=0.3).between(
+        3, 3
+    )
     before = stream(model.model, ids)
     with vector.apply(model.model):
         after = stream(model.model, ids)
@@ -70,10 +65,10 @@ def test_a_vector_moves_the_demo_models_stream_by_itself(graph: Graph) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"unit": "residual", "scale": 0.5}, *MODES], ids=str)
-def test_steered_generation_is_that_of_a_full_pass(graph: Graph, settings: dict[str, Any]) -> None:
-    model = GraphSuite(graph.store).model
+def test_steered_generation_is_that_of_a_full_pass(demo_graph: Graph, settings: dict[str, Any]) -> None:
+    model = GraphSuite(demo_graph.store).model
     ids = story(model)
-    vector: SteeringVector = graph.steering_vector(densest(graph), **settings)
+    vector: SteeringVector = demo_graph.steering_vector(densest(demo_graph), **settings)
     options: dict[str, Any] = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None}
     with vector.apply(model.model):
         made = model.model.generate(

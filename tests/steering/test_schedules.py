@@ -31,12 +31,6 @@ LENGTHS = arrays(np.float32, 4, elements=st.integers(-8, 8).map(lambda n: n / 4)
 
 
 @pytest.fixture(scope="module")
-def graph(toy: Path) -> Iterator[Graph]:
-    with featgraph.open(toy) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def real(small: Path) -> Iterator[Graph]:
     with featgraph.open(small) as opened:
         yield opened

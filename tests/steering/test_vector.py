@@ -1,7 +1,6 @@
 """Features of a graph become a plan: which, where, how much of each, and what is refused."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +12,6 @@ import featgraph
 from featgraph import Graph, UsageError
 from featgraph.core.arrays import Matrix
 from helpers.toy import D_MODEL, build_toy, directions, saes
-
-
-@pytest.fixture(scope="module")
-def graph(toy: Path) -> Iterator[Graph]:
-    with featgraph.open(toy) as opened:
-        yield opened
 
 
 def direction(key: str) -> Matrix:
