@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def _format_names(incomplete: str) -> list[str]:
-    from featgraph.export import FORMATS, LINEAGE_FORMATS
+    from featgraph.export import ALL_FORMATS
 
-    return [name for name in [*FORMATS, *LINEAGE_FORMATS] if name.startswith(incomplete)]
+    return [name for name in ALL_FORMATS if name.startswith(incomplete)]
 
 
 @command("export demo.featgraph 3/res/346 --where cumulative --format gguf -o feature.gguf")
@@ -52,7 +52,7 @@ def export(
     approximate: Annotated[
         bool,
         typer.Option(
-            "--approximate", help="Write what comes nearest where the format cannot hold it, and say so."
+            "--approximate", help="Write the nearest thing where the format cannot hold it, and say so."
         ),
     ] = False,
 ) -> None:
@@ -97,7 +97,7 @@ def _tell(written: "Written", what: str) -> None:
     many = len(paths) > _NAMED
     names = f"{len(paths)} files to {paths[0].parent}" if many else ", ".join(map(str, paths))
     output.note(f"wrote {names}: {what}")
-    for near in written.near:
-        output.note(f"approximate: {near}")
+    for approximation in written.approximations:
+        output.note(f"approximate: {approximation}")
     for line in written.notes:
         output.note(line)

@@ -1,71 +1,46 @@
-"""Steering vectors and lineages as files of other tools, and plans read back; a file appears whole or not.
+"""Steering vectors and lineages as files of other tools, and plans read back.
 
-conventions  what each format calls the output of a block, and what it can hold
-fitting      whether it can hold a given vector: exactly, nearly or not
-provenance   what every format says of a vector besides its numbers
-files       the files of one export
-*_file(s)    one module per kind of file
-plan         the json file read back
+formats        the registry: what each format is for, who writes it, what it can hold
+compatibility  whether a format can hold a given vector: exactly, approximately or not
+provenance     what every format says of a vector besides its numbers
+files          the files of one export: all of them appear, or none
+*_file(s)      one module per kind of file
+plan_reader    a plan (format json) read back
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featgraph.errors import UsageError, nearest
+from featgraph.export.formats import ALL_FORMATS, FORMATS, LINEAGE_FORMATS
 
 if TYPE_CHECKING:
-    from featgraph.export.files import OutputFiles
     from featgraph.lineage.lineage import Lineage
     from featgraph.steering import SteeringVector
     from featgraph.store import Store
 
-FORMATS: dict[str, str] = {
-    "gguf": "control vector for llama.cpp (--control-vector)",
-    "safetensors": "tensors layer.N with the provenance as metadata, for Python",
-    "npz": "the same for NumPy",
-    "json": "the plan: everything, read back by featgraph",
-    "repeng": "gguf with a direction for every block, for repeng",
-    "steering-vectors": "safetensors and a module that loads it, for the library steering-vectors",
-    "easysteer": "gguf and the spec that applies it, for EasySteer (vLLM)",
-    "lm-eval": "pt and csv, one per block, for lm-evaluation-harness (--model steered)",
-    "svec": "for IBM's activation-steering",
-    "neuronpedia": "payloads for Neuronpedia's /api/steer and /api/vector/new, not sent",
-    "caa": "a folder of tensors, one per block, for Contrastive Activation Addition",
-}
-"""Name of each format of a steering vector and what it is for."""
-
-LINEAGE_FORMATS: dict[str, str] = {
-    "attribution-graph": "a lineage for the graph pages of circuit-tracer and Neuronpedia"
-}
-"""Likewise, of a lineage."""
-
-_WRITERS = {
-    "gguf": "gguf_file.llama_cpp",
-    "safetensors": "safetensors_file.python",
-    "npz": "npz_file.numpy",
-    "json": "json_file.plan",
-    "repeng": "gguf_file.repeng",
-    "steering-vectors": "safetensors_file.steering_vectors",
-    "easysteer": "gguf_file.easysteer",
-    "lm-eval": "lm_eval_files.lm_eval",
-    "svec": "svec_file.activation_steering",
-    "neuronpedia": "neuronpedia_file.neuronpedia",
-    "caa": "caa_files.caa",
-}
-_ENDINGS = {".pt": "lm-eval", ".csv": "lm-eval"}
-"""Formats by the end of a file's name, where that is not the format's own."""
+__all__ = [
+    "ALL_FORMATS",
+    "FORMATS",
+    "LINEAGE_FORMATS",
+    "Written",
+    "format_of",
+    "read_extra",
+    "read_plan",
+    "write",
+    "write_lineage",
+]
 
 
 @dataclass(frozen=True)
 class Written:
-    """What an export wrote."""
+    """The files of one export."""
 
     paths: tuple[Path, ...]
-    near: tuple[str, ...] = ()
-    """What the files change, where they come only near to what was asked; they say so themselves too."""
+    approximations: tuple[str, ...] = ()
+    """What the files change, where the format cannot hold the vector; the files say so themselves too."""
     notes: tuple[str, ...] = ()
     """What was left out and why."""
 
@@ -78,10 +53,10 @@ def write(
     approximate: bool = False,
     extra: Mapping[str, object] | None = None,
 ) -> Written:
-    """Write a steering vector in one of `FORMATS`; files that are there are replaced.
+    """Write a steering vector in one of `FORMATS`; existing files are replaced.
 
     path: a file; for caa and lm-eval a folder; for steering-vectors and easysteer either of two files.
-    approximate: write what comes nearest where the format cannot hold the vector. extra: further keys of a
+    approximate: write the nearest thing where the format cannot hold the vector. extra: further keys of a
     json plan, which `read_extra` returns.
 
     Raises UsageError: no such format, the format cannot hold this vector, its values are not finite, or a
@@ -94,38 +69,37 @@ def write(
         raise _unknown(format)
     if extra is not None and format != "json":
         raise ValueError(f"only json takes extra keys, not {format}")
-    fitted, near = fit(vector, format, approximate=approximate)
-    module, function = _WRITERS[format].split(".")
-    make: Callable[..., OutputFiles] = getattr(import_module(f"featgraph.export.{module}"), function)
-    files = make(fitted, Path(path), near, *([] if extra is None else [extra]))
+    fitted, approximations = fit(vector, format, approximate=approximate)
+    make = FORMATS[format].function()
+    files = make(fitted, Path(path), approximations, *([] if extra is None else [extra]))
     write_files(files)
-    return Written(tuple(files.files), near, files.notes)
+    return Written(tuple(files.files), approximations, files.notes)
 
 
 def write_lineage(lineage: "Lineage", store: "Store", path: str | Path, format: str) -> Written:
-    """Write a lineage in one of `LINEAGE_FORMATS`; a file that is there is replaced.
+    """Write a lineage in one of `LINEAGE_FORMATS`; an existing file is replaced.
 
     Raises UsageError: no such format, the format cannot show this lineage, or the file cannot be written.
     """
-    from featgraph.export.attribution_graph import attribution_graph
     from featgraph.export.files import write_files
 
     if format not in LINEAGE_FORMATS:
         raise _unknown(format)
-    files = attribution_graph(lineage, store, Path(path))
+    files = LINEAGE_FORMATS[format].function()(lineage, store, Path(path))
     write_files(files)
     return Written(tuple(files.files), (), files.notes)
 
 
 def format_of(path: Path, format: str | None) -> str:
-    """Return the format asked for, or the one that a file's name ends in.
+    """Return the format asked for, or the one that the ending of a file's name asks for.
 
-    Raises UsageError: there is no such format, or the name says none.
+    Raises UsageError: there is no such format, or the name has no ending.
     """
     if format is None and not path.suffix:
-        raise UsageError(f"{str(path)!r} names no format; give --format, one of {_all()}")
-    named = format if format is not None else _ENDINGS.get(path.suffix, path.suffix.removeprefix("."))
-    if named not in FORMATS and named not in LINEAGE_FORMATS:
+        raise UsageError(f"{str(path)!r} names no format; give --format, one of {', '.join(ALL_FORMATS)}")
+    by_ending = {ending: row.name for row in ALL_FORMATS.values() for ending in row.endings}
+    named = format if format is not None else by_ending.get(path.suffix, path.suffix.removeprefix("."))
+    if named not in ALL_FORMATS:
         raise _unknown(named)
     return named
 
@@ -148,13 +122,9 @@ def read_extra(path: str | Path, name: str) -> object | None:
 
 
 def _unknown(format: str) -> UsageError:
-    known = [*FORMATS, *LINEAGE_FORMATS]
     if format in LINEAGE_FORMATS:
         return UsageError(
             f"{format} holds a lineage, not a vector; formats of vectors are {', '.join(FORMATS)}"
         )
-    return UsageError(f"no export format {format!r}{nearest(format, known) or ';'} formats are {_all()}")
-
-
-def _all() -> str:
-    return ", ".join([*FORMATS, *LINEAGE_FORMATS])
+    hint = nearest(format, ALL_FORMATS) or ";"
+    return UsageError(f"no export format {format!r}{hint} formats are {', '.join(ALL_FORMATS)}")

@@ -4,22 +4,22 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featgraph.export.conventions import CONVENTIONS
 from featgraph.export.files import OutputFiles, own_folder
+from featgraph.export.formats import FORMATS
 
 if TYPE_CHECKING:
     from featgraph.steering import SteeringVector
 
 
-def caa(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> OutputFiles:
+def caa(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
     """Return `vec_layer_{N}_{model}.pt`, a 1-D float32 tensor, for the output of each block N.
 
     Source: nrimsky/CAA, behaviors.py get_vector_path and utils/helpers.py make_tensor_save_suffix.
     """
-    convention = CONVENTIONS["caa"]
+    export_format = FORMATS["caa"]
     model = vector.model.name.rstrip("/").split("/")[-1]
     names = {
-        f"vec_layer_{convention.name(block, vector.model.type)}_{model}.pt": values
+        f"vec_layer_{export_format.layer(block, vector.model.type)}_{model}.pt": values
         for block, values in vector.layers.items()
     }
     folder = own_folder(out, set(names), ".pt")

@@ -1,11 +1,11 @@
-"""Whether a file format can hold a steering vector: exactly, nearly, or not at all, and what mends it."""
+"""Whether a file format can hold a steering vector: exactly, approximately or not, and what to change."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from featgraph.errors import UsageError
-from featgraph.export.conventions import CONVENTIONS, Convention
+from featgraph.export.formats import FORMATS, ExportFormat
 from featgraph.steering.checks import check_added, check_changed, finite
 
 if TYPE_CHECKING:
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Loss:
-    """One thing of a vector that a format cannot hold."""
+    """One property of a vector that a format cannot hold."""
 
     what: str
-    """What the vector does and the format cannot say."""
+    """What the vector does and the format cannot express."""
     instead: str
     """What the file does in its place."""
-    mend: str
+    hint: str
+    """What to change so that nothing is lost."""
 
 
 def fit(
@@ -29,25 +30,25 @@ def fit(
 ) -> tuple["SteeringVector", tuple[str, ...]]:
     """Return a steering vector as a format can hold it, and in words what that changes.
 
-    approximate: write what comes nearest, where something does.
+    approximate: write the nearest thing, if there is one.
 
     Raises UsageError: its numbers cannot be steered with, or the format cannot hold it.
     """
-    convention = CONVENTIONS[format]
+    export_format = FORMATS[format]
     check(vector)
-    if vector.gated and not (convention.gated or _clamps(vector, convention)):
+    if vector.gated and not (export_format.gated or _clamps(vector, export_format)):
         raise UsageError(
-            f"{_gated(vector)} looks at what SAEs find at each token, which {format} cannot hold; "
+            f"{_gated(vector)} depends on SAE activations at each token, which {format} cannot hold; "
             "use --format json, a plan for `featgraph steer --plan`"
         )
-    losses = list(_losses(vector, format, convention))
+    losses = list(_losses(vector, format, export_format))
     if losses and not approximate:
-        mends = [*dict.fromkeys(loss.mend for loss in losses), "take what comes nearest with --approximate"]
+        hints = [*dict.fromkeys(loss.hint for loss in losses), "take the nearest thing with --approximate"]
         what = "; ".join(loss.what for loss in losses)
-        raise UsageError(f"{format} cannot hold this vector: {what}; {', or '.join(mends)}")
-    if vector.middles and not convention.middles:
+        raise UsageError(f"{format} cannot hold this vector: {what}; {', or '.join(hints)}")
+    if vector.middles and not export_format.middles:
         vector = replace(vector, layers=_merged(vector), middles={})
-    _check_reach(vector, convention)
+    _check_reach(vector, export_format)
     return vector, tuple(f"{loss.what}; {loss.instead}" for loss in losses)
 
 
@@ -83,38 +84,38 @@ def _gated(vector: "SteeringVector") -> str:
     return "positions firing" if settings.mode == "add" else f"mode {settings.mode}"
 
 
-def _clamps(vector: "SteeringVector", convention: Convention) -> bool:
-    return convention.clamps and vector.settings.mode == "clamp" and vector.settings.positions == "all"
+def _clamps(vector: "SteeringVector", export_format: ExportFormat) -> bool:
+    return export_format.clamps and vector.settings.mode == "clamp" and vector.settings.positions == "all"
 
 
-def _losses(vector: "SteeringVector", format: str, convention: Convention) -> Iterator[_Loss]:
-    if vector.middles and not convention.middles:
+def _losses(vector: "SteeringVector", format: str, export_format: ExportFormat) -> Iterator[_Loss]:
+    if vector.middles and not export_format.middles:
         keys = [member.key for member in vector.members if member.point == "mid"]
         blocks = ", ".join(map(str, vector.middles))
         yield _Loss(
-            f"{_named(keys)} is added between attention and mlp of block {blocks}, and {convention.reader} "
+            f"{_named(keys)} is added between attention and mlp of block {blocks}, and {export_format.tool} "
             "adds after blocks only",
             "here it is added after the block, so the block's mlp does not see it",
             "leave att features out",
         )
-    if vector.settings.positions not in convention.positions:
+    if vector.settings.positions not in export_format.positions:
         yield _Loss(
             f"it steers {vector.settings.positions} tokens, and {format} does not say which",
             "here it steers all tokens",
             "steer with --positions all",
         )
-    if vector.gated and not convention.gated:
+    if vector.gated and not export_format.gated:
         yield _Loss(
-            "it sets the activation that an SAE finds",
-            f"here {convention.reader} sets the length of the residual stream along the feature's decoder "
+            "it sets the activation of an SAE feature",
+            f"here {export_format.tool} sets the length of the residual stream along the feature's decoder "
             "row, which other features share",
             "use --format json",
         )
     n_blocks = len(vector.write_layers)
-    if convention.lone and n_blocks > 1:
+    if export_format.one_block and n_blocks > 1:
         yield _Loss(
-            f"it writes after {n_blocks} blocks, and {convention.reader} holds one in a file: versions up to "
-            "0.4.9.1 add the last vector of a file at all of its blocks",
+            f"it writes after {n_blocks} blocks, and {export_format.tool} holds one in a file: versions up "
+            "to 0.4.9.1 add the last vector of a file at all of its blocks",
             "here each block has a file of its own, and a run with one steers there alone",
             "choose one with --layers",
         )
@@ -128,16 +129,17 @@ def _merged(vector: "SteeringVector") -> "dict[int, Vector]":
     return dict(sorted(found.items()))
 
 
-def _check_reach(vector: "SteeringVector", convention: Convention) -> None:
-    last = vector.model.n_layers - 1 - convention.unreachable
+def _check_reach(vector: "SteeringVector", export_format: ExportFormat) -> None:
+    last = vector.model.n_layers - 1 - export_format.unreachable
     for block in vector.layers:
-        if convention.first <= block <= last:
+        if export_format.first_block <= block <= last:
             continue
         keys = [member.key for member in vector.members if member.write_layer == block]
-        left = [other for other in vector.layers if convention.first <= other <= last]
-        mend = f"leave it out with --layers {min(left)}-{max(left)}, or use" if left else "use"
+        left = [other for other in vector.layers if export_format.first_block <= other <= last]
+        hint = f"leave it out with --layers {min(left)}-{max(left)}, or use" if left else "use"
         raise UsageError(
-            f"{_named(keys)} writes after block {block}, and {convention.why}; {mend} --format safetensors"
+            f"{_named(keys)} writes after block {block}, and {export_format.why_unreachable}; "
+            f"{hint} --format safetensors"
         )
 
 

@@ -10,26 +10,27 @@ from featgraph.errors import UsageError
 
 @dataclass(frozen=True)
 class OutputFiles:
-    """Files to write, and what is to be said of them."""
+    """The files of one export, and notes about them."""
 
     files: dict[Path, bytes]
+    """Content of each."""
     notes: tuple[str, ...] = ()
     """What was left out and why; the files are right without it."""
     folder: Path | None = None
-    """Made for the files if its parent is there."""
+    """Made for the files if its parent exists."""
 
 
-def write_files(files: OutputFiles) -> None:
-    """Write all files of a files.
+def write_files(output: OutputFiles) -> None:
+    """Write all files of an export, or none.
 
     Raises UsageError: one cannot be written; then none is.
     """
-    folder = files.folder if files.folder is not None and not files.folder.exists() else None
+    folder = output.folder if output.folder is not None and not output.folder.exists() else None
     try:
         if folder is not None:
             folder.mkdir()
         with ExitStack() as stack:
-            for path, content in files.files.items():
+            for path, content in output.files.items():
                 stack.enter_context(output_file(path)).write_bytes(content)
     except (OSError, UsageError) as error:
         if folder is not None:
@@ -50,7 +51,7 @@ def stem(out: Path, *endings: str) -> Path:
 
 
 def beside(out: Path, ending: str) -> Path:
-    """Return a path with an ending put behind its name."""
+    """Return a path with an ending added to its name."""
     return out.with_name(out.name + ending)
 
 

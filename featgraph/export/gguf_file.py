@@ -5,8 +5,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from featgraph.export.conventions import CONVENTIONS
 from featgraph.export.files import OutputFiles, beside, stem
+from featgraph.export.formats import FORMATS
 from featgraph.export.provenance import as_text, describe, title
 
 if TYPE_CHECKING:
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from featgraph.steering.vector import Vector
 
 
-def llama_cpp(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> OutputFiles:
+def llama_cpp(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
     """Return `direction.N`, F32, for the output of block N, with provenance in `featgraph.*` keys.
 
     Source: llama.cpp common/common.cpp, common_control_vector_load_one; repeng control vector export.
     """
-    return OutputFiles({out: _gguf(vector, "gguf", vector.layers, near)})
+    return OutputFiles({out: _gguf(vector, "gguf", vector.layers, approximations)})
 
 
-def repeng(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> OutputFiles:
+def repeng(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
     """Return the same for every block of the model, zeros where nothing is added.
 
     repeng looks up a direction for each block that it wraps, and wraps those that its caller chose.
@@ -31,10 +31,10 @@ def repeng(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> Output
 
     nothing = np.zeros(vector.model.d_model, dtype=np.float32)
     every = {block: vector.layers.get(block, nothing) for block in range(vector.model.n_layers)}
-    return OutputFiles({out: _gguf(vector, "repeng", every, near)})
+    return OutputFiles({out: _gguf(vector, "repeng", every, approximations)})
 
 
-def easysteer(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> OutputFiles:
+def easysteer(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
     """Return the vector as gguf and beside it the spec that says where and when it is added.
 
     Source: EasySteer docs/user-guide/steering.md, VectorSpec and ApplySpec.
@@ -46,7 +46,7 @@ def easysteer(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> Out
         word for word, other in (("prompt", "generated"), ("generation", "prompt")) if positions != other
     ]
     one = {
-        "name": title(vector, near),
+        "name": title(vector, approximations),
         "source": weights.name,
         "algorithm": "direct",
         "scale": 1.0,
@@ -57,25 +57,27 @@ def easysteer(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> Out
     spec = json.dumps({"vectors": [one]}, indent=2, ensure_ascii=False)
     return OutputFiles(
         {
-            weights: _gguf(vector, "easysteer", vector.layers, near),
+            weights: _gguf(vector, "easysteer", vector.layers, approximations),
             beside(name, ".json"): f"{spec}\n".encode(),
         }
     )
 
 
-def _gguf(vector: "SteeringVector", format: str, layers: "dict[int, Vector]", near: tuple[str, ...]) -> bytes:
+def _gguf(
+    vector: "SteeringVector", format: str, layers: "dict[int, Vector]", approximations: tuple[str, ...]
+) -> bytes:
     from gguf import GGUFWriter
 
-    convention = CONVENTIONS[format]
+    export_format = FORMATS[format]
     with TemporaryDirectory() as folder:  # the writer wants a file of its own
         path = Path(folder) / "vector.gguf"
         writer = GGUFWriter(path, "controlvector")
         writer.add_string("controlvector.model_hint", vector.model.type)
         writer.add_uint32("controlvector.layer_count", len(layers))
-        for name, value in as_text(describe(vector, near)).items():
+        for name, value in as_text(describe(vector, approximations)).items():
             writer.add_string(f"featgraph.{name}", value)
         for block, values in layers.items():
-            writer.add_tensor(convention.name(block, vector.model.type), values)
+            writer.add_tensor(export_format.layer(block, vector.model.type), values)
         try:
             writer.write_header_to_file()
             writer.write_kv_data_to_file()

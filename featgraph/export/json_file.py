@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featgraph.export.conventions import CONVENTIONS
 from featgraph.export.files import OutputFiles
+from featgraph.export.formats import FORMATS
 from featgraph.export.provenance import describe
 
 if TYPE_CHECKING:
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 def plan(
     vector: "SteeringVector",
     out: Path,
-    near: tuple[str, ...],
+    approximations: tuple[str, ...],
     extra: Mapping[str, object] | None = None,
 ) -> OutputFiles:
     """Return the provenance, the graph's path, and the numbers by block under `layers` and `middles`.
 
     Read as float32 the numbers are exact. extra: further keys, for `read_extra`.
     """
-    convention = CONVENTIONS["json"]
-    head: dict[str, object] = describe(vector, near)
+    export_format = FORMATS["json"]
+    head: dict[str, object] = describe(vector, approximations)
     if vector.sources is not None:
         head["graph"] = str(vector.sources.path.absolute())
     for name, value in (extra or {}).items():
@@ -35,7 +35,7 @@ def plan(
 
     def body(vectors: "dict[int, Vector]") -> str:
         lines = [
-            f'    "{convention.name(block, vector.model.type)}": {json.dumps(values.tolist())}'
+            f'    "{export_format.layer(block, vector.model.type)}": {json.dumps(values.tolist())}'
             for block, values in vectors.items()
         ]
         return "{\n" + ",\n".join(lines) + "\n  }" if lines else "{}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from featgraph.errors import UsageError
 from featgraph.export.caa_files import saved, tensor
-from featgraph.export.conventions import CONVENTIONS
 from featgraph.export.files import OutputFiles, own_folder
+from featgraph.export.formats import FORMATS
 from featgraph.export.provenance import describe, title
 from featgraph.export.sae_ids import Known, known_saes
 
@@ -34,7 +34,7 @@ Source: sae_lens 6.54, `rescale_acts_by_decoder_norm` of saes/topk_sae.py and ab
 _OLD_CSV = "lm-eval after 0.4.9.1 refuses a csv that adds, because of the SAE's bias; give it the pt"
 
 
-def lm_eval(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> OutputFiles:
+def lm_eval(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
     """Return one `.pt` per block, and a `.csv` where the block's vector is one released feature.
 
     Named by hookpoint in a folder, or by `out` where that ends in .pt or .csv and there is one block.
@@ -43,26 +43,26 @@ def lm_eval(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> Outpu
     asks the graph whether an SAE is released, and it is gone.
     Source: lm_eval/models/hf_steered.py of 0.4.9.1 and 0.4.13.
     """
-    convention, blocks = CONVENTIONS["lm-eval"], vector.write_layers
+    export_format, blocks = FORMATS["lm-eval"], vector.write_layers
     if out.suffix in (".pt", ".csv"):
         if len(blocks) > 1:
             raise UsageError(f"{out} is one file, and lm-eval takes one block per file; give -o a folder")
         kinds, paths = [out.suffix], {blocks[0]: out.with_suffix("")}
     else:
         kinds = [".pt", ".csv"]
-        paths = {block: out / convention.name(block, vector.model.type) for block in blocks}
+        paths = {block: out / export_format.layer(block, vector.model.type) for block in blocks}
     files, notes = dict[Path, bytes](), list[str]()
     for kind in kinds:
         known = known_saes(vector) if kind == ".csv" else {}
         for block, path in paths.items():
-            hookpoint = convention.name(block, vector.model.type)
+            hookpoint = export_format.layer(block, vector.model.type)
             why = _no_pt(vector) if kind == ".pt" else _no_csv(vector, block, known)
             if why is not None:
                 notes.append(f"no {kind.removeprefix('.')} for {hookpoint}: {why}")
             elif kind == ".pt":
-                files[path.with_name(path.name + kind)] = _pt(vector, block, hookpoint, near)
+                files[path.with_name(path.name + kind)] = _pt(vector, block, hookpoint, approximations)
             else:
-                files[path.with_name(path.name + kind)] = _csv(vector, block, hookpoint, near)
+                files[path.with_name(path.name + kind)] = _csv(vector, block, hookpoint, approximations)
     if not vector.gated and any(path.suffix == ".csv" for path in files):
         notes.append(_OLD_CSV)
     if not files:
@@ -74,19 +74,19 @@ def lm_eval(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> Outpu
     return OutputFiles(files, tuple(notes), out)
 
 
-def _pt(vector: "SteeringVector", block: int, hookpoint: str, near: tuple[str, ...]) -> bytes:
+def _pt(vector: "SteeringVector", block: int, hookpoint: str, approximations: tuple[str, ...]) -> bytes:
     """Return a dictionary by hookpoint; a key that the reader does not ask for tells where it is from."""
     content = {
         "action": "add",
         "steering_coefficient": 1.0,
         "steering_vector": tensor(vector.layers[block]),
         "bias": None,
-        "featgraph": json.dumps(describe(vector, near)),
+        "featgraph": json.dumps(describe(vector, approximations)),
     }
     return saved({hookpoint: content})
 
 
-def _csv(vector: "SteeringVector", block: int, hookpoint: str, near: tuple[str, ...]) -> bytes:
+def _csv(vector: "SteeringVector", block: int, hookpoint: str, approximations: tuple[str, ...]) -> bytes:
     """Return one row; its coefficient multiplies the raw decoder row, or is the length to clamp to."""
     [member] = _writing(vector, block)
     if vector.gated:
@@ -103,7 +103,7 @@ def _csv(vector: "SteeringVector", block: int, hookpoint: str, near: tuple[str, 
         idx,
         repr(coefficient),
         member.sae_id,
-        title(vector, near),
+        title(vector, approximations),
     )
     text = StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([COLUMNS, row])

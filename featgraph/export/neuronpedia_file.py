@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featgraph.errors import UsageError
-from featgraph.export.conventions import CONVENTIONS
 from featgraph.export.files import OutputFiles
+from featgraph.export.formats import FORMATS
 from featgraph.export.provenance import describe, title
 from featgraph.export.sae_ids import Known, known_saes
 
@@ -31,7 +31,7 @@ _STEER = {
 Source: Neuronpedia, app/api/steer/route.tsx, steerSchema."""
 
 
-def neuronpedia(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> OutputFiles:
+def neuronpedia(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
     """Return one body of /api/vector/new per block, and one of /api/steer where its own features say it all.
 
     A vector that was sent is steered with as feature (source, index) of the answer. What /api/steer adds is
@@ -54,9 +54,9 @@ def neuronpedia(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> O
         )
     why = _no_steer(vector, known)
     content = {
-        **describe(vector, near),
+        **describe(vector, approximations),
         "steer": _steer(vector, model_id, known) if why is None else None,
-        "vectors": _vectors(vector, model_id, title(vector, near)),
+        "vectors": _vectors(vector, model_id, title(vector, approximations)),
     }
     notes = () if why is None else (f"no payload for /api/steer: {why}; the vectors say it all",)
     return OutputFiles({out: f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode()}, notes)
@@ -70,13 +70,13 @@ def _model_id(known: dict[int, Known]) -> str | None:
 
 
 def _vectors(vector: "SteeringVector", model_id: str, label: str) -> list[dict[str, object]]:
-    convention = CONVENTIONS["neuronpedia"]
+    export_format = FORMATS["neuronpedia"]
     return [
         {
             "url": f"{URL}/api/vector/new",
             "body": {
                 "modelId": model_id,
-                "layerNumber": int(convention.name(block, vector.model.type)),
+                "layerNumber": int(export_format.layer(block, vector.model.type)),
                 "hookType": "hook_resid_post",
                 "vector": values.tolist(),
                 "vectorDefaultSteerStrength": 1,

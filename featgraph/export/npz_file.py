@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from featgraph.steering import SteeringVector
 
 
-def numpy(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> OutputFiles:
+def numpy(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
     """Return the vectors as `layer.N` and `middle.N`, float32 (d_model,); loads without pickle."""
     import numpy as np
 
     stream = BytesIO()
-    metadata = np.array(json.dumps(describe(vector, near), ensure_ascii=False))
+    metadata = np.array(json.dumps(describe(vector, approximations), ensure_ascii=False))
     np.savez(stream, allow_pickle=False, metadata=metadata, **named(vector, "npz"))
     return OutputFiles({out: stream.getvalue()})

@@ -14,12 +14,12 @@ FORMAT = "featgraph.steering/3"
 _SCALE_CONVENTIONS = {"raw": "raw_w_dec", "unit": "unit", "max-act": "max_act", "residual": "residual_rms"}
 
 
-def describe(vector: "SteeringVector", near: tuple[str, ...] = ()) -> dict[str, object]:
+def describe(vector: "SteeringVector", approximations: tuple[str, ...] = ()) -> dict[str, object]:
     """Return model, hook, settings and members of a steering vector as plain JSON values.
 
     `layer.N` of such a file is added, at coefficient 1, to the output of block N (`hook` resid_post),
-    `middle.N` between attention and mlp of block N. near: what the file changes, if it comes only near to
-    the vector.
+    `middle.N` between attention and mlp of block N. approximations: what the file changes, if its
+    format cannot hold the vector.
     """
     model = vector.model
     return {
@@ -33,7 +33,7 @@ def describe(vector: "SteeringVector", near: tuple[str, ...] = ()) -> dict[str, 
         "scale_convention": _SCALE_CONVENTIONS[vector.settings.unit],
         "settings": dict(vars(vector.settings)),
         "members": [_describe_member(member) for member in vector.members],
-        **({"approximate": list(near)} if near else {}),
+        **({"approximate": list(approximations)} if approximations else {}),
     }
 
 
@@ -42,12 +42,12 @@ def as_text(described: dict[str, object]) -> dict[str, str]:
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in described.items()}
 
 
-def title(vector: "SteeringVector", near: tuple[str, ...] = ()) -> str:
+def title(vector: "SteeringVector", approximations: tuple[str, ...] = ()) -> str:
     """Return one line that names a vector's features, for formats that have room for no more."""
     keys = list(dict.fromkeys(member.key for member in vector.members))
     shown = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
     named = f"featgraph {shown} at {vector.settings.scale:g}" if keys else "featgraph"
-    return f"{named} (approximate: {'; '.join(near)})" if near else named
+    return f"{named} (approximate: {'; '.join(approximations)})" if approximations else named
 
 
 _SHOWN = 4

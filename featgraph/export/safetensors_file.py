@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featgraph.export.conventions import CONVENTIONS, module_path
 from featgraph.export.files import OutputFiles, beside, stem
+from featgraph.export.formats import FORMATS
+from featgraph.export.module_paths import module_path
 from featgraph.export.provenance import as_text, describe
 
 if TYPE_CHECKING:
@@ -12,15 +13,15 @@ if TYPE_CHECKING:
     from featgraph.steering.vector import Vector
 
 
-def python(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> OutputFiles:
+def python(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
     """Return `layer.N`, F32 (d_model,), the vector added at coefficient 1 to the output of block N.
 
     What goes between attention and mlp of block N is `middle.N`.
     """
-    return OutputFiles({out: _safetensors(vector, near)})
+    return OutputFiles({out: _safetensors(vector, approximations)})
 
 
-def steering_vectors(vector: "SteeringVector", out: Path, near: tuple[str, ...]) -> OutputFiles:
+def steering_vectors(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
     """Return the same file and beside it a module that makes a `SteeringVector` of it.
 
     The library has no file of its own: its users pickle, which torch no longer loads.
@@ -32,22 +33,24 @@ def steering_vectors(vector: "SteeringVector", out: Path, near: tuple[str, ...])
         file=tensors.name,
         config={"decoder_block": module_path(vector.model.type) + ".{num}"},
         model=vector.model.name,
-        near="".join(f"# Approximate: {one}.\n" for one in near),
+        approximations="".join(f"# Approximate: {one}.\n" for one in approximations),
     )
-    return OutputFiles({tensors: _safetensors(vector, near), beside(name, ".py"): loader.encode()})
+    return OutputFiles({tensors: _safetensors(vector, approximations), beside(name, ".py"): loader.encode()})
 
 
 def named(vector: "SteeringVector", format: str) -> "dict[str, Vector]":
     """Return the vectors under their names: `layer.N`, `middle.N`."""
-    convention = CONVENTIONS[format]
-    layers = {convention.name(block, vector.model.type): values for block, values in vector.layers.items()}
+    export_format = FORMATS[format]
+    layers = {
+        export_format.layer(block, vector.model.type): values for block, values in vector.layers.items()
+    }
     return {**layers, **{f"middle.{block}": values for block, values in vector.middles.items()}}
 
 
-def _safetensors(vector: "SteeringVector", near: tuple[str, ...]) -> bytes:
+def _safetensors(vector: "SteeringVector", approximations: tuple[str, ...]) -> bytes:
     from safetensors import numpy as safetensors
 
-    saved: bytes = safetensors.save(named(vector, "safetensors"), as_text(describe(vector, near)))
+    saved: bytes = safetensors.save(named(vector, "safetensors"), as_text(describe(vector, approximations)))
     return saved
 
 
@@ -58,7 +61,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from steering_vectors import SteeringVector
 
-{near}LAYER_CONFIG = {config!r}
+{approximations}LAYER_CONFIG = {config!r}
 tensors = load_file(Path(__file__).with_name({file!r}))
 layers = {{int(name.removeprefix("layer.")): tensor for name, tensor in tensors.items()}}
 steering_vector = SteeringVector(layers, "decoder_block")

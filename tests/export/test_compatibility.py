@@ -31,10 +31,10 @@ def test_attention_of_sequential_blocks_is_refused_or_marked(
         f"{format} cannot hold this vector: '1/att/0' is added between attention and mlp of block 1"
         in str(caught.value)
     )
-    assert "leave att features out, or take what comes nearest with --approximate" in str(caught.value)
+    assert "leave att features out, or take the nearest thing with --approximate" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
     written = formats.write(vector, tmp_path / "v", format, approximate=True)
-    assert "so the block's mlp does not see it" in written.near[0]
+    assert "so the block's mlp does not see it" in written.approximations[0]
 
 
 def test_what_is_near_is_added_after_the_block_to_what_is_there(graph: Graph, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_choice_of_tokens_is_refused_or_marked(
     with pytest.raises(UsageError, match=f"it steers {positions} tokens, and {format} does not say which"):
         formats.write(vector, tmp_path / "v", format)
     written = formats.write(vector, tmp_path / "v", format, approximate=True)
-    assert written.near[0].endswith("here it steers all tokens")
+    assert written.approximations[0].endswith("here it steers all tokens")
 
 
 def test_a_choice_of_tokens_is_in_the_metadata_of_our_own_formats(graph: Graph, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_what_looks_at_activations_fits_a_plan_alone(
         with pytest.raises(UsageError) as caught:
             formats.write(vector, tmp_path / "v", format, approximate=approximate)
         assert str(caught.value) == (
-            f"{what} looks at what SAEs find at each token, which {format} cannot hold; "
+            f"{what} depends on SAE activations at each token, which {format} cannot hold; "
             "use --format json, a plan for `featgraph steer --plan`"
         )
 
@@ -160,7 +160,7 @@ def export(toy: Path, *arguments: object) -> Any:
         (["1/res/0", "-o", "v.gguf", "--layers", "7"], "no vector in layers 7 to 7"),
         (["1/res/0", "-o", "v.gguf", "--scale", "nan"], "scale is nan; a finite number is needed"),
         (["1/res/0", "-o", "v.gguf", "--scale", "0"], "every vector is 0 at scale 0"),
-        (["1/res/0", "-o", "v.gguf", "--mode", "ablate"], "mode ablate looks at what SAEs find"),
+        (["1/res/0", "-o", "v.gguf", "--mode", "ablate"], "mode ablate depends on SAE activations"),
         (["1/att/0", "-o", "v.svec"], "svec cannot hold this vector"),
         (["1/res/0", "2/res/0", "-o", "v", "--format", "attribution-graph"], "of the lineage of one feature"),
         (["1/res/0", "-o", "v", "--format", "attribution-graph", "--scale", "2"], "it takes no --scale"),

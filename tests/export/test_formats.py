@@ -53,7 +53,7 @@ def test_every_format_says_what_it_is_for() -> None:
         "caa",
         "attribution-graph",
     ]
-    assert all([*export.FORMATS.values(), *export.LINEAGE_FORMATS.values()])
+    assert all(row.purpose and row.tool for row in export.ALL_FORMATS.values())
 
 
 def test_gguf_holds_every_bit_under_the_block_number(vector: SteeringVector, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_lm_eval_fills_a_folder_with_what_each_block_can_have(known: Graph, tmp_
         "no csv for layers.1: it names one feature, and 2 write here",
         "lm-eval after 0.4.9.1 refuses a csv that adds, because of the SAE's bias; give it the pt",
     )
-    assert written.near[0].endswith("a run with one steers there alone")
+    assert written.approximations[0].endswith("a run with one steers there alone")
     assert (
         "approximate: it writes after 2 blocks" in read_csv(tmp_path / "v" / "layers.2.csv")[0]["description"]
     )
@@ -134,7 +134,7 @@ def test_a_pt_needs_no_graph(tmp_path: Path) -> None:
 
 def test_a_clamp_there_is_another_one_and_says_so(known: Graph, tmp_path: Path) -> None:
     vector = known.steering_vector("1/res/0", mode="clamp", scale=3.0)
-    with pytest.raises(UsageError, match="it sets the activation that an SAE finds; use --format json, or"):
+    with pytest.raises(UsageError, match="it sets the activation of an SAE feature; use --format json, or"):
         export.write(vector, tmp_path / "v.csv", "lm-eval")
     written = export.write(vector, tmp_path / "v", "lm-eval", approximate=True)
     [row] = read_csv(tmp_path / "v" / "layers.1.csv")

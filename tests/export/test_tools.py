@@ -21,7 +21,8 @@ from safetensors.numpy import load_file
 
 from featgraph import Graph, UsageError, export
 from featgraph.core.arrays import Matrix
-from featgraph.export.conventions import CONVENTIONS, module_path
+from featgraph.export.formats import FORMATS
+from featgraph.export.module_paths import module_path
 from featgraph.steering import Settings, SteeredModel, SteeringVector
 from featgraph.suite.hooks import block_list
 from helpers.real_models import gemma3, gemma3_multimodal, gpt2, gpt_neox, llama
@@ -131,8 +132,10 @@ def test_the_scale_is_in_the_numbers(graph: Graph, tmp_path: Path, format: str) 
 # ---- what the table says
 
 
-def test_every_format_is_in_the_table_of_conventions() -> None:
-    assert list(CONVENTIONS) == list(export.FORMATS)
+def test_every_format_has_a_function_that_writes_it() -> None:
+    for row in export.ALL_FORMATS.values():
+        assert row.function().__doc__
+        assert (row.unreachable or row.first_block) == 0 or row.why_unreachable
 
 
 @pytest.mark.parametrize(
@@ -148,7 +151,7 @@ def test_every_format_is_in_the_table_of_conventions() -> None:
     ],
 )
 def test_the_table_names_the_output_of_a_block(format: str, name: str) -> None:
-    assert CONVENTIONS[format].name(3, "llama") == name
+    assert FORMATS[format].layer(3, "llama") == name
 
 
 @pytest.mark.parametrize("make", [llama, gpt2, gpt_neox, gemma3, gemma3_multimodal])
@@ -156,7 +159,7 @@ def test_a_hookpoint_is_a_module_below_the_base_model(make: Callable[[], Any]) -
     model = make()
     kind = model.config.model_type
     assert module_path(kind) == block_list(model)
-    hookpoint = CONVENTIONS["lm-eval"].name(1, kind)
+    hookpoint = FORMATS["lm-eval"].layer(1, kind)
     assert dict(model.base_model.named_modules())[hookpoint] is model.get_submodule(f"{block_list(model)}.1")
 
 
@@ -235,7 +238,7 @@ def test_easysteer_says_which_tokens(
 ) -> None:
     vector = graph.steering_vector("1/res/0", positions=positions)
     written = export.write(vector, tmp_path / "v.gguf", "easysteer")
-    assert (written.paths, written.near) == ((tmp_path / "v.gguf", tmp_path / "v.json"), ())
+    assert (written.paths, written.approximations) == ((tmp_path / "v.gguf", tmp_path / "v.json"), ())
     [spec] = json.loads((tmp_path / "v.json").read_text())["vectors"]
     assert (spec["source"], spec["layers"], spec["apply"]) == ("v.gguf", [1], apply)
     assert spec["name"] == "featgraph 1/res/0 at 1"

@@ -1,0 +1,27 @@
+"""Where transformers keeps a model's blocks, which some file formats name."""
+
+_PATHS = {
+    "transformer.h": ("gpt2", "gpt_neo", "gptj", "codegen", "gpt_bigcode", "bloom", "falcon"),
+    "gpt_neox.layers": ("gpt_neox",),
+    "model.language_model.layers": ("gemma3",),
+}
+"""Path of the blocks' list, by model type; `model.layers` in all other families.
+
+Source: the models of transformers 5."""
+
+
+def module_path(model_type: str) -> str:
+    """Return the path of the module list that holds the blocks of a transformers model."""
+    for path, types in _PATHS.items():
+        if model_type in types:
+            return path
+    return "model.layers"
+
+
+def below_base_model(model_type: str) -> str:
+    """Return that path as `model.base_model` names it.
+
+    >>> below_base_model("llama"), below_base_model("gpt2"), below_base_model("gemma3")
+    ('layers', 'h', 'language_model.layers')
+    """
+    return module_path(model_type).partition(".")[2]
