@@ -1,0 +1,211 @@
+"""A lineage as a layered picture: layers to the right, features as cards, links as ribbons."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+from featgraph.drawing.cards import SIZES, WORD, draw_bar, draw_card, draw_line, first_words, name
+from featgraph.drawing.colours import Theme, evidence_colour
+from featgraph.drawing.graph import LineageGraph, Node
+from featgraph.drawing.layout import Layout, Ribbon, Size, lay_out
+from featgraph.drawing.legend import legend
+from featgraph.drawing.svg import Canvas, heading, number
+from featgraph.drawing.text import fit, text_width, visible
+
+Detail = Literal["card", "line", "bar"]
+
+CARDS = 24
+"""Most features of one column that are drawn as cards unless asked for."""
+
+LINES = 60
+"""Most that are drawn as lines."""
+
+NARROWEST = 118
+"""Least room of a column of cards or lines."""
+
+_MARGIN = 20
+_ABOVE = 12
+"""Room of a word over a bar."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a lineage is drawn."""
+
+    detail: Detail | Literal["auto"] = "auto"
+    """auto: as much as there is room for."""
+    width: float | None = None
+    """Of the whole picture; None: as wide as cards like to be."""
+    theme: Theme = "auto"
+    before: Sequence[Sequence[str]] = ()
+    """The order of an earlier picture of nearly the same (`Layout.order`), so that this one looks like it."""
+
+
+def draw_lineage(graph: LineageGraph, options: Options | None = None) -> str:
+    """Return a lineage as SVG."""
+    return arrange(graph, options or Options()).draw()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A lineage laid out, ready to be drawn."""
+
+    layout: Layout
+    detail: Detail
+    theme: Theme
+    words: dict[str, str]
+    """By key, what stands over a bar."""
+
+    def draw(self) -> str:
+        """Return it as SVG."""
+        layout, graph = self.layout, self.layout.graph
+        canvas = Canvas(self.theme)
+        left = _MARGIN + _overhang(self.words.values())
+        width = max(layout.width + 2 * left, 320.0)
+        top = heading(canvas, graph.title, graph.subtitle, _MARGIN, width - 2 * _MARGIN)
+        top += 8 if graph.title or graph.subtitle else -8
+        bottom = top + 34 + layout.height + 12
+        self._columns(canvas, left, top, bottom, width)
+        with canvas.group(transform=f"translate({number(left)} {number(top + 34)})"):
+            with canvas.group(class_="links", fill="none"):
+                for ribbon in sorted(layout.ribbons, key=_prominence):
+                    self._ribbon(canvas, ribbon)
+            with canvas.group(class_="nodes"):
+                for node in graph.nodes:
+                    self._node(canvas, node)
+        if not graph.nodes:
+            canvas.text("no features", width / 2, top + 40, 13, fill="quiet", anchor="middle")
+        height = (
+            bottom + 8 + legend(canvas, layout, _MARGIN, bottom + 8, width - 2 * _MARGIN, self.detail) + 12
+        )
+        label = graph.title or "Lineage"
+        return canvas.finish(
+            width, height, f"{visible(label)}: {len(graph.nodes)} features", class_="lineage"
+        )
+
+    def _columns(self, canvas: Canvas, left: float, top: float, bottom: float, width: float) -> None:
+        """Draw a band behind every other column, and over each its layer and how many features are there."""
+        columns = self.layout.columns
+        edges = [(before[0] + before[1] + after[0]) / 2 for before, after in pairwise(columns)]
+        edges = [-left, *edges, width - left]
+        many_sites = len({site for _, site in self.layout.graph.columns}) > 1
+        for place, (layer, site) in enumerate(self.layout.graph.columns):
+            x, end = left + edges[place], left + edges[place + 1]
+            if place % 2 == 0:
+                canvas.add("rect", x=x, y=top, width=end - x, height=bottom - top, fill="band")
+            at = left + columns[place][0]
+            head = f"layer {layer}" if self.detail != "bar" else f"{layer}"
+            head += f" {site}" if many_sites else ""
+            n = f"{len(self.layout.order[place])}"
+            if self.detail == "bar":
+                canvas.text(
+                    head, at + columns[place][1] / 2, top + 19, 11, bold=True, fill="quiet", anchor="middle"
+                )
+            else:
+                canvas.text(head, at, top + 19, 11, bold=True, fill="ink")
+                canvas.text(n, at + text_width(head, 11, bold=True) + 7, top + 19, 11, fill="quiet")
+
+    def _ribbon(self, canvas: Canvas, ribbon: Ribbon) -> None:
+        link, graph = ribbon.link, self.layout.graph
+        judged = graph.evidence is not None
+        colour = evidence_colour(link.evidence) if judged else "e4"
+        dashes = f"{number(max(2.0, ribbon.width * 0.7))} 2" if judged and link.is_doubtful else None
+        about = f"{visible(link.src)} → {visible(link.dst)}\n{visible(graph.measure)} {link.value:.3g}"
+        if judged:
+            known = "unknown" if link.evidence is None else f"{link.evidence:.3g}"
+            about += f" · {visible(graph.evidence or '')} {known}"
+        canvas.add(
+            "path",
+            canvas.title(f"{about}\n{link.note}" if link.note else about),
+            d=_curve(ribbon.points),
+            stroke=colour,
+            stroke_width=ribbon.width,
+            stroke_dasharray=dashes,
+            stroke_opacity=".88",
+            class_="link",
+            data_src=link.src,
+            data_dst=link.dst,
+            data_value=f"{link.value:.6g}",
+        )
+
+    def _node(self, canvas: Canvas, node: Node) -> None:
+        box, graph = self.layout.boxes[node.key], self.layout.graph
+        with canvas.group(label=name(node), class_="node", data_key=node.key):
+            if self.detail == "card":
+                draw_card(canvas, node, box, graph)
+            elif self.detail == "line":
+                draw_line(canvas, node, box, graph)
+            else:
+                draw_bar(canvas, node, box, graph, self.words.get(node.key, ""))
+
+
+def arrange(graph: LineageGraph, options: Options) -> Picture:
+    """Return a lineage laid out: its level of detail, and where all of it goes."""
+    counts: dict[tuple[int, str], int] = {}
+    for node in graph.nodes:
+        counts[node.layer, node.site] = counts.get((node.layer, node.site), 0) + 1
+    most = max(counts.values(), default=0)
+    n_columns = max(1, len(graph.columns))
+    pitch = None if options.width is None else (options.width - 2 * _MARGIN) / n_columns
+    detail = options.detail
+    if detail == "auto":
+        narrow = pitch is not None and pitch < NARROWEST
+        detail = "bar" if narrow or most > LINES else "line" if most > CARDS else "card"
+    size = SIZES[detail]
+    words: dict[str, str] = {}
+    if detail == "bar":
+        words = _words(graph, pitch or size.card_width + size.column_gap)
+    if options.width is not None:
+        size = _fitted(size, options.width - 2 * (_MARGIN + _overhang(words.values())), n_columns)
+    layout = lay_out(graph, size, above=dict.fromkeys(words, _ABOVE), before=options.before)
+    return Picture(layout, detail, options.theme, words)
+
+
+def _overhang(words: Iterable[str]) -> float:
+    """Return how far words that stand over the first and last bars may reach out beside them."""
+    return max((text_width(word, WORD, bold=True) for word in words), default=0.0) / 2
+
+
+def _fitted(size: Size, room: float, n_columns: int) -> Size:
+    """Return sizes with which columns take the room there is, the last one without a gap after it."""
+    if n_columns == 1:
+        return replace(size, card_width=min(room, size.card_width))
+    if size.card_width < NARROWEST / 2:
+        gap = (room - size.card_width * n_columns) / (n_columns - 1)
+        return replace(size, column_gap=max(6.0, gap), stiff=True)
+    width = room / (n_columns + (n_columns - 1) * size.column_gap / size.card_width)
+    gap = (room - width * n_columns) / (n_columns - 1)
+    return replace(size, card_width=max(30.0, width), column_gap=max(6.0, gap), stiff=True)
+
+
+def _words(graph: LineageGraph, pitch: float) -> dict[str, str]:
+    """Return a word over each bar where it changes along the strongest link that enters it."""
+    word = {node.key: first_words(node) for node in graph.nodes}
+    strongest: dict[str, tuple[float, str]] = {}
+    for link in graph.links:
+        if link.value > strongest.get(link.dst, (0.0, ""))[0]:
+            strongest[link.dst] = link.value, link.src
+    return {
+        key: fit(text, pitch - 6, WORD)
+        for key, text in word.items()
+        if key not in strongest or word[strongest[key][1]].casefold() != text.casefold()
+    }
+
+
+def _prominence(ribbon: Ribbon) -> tuple[float, float]:
+    """Return what draws strong links over weak ones."""
+    return (ribbon.link.evidence or 0.0, ribbon.link.value)
+
+
+def _curve(points: Sequence[tuple[float, float]]) -> str:
+    """Return a path that leaves and enters every column level."""
+    x, y = points[0]
+    parts = [f"M{number(x)} {number(y)}"]
+    for place in range(0, len(points), 2):
+        (x, y), (end, height) = points[place], points[place + 1]
+        if place:
+            parts.append(f"H{number(x)}")
+        middle = number((x + end) / 2)
+        parts.append(f"C{middle} {number(y)} {middle} {number(height)} {number(end)} {number(height)}")
+    return "".join(parts)

@@ -1,0 +1,34 @@
+"""A picture as PNG, through resvg, which comes with the extra `featgraph[png]`."""
+
+from typing import Any
+
+
+class PngUnavailable(Exception):
+    """What a picture needs to become a PNG is not here; the message says what, and how to get it."""
+
+
+def png(svg: str, *, times: float = 2.0) -> bytes:
+    """Return a picture as PNG, so many times as large as the SVG says.
+
+    A picture drawn for either theme is light; draw it with `theme="dark"` for a dark one.
+
+    Raises PngUnavailable: resvg is not installed, or the machine has no font that it could write words with.
+    """
+    try:
+        import resvg_py
+    except ImportError as error:
+        raise PngUnavailable("PNG needs resvg: pip install 'featgraph[png]', or take SVG") from error
+    if _render(resvg_py, _WORD, 1.0) == _render(resvg_py, _NOTHING, 1.0):
+        raise PngUnavailable(
+            "PNG needs a font, and this machine has none: "
+            "install Liberation Sans (package fonts-liberation), or take SVG"
+        )
+    return _render(resvg_py, svg, times)
+
+
+_NOTHING = '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20"/>'
+_WORD = _NOTHING.replace("/>", '><text y="15" font-family="Arial, sans-serif">w</text></svg>')
+
+
+def _render(resvg: Any, svg: str, times: float) -> bytes:
+    return bytes(resvg.svg_to_bytes(svg_string=svg, zoom=times))
