@@ -54,7 +54,7 @@ COLOURS = {
     "e9": Colour("#1f2867", "#c1fcf7"),
     # Series and lineages told apart: after Okabe and Ito (2008), darkened or lightened for the paper.
     "s0": Colour("#0067a5", "#56b4e9"),
-    "s1": Colour("#c04f00", "#ff9a4d"),
+    "s1": Colour("#b84b00", "#ff9a4d"),
     "s2": Colour("#00785a", "#35c79a"),
     "s3": Colour("#a8327d", "#f08ac6"),
     "s4": Colour("#8a6a00", "#e8c22e"),

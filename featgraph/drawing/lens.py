@@ -131,7 +131,7 @@ def _lit(canvas: Canvas, lens: PromptLens, one: Lit, x: float, y: float) -> None
         canvas.add("rect", x=x, y=y, width=long, height=_BAR - 2, rx=2, fill=colour, fill_opacity=opacity)
         if lineage is not None:
             canvas.add("rect", x=x, y=y, width=min(2.5, long), height=_BAR - 2, rx=1, fill=colour)
-            canvas.text(name, x + room - 1, y + 9.2, 9, fill=colour, bold=True, anchor="end")
+            canvas.text(name, x + room - 2, y + 9.2, 9, bold=True, anchor="end")
         text_room = room - 8 - (text_width(name, 9, bold=True) + 3 if name else 0)
         canvas.text(fit(visible(one.word), text_room, 10), x + 5, y + 9.6, 10, exact=True)
 
@@ -151,6 +151,6 @@ def _legend(canvas: Canvas, lens: PromptLens, y: float, room: float) -> float:
             canvas.add("rect", x=x, y=line, width=22, height=13, rx=3, fill=f"s{lineage}", fill_opacity=".28")
             canvas.add("rect", x=x, y=line, width=2.5, height=13, rx=1, fill=f"s{lineage}")
             shown = fit(name, 18, 10, bold=True)
-            canvas.text(shown, x + 12, line + 10, 10, bold=True, fill=f"s{lineage}", anchor="middle")
+            canvas.text(shown, x + 12, line + 10, 10, bold=True, anchor="middle")
             canvas.text(fit(label, 250, 11), x + 29, line + 10.4, 11)
     return y + 20 + -(-len(used) // n_across) * 19

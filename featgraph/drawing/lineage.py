@@ -79,10 +79,9 @@ class Picture:
         height = (
             bottom + 8 + legend(canvas, layout, _MARGIN, bottom + 8, width - 2 * _MARGIN, self.detail) + 12
         )
-        label = graph.title or "Lineage"
-        return canvas.finish(
-            width, height, f"{visible(label)}: {len(graph.nodes)} features", class_="lineage"
-        )
+        label = f"{visible(graph.title) or 'Lineage'}: {len(graph.nodes)} features"
+        about = {"data_seed": graph.seed, "data_measure": graph.measure}
+        return canvas.finish(width, height, label, class_="lineage", **about)
 
     def _columns(self, canvas: Canvas, left: float, top: float, bottom: float, width: float) -> None:
         """Draw a band behind every other column, and over each its layer and how many features are there."""

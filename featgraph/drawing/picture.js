@@ -61,7 +61,7 @@ export function mount(element, told = {}) {
 
   /** Dim all but these; null: all that the threshold leaves. */
   function light(lit) {
-    if (!lit && low > 0) {
+    if (!lit && links.some((link) => link.value < low)) {
       const seed = nodes.get(svg.dataset.seed);
       lit = lineage(seed ? [seed] : [...nodes.values()].filter((node) => linked(node)));
     }

@@ -122,10 +122,13 @@ def fit_words(
     >>> fit_words(["looked", "Looked", "felt", "feeling"], 72, 12)
     'looked, felt'
     """
-    shown = ""
-    for number, one in enumerate(distinct(words)):
-        longer = f"{shown}, {one}" if number else fit(one, room, size, bold=bold)
-        if (most is not None and number >= most) or text_width(longer, size, bold=bold) > room:
+    several = [one for one in distinct(words) if one][:most]
+    shown = fit(several[0], room, size, bold=bold) if several else ""
+    if not several or shown != several[0]:
+        return shown
+    for one in several[1:]:
+        longer = f"{shown}, {one}"
+        if text_width(longer, size, bold=bold) > room:
             break
         shown = longer
     return shown
