@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 import featgraph
 from featgraph import Graph
 from featgraph.store import Store, open_store
+from helpers.examples import examples
 from helpers.toy import build_toy
 
 # The same random examples every time, so that a commit that touched nothing cannot fail; other ones with
-# HYPOTHESIS_PROFILE=random.
-settings.register_profile("same", derandomize=True)
-settings.register_profile("random", derandomize=False)
+# HYPOTHESIS_PROFILE=random. No test knows the clock: deadlines are off.
+settings.register_profile("same", derandomize=True, deadline=None, max_examples=examples(100))
+settings.register_profile("random", derandomize=False, deadline=None, max_examples=examples(100))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 _UNSET = ("FORCE_COLOR", "CLICOLOR_FORCE", "PY_COLORS", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "GITHUB_ACTIONS")
@@ -101,13 +103,20 @@ def small(small_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder with `demo.featgraph`, made by the command as a user types it, and what that printed."""
-    folder = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "featgraph", "ingest", "demo"]
-    made = subprocess.run(
-        command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False
-    )
-    assert made.returncode == 0, made.stderr
-    return folder, made.stderr + made.stdout
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the first process that needs it makes it for all
+        shared = shared.parent
+    folder, printed = shared / "demo", shared / "demo.txt"
+    with FileLock(shared / "demo.lock"):
+        if not printed.is_file():
+            folder.mkdir(exist_ok=True)
+            command = [sys.executable, "-m", "featgraph", "ingest", "demo"]
+            made = subprocess.run(
+                command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False
+            )
+            assert made.returncode == 0, made.stderr
+            printed.write_text(made.stderr + made.stdout)
+    return folder, printed.read_text()
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from featgraph.errors import SourceError
 from featgraph.suite import LanguageModel, LoadedSae
 from helpers.one_removal import one_by_one
 from helpers.one_sae import N_FEATURES, load_one, recipe_of, save_sae
-from helpers.real_models import D_MODEL, D_Z, FAMILIES, N_VOCABULARY, random_model
+from helpers.real_models import D_MODEL, D_Z, N_VOCABULARY, each_family, random_model
 
 ROWS = [
     np.array(row, dtype=np.int32)
@@ -57,7 +57,7 @@ def close(found: Effects, expected: Effects) -> None:
         )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 def test_every_site_of_every_family_matches_a_run_for_each_removal(family: str, tmp_path: Path) -> None:
     model = random_model(family)
     upstream = {

@@ -17,6 +17,7 @@ from featgraph.activations.contexts import AFTER, BEFORE, EXAMPLES, Contexts
 from featgraph.activations.statistics import Moments, Reconstruction
 from featgraph.activations.top_tokens import TopTokens
 from featgraph.core.arrays import Matrix
+from helpers.examples import examples
 
 N_FEATURES, N_VOCABULARY, DEAD, ALWAYS = 6, 9, 0, 1
 Gathered = tuple[Moments, TopTokens, Contexts]
@@ -133,7 +134,7 @@ def saved(partial: P) -> P:
         return type(partial).of(dict(found))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 30), max_size=3))
 def test_results_do_not_depend_on_how_the_text_is_cut(seed: int, cuts: list[int]) -> None:
     shards = text(np.random.default_rng(seed), 30)

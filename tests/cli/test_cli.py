@@ -337,28 +337,6 @@ def test_ingest_tells_on_stderr_and_prints_the_path(tmp_path: Path) -> None:
 # ---- what is loaded
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["lineage", "TOY", "1/res/0"],
-        ["query", "TOY", "from label", "--format", "json"],
-        ["queries"],
-    ],
-)
-def test_asking_loads_nothing_heavy(toy: Path, arguments: list[str]) -> None:
-    program = (
-        "import sys\n"
-        "from featgraph.cli import app\n"
-        "try: app(sys.argv[1:])\n"
-        "except SystemExit as end: assert not end.code\n"
-        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
-    )
-    given = [str(toy) if argument == "TOY" else argument for argument in arguments]
-    done = subprocess.run([sys.executable, "-c", program, *given], capture_output=True, text=True, check=True)
-    assert done.stderr == "[]\n"
-
-
 def test_rows_in_json_need_no_rich(toy: Path) -> None:
     program = (
         "import sys\n"

@@ -17,6 +17,7 @@ from featgraph.core.ranking import largest
 from featgraph.edges import coactivation, pair_sums, top_pairs
 from featgraph.edges.coactivation import CoActive
 from featgraph.edges.top_pairs import Pairs, TopPairs
+from helpers.examples import examples
 
 Pair = tuple[int, int]
 DEAD, ALWAYS, TWIN, OTHER_TWIN = range(4)
@@ -137,7 +138,7 @@ def set_limits(patch: pytest.MonkeyPatch, values: dict[str, float]) -> None:
                 patch.setattr(module, name, value)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(st.integers(0, 10_000), limits, st.integers(0, 30), st.integers(0, 12), st.lists(st.integers(0, 60)))
 def test_sums_and_finds_equal_the_dense_oracle(
     seed: int, limits: dict[str, float], k: int, min_support: int, cuts: list[int]
@@ -301,7 +302,7 @@ def test_the_text_is_opened_once_if_it_fits_and_once_per_group_if_not(
     assert times_opened() == -(-n_live // 6), "two features per block, three blocks per group"
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), max_size=60), st.integers(1, 5), st.booleans()
 )

@@ -11,6 +11,7 @@ from featgraph.core.ranking import ranks
 from featgraph.edges import candidates
 from featgraph.edges.candidates import best_cosine, cosines, null_best_cosine
 from helpers.crowds import Forced, all_cosines, as_dict, by_definition, crowds, forced, unit, unit_rows
+from helpers.examples import examples
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
@@ -24,7 +25,7 @@ def test_candidates_are_exact_however_directions_crowd(crowd: str, d: int, k: in
     assert as_dict(found) == by_definition(upstream, downstream, k)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     st.integers(0, 10_000),
     st.integers(1, 30),

@@ -12,7 +12,7 @@ from featgraph.features import output_score
 from featgraph.features.output_score import lens_tokens, output_scores, scored
 from featgraph.suite import LanguageModel
 from helpers.lit_suite import Suite
-from helpers.real_models import FAMILIES, N_VOCABULARY, random_model
+from helpers.real_models import N_VOCABULARY, each_family, random_model
 
 
 def one(suite: Suite, graph: Graph, key: str) -> float:
@@ -76,7 +76,7 @@ def test_the_best_place_and_the_largest_probability_count() -> None:
     assert scored(probabilities, lens) == pytest.approx([(1 - 1 / 4) * 0.3, 0.7])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 def test_every_family_has_a_logit_lens_and_takes_vectors(family: str) -> None:
     model = random_model(family)
     held = LanguageModel(model, None, family)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from transformers import (
     Gemma2Config,
@@ -103,6 +104,17 @@ FAMILIES: dict[str, Callable[[], Any]] = {
         gpt_neox_sequential,
     )
 }
+
+
+FEW_FAMILIES = ("gemma2", "gpt2")
+"""The families of `poe test`: one sequential with norms behind its modules, one with a bias and `Conv1D`."""
+
+
+def each_family(*without: str) -> pytest.MarkDecorator:
+    """Run a test with a model of each family; all but two of them in `poe test-all` only."""
+    marks = {name: () if name in FEW_FAMILIES else (pytest.mark.thorough,) for name in FAMILIES}
+    names = [name for name in FAMILIES if name not in without]
+    return pytest.mark.parametrize("family", [pytest.param(name, marks=marks[name]) for name in names])
 
 
 def random_model(family: str) -> Any:

@@ -82,6 +82,7 @@ def check_kills(recipe: Path, whole: Path, folder: Path, kills: int, seed: int) 
     assert n_killed >= kills * 0.6
 
 
+@pytest.mark.thorough
 def test_killed_at_random_moments_the_tables_are_the_same(
     small: Path, small_recipe: Path, tmp_path: Path
 ) -> None:

@@ -172,6 +172,7 @@ def test_a_folder_that_may_not_be_written_is_told(toy_copy: Path, monkeypatch: p
         put(toy_copy)
 
 
+@pytest.mark.thorough
 def test_a_kill_at_any_moment_leaves_the_old_labels_or_the_new_ones(toy: Path, tmp_path: Path) -> None:
     """Each writer is killed a little later; what it leaves does not hinder the next one."""
     for moment in (0, 0.02, 0.05, 0.1, 0.2, 0.4):

@@ -24,6 +24,7 @@ from featgraph.lineage import edge_arrays
 from featgraph.lineage.adjacency import Adjacency, components
 from featgraph.query import run_verb
 from featgraph.store import Store
+from helpers.examples import examples
 from helpers.memory import Memory, store_of
 from helpers.random_graphs import EXACT, ROUNDED, FeatureGraph, Shape, feature_graphs
 from helpers.toy import build_toy
@@ -219,7 +220,7 @@ def cases(draw: st.DrawFn, least: int = 2) -> Case:
 
 
 on_random_graphs = settings(
-    max_examples=40,
+    max_examples=examples(40),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )

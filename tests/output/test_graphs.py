@@ -24,6 +24,7 @@ from featgraph.output.graphs.node_link import node_link
 from featgraph.output.graphs.xml import gexf, graphml
 from featgraph.output.values import printable
 from featgraph.query import run_verb
+from helpers.examples import examples
 from helpers.toy import build_toy, ids
 
 ID = ids()
@@ -257,7 +258,7 @@ def test_node_link_reads_back_the_same_with_lists() -> None:
     assert read.is_directed()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.text(), st.text(), st.text(min_size=1))
 def test_any_text_survives_xml_as_a_table_shows_it(label: str, value: str, name: str) -> None:
     graph = networkx.DiGraph()

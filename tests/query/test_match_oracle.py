@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from featgraph.query import run
 from featgraph.query.run import explain
 from featgraph.store import Store
+from helpers.examples import examples
 from helpers.memory import Memory, store_of
 from helpers.oracle import (
     EdgeSpec,
@@ -70,9 +71,11 @@ def rows(store: Store, statement: Statement) -> Rows:
     return Counter(tuple(comparable(value) for value in row) for row in result.rows)
 
 
-def explore(examples: int, check_one: Callable[[Memory, st.DataObject], None]) -> None:
+def explore(full: int, check_one: Callable[[Memory, st.DataObject], None]) -> None:
     unhurried = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    limits = settings(max_examples=examples, deadline=None, suppress_health_check=unhurried, print_blob=True)
+    limits = settings(
+        max_examples=examples(full), deadline=None, suppress_health_check=unhurried, print_blob=True
+    )
     with Memory() as memory:
         limits(given(st.data())(lambda data: check_one(memory, data)))()
 

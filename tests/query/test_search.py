@@ -18,6 +18,7 @@ from featgraph import store as stores
 from featgraph.cli import app
 from featgraph.errors import QueryError, UsageError
 from featgraph.graph import Graph
+from helpers.examples import examples
 from helpers.toy import ids
 
 COLUMNS = ["id", "key", "layer", "site", "idx", "source", "text", "score"]
@@ -243,7 +244,7 @@ def memory() -> Iterator[Labels]:
     opened.close()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     texts=st.lists(st.text(ALPHABET, max_size=12), min_size=1, max_size=6),
     query=st.text(ALPHABET, min_size=1, max_size=8),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import featgraph
 from featgraph.store.database import fill_pairs
+from helpers.examples import examples
 from helpers.layered import (
     COSINES,
     IDS,
@@ -106,7 +107,9 @@ def database() -> Iterator[Database]:
 
 
 on_random_graphs = settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=examples(30),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 thresholds = st.none() | COSINES
 hops = st.none() | st.integers(0, 3)
@@ -241,7 +244,7 @@ def test_pairs_are_the_saes_that_edges_join(database: Database, graph: Layered) 
     assert database.ask("from pair") == expected
 
 
-@settings(on_random_graphs, max_examples=60)
+@settings(on_random_graphs, max_examples=examples(60))
 @given(
     graph=dense(),
     ends=st.tuples(st.sampled_from(KEYS[:9]), st.sampled_from(RESIDUAL[-5:])),

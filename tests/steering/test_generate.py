@@ -24,7 +24,7 @@ from featgraph.steering.compare import compare, sweep
 from featgraph.steering.generate import Generation, _chosen, generate
 from featgraph.suite import LanguageModel
 from featgraph.suite.graph_suite import GraphSuite
-from helpers.real_models import D_MODEL, FAMILIES, LAYERS, N_VOCABULARY, random_model
+from helpers.real_models import D_MODEL, LAYERS, N_VOCABULARY, each_family, random_model
 from helpers.repository import ROOT
 from helpers.small_suite import save_model
 
@@ -59,7 +59,7 @@ def transformers_text(model: LanguageModel, prompt: str) -> list[int]:
     return made[: made.index(2)] if 2 in made else made
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 def test_greedy_text_is_that_of_transformers(family: str) -> None:
     model = language_model(family)
     for prompt in PROMPTS:
@@ -67,7 +67,7 @@ def test_greedy_text_is_that_of_transformers(family: str) -> None:
         assert list(found.tokens) == transformers_text(model, prompt)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 def test_greedy_steered_text_is_that_of_transformers_under_the_same_vector(family: str) -> None:
     model = language_model(family)
     vector = steering(model)
@@ -76,7 +76,7 @@ def test_greedy_steered_text_is_that_of_transformers_under_the_same_vector(famil
         assert list(found.tokens) == transformers_text(model, PROMPTS[0])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 def test_a_padded_row_says_what_it_says_alone(family: str) -> None:
     model = language_model(family)
     vector = steering(model)

@@ -7,7 +7,7 @@ import torch
 
 from featgraph import UsageError
 from featgraph.steering import SteeringVector
-from helpers.real_models import FAMILIES
+from helpers.real_models import each_family
 from helpers.steered import IDS, SAES, plain_vector, some_vector, suite_of
 
 N_NEW = 5
@@ -45,7 +45,7 @@ def agrees(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize(("kind", "positions"), CASES)
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 def test_generation_with_a_cache_agrees_with_a_full_pass(family: str, kind: str, positions: str) -> None:
     model, _ = suite_of(family)
     vector = vector_of(family, kind, positions)

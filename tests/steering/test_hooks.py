@@ -11,7 +11,7 @@ from featgraph.steering import SteeringVector
 from featgraph.suite import LanguageModel, LoadedSae
 from featgraph.suite.hooks import blocks_of, on_tensor
 from helpers.gate_oracle import addition, rescaled
-from helpers.real_models import D_MODEL, FAMILIES, LAYERS, random_model
+from helpers.real_models import D_MODEL, LAYERS, each_family, random_model
 from helpers.steered import (
     EVERYWHERE,
     IDS,
@@ -29,7 +29,7 @@ from helpers.steered import (
 
 
 @pytest.mark.parametrize("layer", range(LAYERS))
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 def test_the_residual_changes_by_exactly_the_vector_at_exactly_its_layer(family: str, layer: int) -> None:
     model, added = random_model(family), some_vector(layer)
     before = stream(model)
@@ -42,7 +42,7 @@ def test_the_residual_changes_by_exactly_the_vector_at_exactly_its_layer(family:
 
 
 @pytest.mark.parametrize("layer", range(LAYERS))
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "gpt_neox"])
+@each_family("gpt_neox")
 def test_a_middle_changes_the_residual_between_attention_and_mlp(family: str, layer: int) -> None:
     model, added = random_model(family).double(), some_vector(layer)
     before = stream(model)
@@ -56,7 +56,7 @@ def test_a_middle_changes_the_residual_between_attention_and_mlp(family: str, la
 
 
 @pytest.mark.parametrize("positions", ["all", "generated"])
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 def test_features_of_every_site_are_added_where_they_write(family: str, positions: Any) -> None:
     model, graph = suite_of(family)
     weights = {f"{place}/{idx}": weight for place in SAES for idx, weight in MIXED.items()}
@@ -114,7 +114,7 @@ def assert_moves(model: Any, vector: SteeringVector, positions: str) -> None:
     torch.testing.assert_close(moved, expected.expand_as(moved))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 def test_several_layers_are_steered_at_once(family: str) -> None:
     model, first, second = random_model(family), some_vector(1), some_vector(2)
     with plain_vector(model, {0: first}).apply(model):
@@ -125,7 +125,7 @@ def test_several_layers_are_steered_at_once(family: str) -> None:
     assert torch.equal(both["out 2"], only_first["out 2"] + torch.from_numpy(second))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 def test_afterwards_the_model_is_as_before(family: str) -> None:
     model, graph = suite_of(family)
     before = stream(model)

@@ -12,7 +12,7 @@ from featgraph.steering import SteeringVector
 from featgraph.suite import LanguageModel
 from featgraph.suite.graph_suite import GraphSuite
 from helpers.gate_oracle import addition, assert_same, check, loaded_of, written_by
-from helpers.real_models import FAMILIES, LAYERS, random_model
+from helpers.real_models import LAYERS, each_family, random_model
 from helpers.steered import EVERYWHERE, IDS, MIXED, PROMPT, SAES, kept, parallel, points, stream, suite_of
 
 MODES = ["add", "rescale", "clamp", "min-clamp", "ablate"]
@@ -27,7 +27,7 @@ def vector_of(
     return graph.steering_vector(weights, **settings)
 
 
-@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "gpt_neox"])
+@each_family("gpt_neox")
 @pytest.mark.parametrize("mode", MODES)
 def test_every_sae_moves_its_tensor_as_the_mode_says(family: str, mode: Any) -> None:
     positions: Any = "firing" if mode == "add" else "all"
@@ -57,7 +57,7 @@ def test_parallel_blocks_add_what_attention_and_mlp_were_changed_by(mode: Any, s
     assert_same(after["out 1"] - plain["out 1"], moved)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 @pytest.mark.parametrize("positions", ["prompt", "generated", "firing"])
 @pytest.mark.parametrize("mode", ["rescale", "clamp"])
 def test_only_the_tokens_asked_for_are_changed(family: str, positions: Any, mode: Any) -> None:
@@ -82,7 +82,7 @@ def test_a_centred_suite_moves_the_stream_without_its_mean(mode: Any) -> None:
 
 
 @pytest.mark.parametrize("place", SAES)
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 def test_nothing_before_the_sae_changes_by_a_bit(family: str, place: str) -> None:
     model, graph = suite_of(family)
     before = stream(model)

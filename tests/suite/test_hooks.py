@@ -13,7 +13,7 @@ from featgraph.activations.forward import Sites
 from featgraph.errors import SourceError
 from featgraph.suite.hooks import Hook, Reading, block_list, blocks_of, find_hook
 from featgraph.suite.language_model import LanguageModel
-from helpers.real_models import FAMILIES, LAYERS, N_VOCABULARY, lens, random_model
+from helpers.real_models import FAMILIES, LAYERS, N_VOCABULARY, each_family, lens, random_model
 
 BLOCK = 1
 IN_LENS = (
@@ -95,7 +95,7 @@ def bridged(model: Any, folder: Path) -> Any:
     return TransformerBridge.boot_transformers(str(folder), hf_model=model, tokenizer=tokenizer, device="cpu")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 def test_module_paths_give_what_sae_lens_sees_there(family: str) -> None:
     from sae_lens.load_model import HookedProxyLM
 

@@ -13,7 +13,7 @@ import torch
 from featgraph.suite import LoadedSae
 from featgraph.suite.hooks import Reading, blocks_of
 from helpers.one_sae import N_FEATURES, load_one, recipe_of, save_sae
-from helpers.real_models import D_MODEL, D_Z, FAMILIES, lens, random_model
+from helpers.real_models import D_MODEL, D_Z, each_family, lens, random_model
 
 BLOCK = 1
 IDS = torch.arange(1, 11)[None]
@@ -137,7 +137,7 @@ def check(model: Any, site: str, hook: str, loaded: LoadedSae) -> None:
         )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 @pytest.mark.parametrize(("site", "hook"), PLACES, ids=[hook for _, hook in PLACES])
 def test_a_direction_is_how_the_residual_moves(family: str, site: Any, hook: str, tmp_path: Path) -> None:
     model = random_model(family).double()
@@ -155,7 +155,7 @@ def test_what_stands_before_a_blocks_own_norm_is_seen_through_its_gain(
     check(model, site, hook, load_one(recipe_of(folder, site), model))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 @pytest.mark.parametrize("kind", TRANSCODERS)
 def test_a_transcoder_writes_what_the_mlp_writes(family: str, kind: str, tmp_path: Path) -> None:
     model = random_model(family).double()

@@ -14,7 +14,7 @@ from featgraph.errors import SourceError
 from featgraph.recipe import Recipe
 from featgraph.suite import LanguageModel, load_meta_model, load_model
 from helpers.one_sae import N_FEATURES, load_one, recipe_of, save_sae
-from helpers.real_models import D_MODEL, D_Z, FAMILIES, LAYERS, random_model
+from helpers.real_models import D_MODEL, D_Z, LAYERS, each_family, random_model
 from helpers.small_suite import save_model
 
 
@@ -264,7 +264,7 @@ def test_a_file_of_decoders_has_directions_and_nothing_to_run(tmp_path: Path) ->
     torch.testing.assert_close(rows, written, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@each_family()
 @pytest.mark.parametrize("shards", [1, 3])
 def test_a_skeleton_gives_the_same_directions(family: str, shards: int, tmp_path: Path) -> None:
     model = random_model(family)
