@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from featgraph.core.keys import MODULE_THRESHOLD
 from featgraph.errors import UsageError
 from featgraph.lineage.lineage import lineage
-from featgraph.store import BEST_LABEL, Store
-from featgraph.store.features import find_feature
+from featgraph.store import Store
+from featgraph.store.features import best_labels, id_of
 
 if TYPE_CHECKING:
     from featgraph.suite import LanguageModel
@@ -59,26 +59,22 @@ def theme_of(
     Raises UsageError: no such feature, none of them ever fired, or no keyword has a token.
     """
     seeds = [key for key, weight in weights.items() if weight > 0] or list(weights)
-    ids = {key: _id(store, key) for key in seeds}
+    ids = {key: id_of(store.saes, key) for key in seeds}
     found = _downstream(store, ids, min)
     rows = store.rows(_SEEDS, {"ids": list(ids.values())})
+    labels = best_labels(store, ids.values())
     if not found:
         raise UsageError(
             f"{', '.join(map(repr, seeds))}: never fired, so nothing tells whether its theme is there"
         )
-    words = [token for top, promoted, _ in rows for token in [*(top or []), *(promoted or [])]]
+    words = [token for top, promoted in rows for token in [*(top or []), *(promoted or [])]]
     chosen = _given(keywords) if keywords is not None else sorted({*filter(None, map(_word, words))})
     tokens = sorted({token for word in chosen for token in _first_tokens(model.tokenizer, word)})
     if not tokens:
         raise UsageError(
             f"no whole word is among the tokens of {', '.join(map(repr, seeds))}; say --keywords WORD,WORD"
         )
-    return Theme(tuple(found), tuple(chosen), tuple(tokens), tuple(label for *_, label in rows if label))
-
-
-def _id(store: Store, key: str) -> int:
-    feature, sae = find_feature(store.saes, key)
-    return sae.first_id + feature.idx
+    return Theme(tuple(found), tuple(chosen), tuple(tokens), tuple(labels[id] for id in sorted(labels)))
 
 
 def _downstream(store: Store, seeds: Mapping[str, int], min: float | None) -> list[Downstream]:
@@ -132,9 +128,6 @@ _FIRED = """
     order by f.id
 """
 
-_SEEDS = f"""
-    select any_value(f.top_tokens), any_value(f.logit_tokens), {BEST_LABEL}
-    from feature f left join label l on l.feature = f.id
-    where f.id in (select unnest($ids::integer[]))
-    group by f.id order by f.id
+_SEEDS = """
+    select top_tokens, logit_tokens from feature where id in (select unnest($ids::integer[])) order by id
 """

@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featgraph.core.keys import FeatureKey
 from featgraph.errors import UsageError
 from featgraph.export.caa_files import saved, tensor
 from featgraph.export.files import OutputFiles, own_folder
@@ -94,7 +95,7 @@ def _csv(vector: "SteeringVector", block: int, hookpoint: str, approximations: t
         action, coefficient = "clamp", member.target * member.decoder_norm
     else:
         action, coefficient = "add", member.weight / member.decoder_norm
-    idx = member.key.split("/")[2]
+    idx = FeatureKey.parse(member.key).idx
     row = (
         "sae_lens",
         action,
@@ -122,7 +123,7 @@ def _no_csv(vector: "SteeringVector", block: int, known: dict[int, Known]) -> st
     [member] = members
     if vector.settings.compensate:
         return "compensate changes how much of the feature is added"
-    if member.key.split("/")[1] != "res":
+    if FeatureKey.parse(member.key).site != "res":
         return f"the decoder row of {member.key} is not added to the residual stream as it is"
     sae = known.get(member.sae_number)
     if sae is None or not sae.released:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featgraph.core.keys import FeatureKey
 from featgraph.errors import UsageError
 from featgraph.export.files import OutputFiles
 from featgraph.export.formats import FORMATS
@@ -96,7 +97,7 @@ def _steer(vector: "SteeringVector", model_id: str, known: dict[int, Known]) -> 
             {
                 "modelId": model_id,
                 "layer": source.partition("/")[2],
-                "index": int(member.key.split("/")[2]),
+                "index": FeatureKey.parse(member.key).idx,
                 "strength": member.weight / member.decoder_norm,
             }
         )
@@ -111,7 +112,7 @@ def _no_steer(vector: "SteeringVector", known: dict[int, Known]) -> str | None:
     if vector.settings.compensate:
         return "compensate changes how much of each feature is added"
     for member in vector.members:
-        if member.key.split("/")[1] != "res":
+        if FeatureKey.parse(member.key).site != "res":
             return f"{member.key} is no residual feature, and Neuronpedia steers with those as they are"
         if known[member.sae_number].neuronpedia_id is None:
             return f"the SAE {member.sae_id} of {member.key} is not on Neuronpedia"

@@ -1,6 +1,5 @@
 """What a text lights up: the features that are active on each of its tokens, and how strongly."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,8 @@ from featgraph.core.result import Result
 from featgraph.errors import UsageError
 from featgraph.features.find import FeatureFilter, share
 from featgraph.features.prompts import codes, cut
-from featgraph.store import BEST_LABEL, Store
+from featgraph.store import Store
+from featgraph.store.features import known_features
 from featgraph.suite.graph_suite import GraphSuite
 
 PER_TOKEN = 3
@@ -55,15 +55,15 @@ class ActiveFeatures:
         most = check_count("per_token", per_token, least=1)
         first = np.searchsorted(self.token, self.token)
         kept = np.flatnonzero(np.arange(len(self.token)) - first < most)
-        names = named(store, self.feature[kept].tolist())
+        named = known_features(store, self.feature[kept].tolist())
         rows: list[tuple[object, ...]] = []
         for place in kept.tolist():
             token, feature = int(self.token[place]), int(self.feature[place])
-            key, layer, site, label = names[feature]
+            key, label = named[feature].key, named[feature].label
             strength, part = float(self.activation[place]), float(self.share[place])
             known = None if np.isnan(part) else part
             where = (self.places[token], self.tokens[token])
-            rows.append((*where, feature, key, layer, site, strength, known, label))
+            rows.append((*where, feature, str(key), key.layer, key.site, strength, known, label))
         return Result.of(_COLUMNS, rows)
 
 
@@ -116,12 +116,6 @@ def active_features(
     )
 
 
-def named(store: Store, features: Iterable[int]) -> dict[int, tuple[str, int, str, str | None]]:
-    """Return key, layer, site and best label of some features, by id."""
-    rows = store.rows(_NAMED, {"ids": sorted(set(features))})
-    return {row[0]: row[1:] for row in rows}
-
-
 def _known(
     store: Store, features: Indices, feature_filter: FeatureFilter
 ) -> tuple[Matrix, NDArray[np.bool_]]:
@@ -152,14 +146,4 @@ _KNOWN = """
     select id, max_activation from feature
     where id in (select unnest($ids::integer[]))
         and ($least is null or density >= $least::float) and ($most is null or density <= $most::float)
-"""
-
-_NAMED = f"""
-    with named as (
-        select feature, {BEST_LABEL} as label
-        from label where feature in (select unnest($ids::integer[])) group by feature
-    )
-    select f.id, f.key, f.layer, f.site, n.label
-    from feature f left join named n on n.feature = f.id
-    where f.id in (select unnest($ids::integer[]))
 """

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 from featgraph.core.arguments import check_cosine, check_count
 from featgraph.core.result import Result
-from featgraph.features.active import PER_TOKEN, ActiveFeatures, named
+from featgraph.features.active import PER_TOKEN, ActiveFeatures
 from featgraph.store import Store
+from featgraph.store.features import known_features
 
 Member = tuple[int, float, int]
 """A feature lit on a token: id, share, layer."""
@@ -87,11 +88,11 @@ def find_active_lineages(
     ]
     found = [ActiveLineage("", tokens, "", None) for tokens in lit if tokens]
     found.sort(key=lambda lineage: (-max(map(lineage.brightness, lineage.lit)), lineage.members))
-    names = named(store, [_brightest(lineage.lit.values()) for lineage in found])
+    brightest = [_brightest(lineage.lit.values()) for lineage in found]
+    named = known_features(store, brightest)
     return [
-        replace(lineage, name=_letters(number), key=key, label=label)
-        for number, lineage in enumerate(found)
-        for key, _, _, label in [names[_brightest(lineage.lit.values())]]
+        replace(lineage, name=_letters(number), key=str(named[id].key), label=named[id].label)
+        for number, (lineage, id) in enumerate(zip(found, brightest, strict=True))
     ]
 
 
@@ -106,17 +107,17 @@ def lineage_rows(
     Raises UsageError: per_token is below 1.
     """
     most = check_count("per_token", per_token, least=1)
-    names = named(store, active.feature.tolist())
+    named = known_features(store, active.feature.tolist())
     rows: list[tuple[object, ...]] = []
     for token, (place, text) in enumerate(zip(active.places, active.tokens, strict=True)):
         here = sorted(lineages, key=lambda lineage: -lineage.brightness(token))[:most]
         for name, members in [(one.name, one.lit[token]) for one in here if token in one.lit]:
             best = _brightest([members])
-            keys = [names[id][0] for id, _, _ in members]
+            keys = [str(named[id].key) for id, _, _ in members]
             layers = [layer for _, _, layer in members]
             mean = sum(share for _, share, _ in members) / len(members)
             span = (min(layers), max(layers), len(members))
-            rows.append((place, text, name, *span, mean, keys, names[best][3]))
+            rows.append((place, text, name, *span, mean, keys, named[best].label))
     return Result.of(_COLUMNS, rows)
 
 

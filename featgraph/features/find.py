@@ -12,12 +12,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from featgraph.core.arguments import check_count
-from featgraph.core.keys import SITES, SaeRange
+from featgraph.core.keys import SITES, FeatureKey, SaeRange
 from featgraph.core.progress import Progress
 from featgraph.core.result import Result
 from featgraph.errors import UsageError, nearest
 from featgraph.features.contrast import MIN_FIRING, contrasts
-from featgraph.store import BEST_LABEL, Store
+from featgraph.store import Store
+from featgraph.store.features import known_features
 
 K = 20
 """Features found, unless the caller says otherwise: about a screen."""
@@ -69,8 +70,8 @@ class _Found:
     score: float
     firing: tuple[float, float] | None = None
     label: str | None = None
-    described: tuple[Any, ...] = ()
-    """key, layer, site, density."""
+    key: FeatureKey | None = None
+    density: float | None = None
     s_out: float | None = None
 
 
@@ -215,12 +216,12 @@ def _sieved(store: Store, candidates: Iterable[_Found], feature_filter: FeatureF
     waiting = iter(candidates)
     bounds = {"least": feature_filter.min_density, "most": feature_filter.max_density}
     while chunk := list(islice(waiting, _CHUNK)):
-        rows = store.rows(_DESCRIBED, {"ids": [one.id for one in chunk], **bounds})
-        known = {row[0]: row[1:] for row in rows}
+        density = dict(store.rows(_PASSING, {"ids": [one.id for one in chunk], **bounds}))
+        known = known_features(store, density)
         for one in chunk:
-            if one.id in known:
-                *described, label = known[one.id]
-                yield replace(one, described=tuple(described), label=one.label or label)
+            if one.id in density:
+                key, label = known[one.id].key, known[one.id].label
+                yield replace(one, key=key, density=density[one.id], label=one.label or label)
 
 
 def _screened(
@@ -242,24 +243,19 @@ def _result(found: list[_Found], *, contrast: bool, screened: bool) -> Result:
     columns |= {"density": "FLOAT"} | ({"s_out": "FLOAT"} if screened else {}) | {"label": "VARCHAR"}
     rows: list[tuple[object, ...]] = []
     for one in found:
-        key, layer, site, density = one.described
+        assert one.key is not None
         rows.append(
             (
-                *(one.id, key, layer, site, one.score),
+                *(one.id, str(one.key), one.key.layer, one.key.site, one.score),
                 *((one.firing or ()) if contrast else ()),
-                *(density, *((one.s_out,) if screened else ()), one.label),
+                *(one.density, *((one.s_out,) if screened else ()), one.label),
             )
         )
     return Result.of(columns, rows)
 
 
-_DESCRIBED = f"""
-    with named as (
-        select feature, {BEST_LABEL} as label
-        from label where feature in (select unnest($ids::integer[])) group by feature
-    )
-    select f.id, f.key, f.layer, f.site, f.density, n.label
-    from feature f left join named n on n.feature = f.id
-    where f.id in (select unnest($ids::integer[]))
-        and ($least is null or f.density >= $least::float) and ($most is null or f.density <= $most::float)
+_PASSING = """
+    select id, density from feature
+    where id in (select unnest($ids::integer[]))
+        and ($least is null or density >= $least::float) and ($most is null or density <= $most::float)
 """

@@ -26,7 +26,7 @@ from featgraph.errors import StoreError, UsageError, nearest
 from featgraph.lineage.best_paths import SCORES, PathEdges, best_paths
 from featgraph.lineage.edge_arrays import EdgeArrays, Ids, Reached, Threshold
 from featgraph.store import Store
-from featgraph.store.features import find_feature
+from featgraph.store.features import id_of
 
 _MEMBER_COLUMNS = {
     "id": "INTEGER",
@@ -169,8 +169,7 @@ class Adjacency:
         return _components(self.saes, src, dst)
 
     def _id(self, key: str | FeatureKey) -> int:
-        found, sae = find_feature(self.saes, str(key))
-        return sae.first_id + found.idx
+        return id_of(self.saes, str(key))
 
     def _threshold(self, min: float | None, name: str = "min") -> Threshold:
         if min is None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from featgraph.core.keys import MODULE_THRESHOLD, EdgeKind, FeatureKey
-from featgraph.store import BEST_LABEL, Store
-from featgraph.store.features import find_feature
+from featgraph.store import Store
+from featgraph.store.features import best_labels, find_feature, id_of
 
 if TYPE_CHECKING:
     import networkx
@@ -113,8 +113,8 @@ def lineage(
     if not found:
         find_feature(store.saes, key)
     ids = [row[0] for row in found]
-    details = {row[0]: row[1:] for row in store.rows(_DETAILS, {"ids": ids})}
-    members = tuple(Member(*row, *details[row[0]]) for row in found)
+    densities, labels = dict(store.rows(_DENSITIES, {"ids": ids})), best_labels(store, ids)
+    members = tuple(Member(*row, density=densities[row[0]], label=labels.get(row[0])) for row in found)
     keys = {member.id: member.key for member in members}
     links = store.rows(_EDGES, {"ids": ids, "min": min, "writer_min": writer_min})
     return Lineage(str(seed), members, tuple(Edge(keys[src], keys[dst], *rest) for src, dst, *rest in links))
@@ -130,10 +130,10 @@ def span(store: Store, key: str, *, min: float | None) -> tuple[Step, ...]:
     Raises UsageError: the graph has no such feature.
     Source: arXiv 2502.03032 v3, section 3.3 (similarity span).
     """
-    seed, sae = find_feature(store.saes, key)
+    seed = find_feature(store.saes, key)[0]
     if seed.site == "res":
         return lineage(store, str(seed), min=min, hops=None, writers=False, writer_min=MODULE_THRESHOLD).span
-    written = strongest_written(store, sae.first_id + seed.idx)
+    written = strongest_written(store, id_of(store.saes, key))
     if written is None:
         return ()
     return tuple(written if step.cosine is None else step for step in span(store, written.key, min=min))
@@ -150,13 +150,7 @@ def strongest_written(store: Store, feature: int) -> Step | None:
 
 _MEMBERS = "from lineage($key, min := $min, hops := $hops, writers := $writers, writer_min := $writer_min)"
 
-_DETAILS = f"""
-    select f.id, any_value(f.density), {BEST_LABEL}
-    from feature f
-    left join label l on l.feature = f.id
-    where f.id in (select unnest($ids))
-    group by f.id
-"""
+_DENSITIES = "select id, density from feature where id in (select unnest($ids::integer[]))"
 """Read by id once the members are known: joined to the macro, the planner takes longer."""
 
 _EDGES = "from edges_among($ids, min := $min, writer_min := $writer_min)"

@@ -16,8 +16,8 @@ from featgraph.core.arrays import Matrix
 from featgraph.core.files import os_reason
 from featgraph.core.result import Result
 from featgraph.errors import UsageError
-from featgraph.store import BEST_LABEL, Store, vectors
-from featgraph.store.features import find_feature
+from featgraph.store import Store, vectors
+from featgraph.store.features import find_feature, known_features
 from featgraph.suite.graph_suite import GraphSuite
 
 if TYPE_CHECKING:
@@ -69,15 +69,16 @@ def similar(
 
 def _nearest(store: Store, queries: list[Matrix], k: int, seed: int | None) -> Result:
     """Search each SAE with its own query, (1, d_model); the feature `seed` is left out."""
-    found: dict[int, float] = {}
+    cosine_of: dict[int, float] = {}
     for sae, query in zip(store.saes, queries, strict=True):
         cosines, idxs = vectors.search(store.vectors(sae), query, k + (seed is not None))
         ids = (sae.first_id + idxs[0]).tolist()
         pairs = [pair for pair in zip(ids, cosines[0].tolist(), strict=True) if pair[0] != seed]
-        found.update(pairs[:k])
-    named = store.rows(_NAMED, {"ids": list(found)})
-    named.sort(key=lambda row: (-found[row[0]], row[0]))
-    rows: list[tuple[object, ...]] = [(*row[:4], found[row[0]], row[4]) for row in named]
+        cosine_of.update(pairs[:k])
+    nearest = sorted(known_features(store, cosine_of).values(), key=lambda one: (-cosine_of[one.id], one.id))
+    rows: list[tuple[object, ...]] = [
+        (one.id, str(one.key), one.key.layer, one.key.site, cosine_of[one.id], one.label) for one in nearest
+    ]
     return Result.of(_COLUMNS, rows)
 
 
@@ -200,14 +201,3 @@ def _read_safetensors(path: Path) -> NDArray[Any]:
         raise ValueError(str(error)) from error
     except TypeError as error:  # bfloat16 and the like
         raise ValueError(f"{error}; save it as float32") from error
-
-
-_NAMED = f"""
-    with chosen as (select unnest($ids) as id), named as (
-        select feature, {BEST_LABEL} as label
-        from label where feature in (select id from chosen) group by feature
-    )
-    select f.id, f.key, f.layer, f.site, n.label
-    from feature f join chosen c on c.id = f.id
-    left join named n on n.feature = f.id
-"""

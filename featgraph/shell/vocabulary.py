@@ -8,7 +8,8 @@ from itertools import islice
 from featgraph.core.keys import EDGE_KINDS, SITES, SaeRange
 from featgraph.errors import FeatgraphError
 from featgraph.query import VERBS
-from featgraph.store import BEST_LABEL, Store
+from featgraph.store import Store
+from featgraph.store.features import best_labels
 
 SELECTORS = ("all", "all shortest", "any", "any shortest", "best", "shortest")
 MEASURES = ("product(", "sum(", "min(")
@@ -47,13 +48,6 @@ _COLUMNS = """
     where schema_name = 'main' and not internal
     group by table_name
     order by table_name
-"""
-
-_LABELS = f"""
-    select feature, {BEST_LABEL}
-    from label
-    where feature between $first and $last and list_contains($ids, feature)
-    group by feature
 """
 
 
@@ -127,10 +121,7 @@ def _numbers(digits: str, n: int) -> Iterator[int]:
 
 def _labels(store: Store, ids: Sequence[int]) -> dict[int, str]:
     """Return what is known; a completion is no place to tell that a graph is damaged."""
-    if not ids:
-        return {}
     try:
-        found = store.rows(_LABELS, {"ids": list(ids), "first": min(ids), "last": max(ids)})
+        return best_labels(store, ids)
     except FeatgraphError:
         return {}
-    return dict(found)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from featgraph.core.keys import FeatureKey
 from featgraph.steering.checks import check_added, check_changed, check_weights, checked
 from featgraph.steering.members import Placed, placed
 from featgraph.steering.schedules import compensation, scheduled
@@ -107,7 +108,7 @@ def _added(store: Store, members: Iterable[SteeredFeature]) -> dict[Place, "Vect
     found: dict[Place, Vector] = {}
     for member in members:
         place, sae = (member.write_layer, member.point), store.saes[member.sae_number]
-        [direction] = vectors.directions(store.vectors(sae), [int(member.key.split("/")[2])])
+        [direction] = vectors.directions(store.vectors(sae), [FeatureKey.parse(member.key).idx])
         with np.errstate(over="ignore", invalid="ignore"):  # What comes of it is refused.
             vector = direction * np.float32(member.weight)
             found[place] = found[place] + vector if place in found else vector

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from featgraph.core.keys import FeatureKey
 from featgraph.errors import SourceError
 from featgraph.steering.positions import Passes
 from featgraph.steering.vector import SteeredFeature, SteeringVector
@@ -60,7 +61,7 @@ class Gate:
         passes: Passes,
     ) -> None:
         self.loaded, self.reading, self.model = loaded, reading, model
-        self.members = [(int(member.key.split("/")[2]), member) for member in members]
+        self.members = [(FeatureKey.parse(member.key).idx, member) for member in members]
         self.settings, self.passes = vector.settings, passes
         self._delta: torch.Tensor | None = None
 

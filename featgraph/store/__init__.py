@@ -12,11 +12,10 @@ health     how well the SAEs fit the model and the text
 
 from featgraph.store.database import STORAGE_VERSION, connect, create_database, finish_database
 from featgraph.store.layout import FORMAT_VERSION, check_replaceable, vectors_file, write_manifest
-from featgraph.store.publish import building, new_graph, publish_graph, replacing
-from featgraph.store.store import BEST_LABEL, Store, open_store
+from featgraph.store.publish import building, new_graph, publish_graph
+from featgraph.store.store import Store, open_store
 
 __all__ = [
-    "BEST_LABEL",
     "FORMAT_VERSION",
     "STORAGE_VERSION",
     "Store",
@@ -28,7 +27,6 @@ __all__ = [
     "new_graph",
     "open_store",
     "publish_graph",
-    "replacing",
     "vectors_file",
     "write_manifest",
 ]

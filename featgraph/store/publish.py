@@ -65,21 +65,6 @@ def publish_graph(build: Path, path: Path) -> None:
     shutil.rmtree(build, ignore_errors=True)
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield an empty graph directory; on success it takes the place of `path`, else nothing is left of it.
-
-    Raises StoreError: as `building`.
-    """
-    with building(path) as build:
-        try:
-            shutil.rmtree(build, ignore_errors=True)
-            yield new_graph(build)
-            publish_graph(build, path)
-        finally:
-            shutil.rmtree(build, ignore_errors=True)
-
-
 def _swap(build: Path, path: Path) -> None:
     """Put the build directory at `path`; what was there ends up in `build`, for the caller to remove."""
     if not path.exists():

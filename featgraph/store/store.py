@@ -13,9 +13,6 @@ from featgraph.errors import StoreError
 from featgraph.store.database import connect, unreadable
 from featgraph.store.layout import DATABASE, FORMAT_VERSION, again, read_manifest, reading, vectors_file
 
-BEST_LABEL = "arg_min(text, (source = 'tokens', source, text))"
-"""One label of several: what somebody wrote comes before what was made from the feature's tokens."""
-
 
 @dataclass(frozen=True)
 class Store:

@@ -4,6 +4,7 @@ No method is told what was planted. All leave dead features out, and for all an 
 splits or one that others merge into is part of that, not a persistence.
 """
 
+import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,6 +28,7 @@ from featgraph.edges.candidates import cosines
 from featgraph.edges.coactivation import CoActive, count
 from featgraph.store import Store
 
+TESTS = Path(__file__).parent.parent
 TOP_K, COACTIVE_K, MIN_SUPPORT = 8, 4, 10
 """Candidates per feature by cosine and by co-activation, and joint firings that the latter need: as in the
 shipped recipes."""
@@ -40,7 +42,10 @@ def build_graph(suite: Suite, path: Path, seed: int = 0) -> Path:
     n, layers = suite.n_features, len(suite.directions)
     saes = [SaeRange(layer, layer, "res", layer * n, n) for layer in range(layers)]
     live = [np.bincount(codes.indices, minlength=n) > 0 for codes in suite.codes]
-    with store.replacing(path) as directory:
+    sys.path.insert(0, str(TESTS))
+    from helpers.new_graph import replacing
+
+    with replacing(path) as directory:
         connection = store.create_database(directory)
         for sae, codes in zip(saes, suite.codes, strict=True):
             before = max(sae.layer - 1, 0)

@@ -10,6 +10,7 @@ the published line for "the same feature".
 
 import argparse
 import hashlib
+import sys
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -25,6 +26,7 @@ from featgraph.core.arrays import Indices
 from featgraph.core.keys import SaeRange
 from featgraph.errors import StoreError
 
+TESTS = Path(__file__).parent.parent
 LOW, HIGH = 0.3, 0.5
 STRONG = 1.11
 """Mean number of a feature's edges that reach HIGH."""
@@ -36,7 +38,10 @@ def build(path: Path, layers: int, width: int, out: float, seed: int = 0) -> Pat
     """Write the graph at `path`, in place of an older one."""
     rng = np.random.default_rng(seed)
     saes = [SaeRange(layer, layer, "res", layer * width, width) for layer in range(layers)]
-    with store.replacing(path) as directory:
+    sys.path.insert(0, str(TESTS))
+    from helpers.new_graph import replacing
+
+    with replacing(path) as directory:
         connection = store.create_database(directory)
         connection.execute("set memory_limit = '4GB'")
         _write_saes(connection, saes)

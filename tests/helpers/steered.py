@@ -20,6 +20,7 @@ from featgraph.steering import Settings, SteeredModel, SteeringVector
 from featgraph.store import vectors
 from featgraph.suite import LanguageModel, LoadedSae, load_sae
 from featgraph.suite.hooks import Blocks, blocks_of
+from helpers.new_graph import replacing
 from helpers.one_sae import N_FEATURES, save_sae
 from helpers.real_models import D_MODEL, D_Z, LAYERS, random_model
 
@@ -102,7 +103,7 @@ def write_graph(folder: Path, model: Any, saes: dict[str, dict[str, Any]]) -> Pa
     order: list[Site] = ["att", "mlp", "res"]
     loaded.sort(key=lambda one: (one.block, order.index(one.site), one.layer))
     path = folder / "random.featgraph"
-    with store.replacing(path) as build:
+    with replacing(path) as build:
         connection = store.create_database(build)
         for number, one in enumerate(loaded):
             _write_sae(connection, build, number, one)

@@ -23,6 +23,7 @@ from featgraph import store
 from featgraph.core.arrays import Matrix
 from featgraph.core.keys import SaeRange
 from featgraph.store import vectors
+from helpers.new_graph import replacing
 
 D_MODEL = 6
 N_FEATURES = 4
@@ -78,7 +79,7 @@ def directions(sae: SaeRange) -> Matrix:
 
 def build_toy(path: Path) -> Path:
     """Write the toy as a graph directory at `path`, through the same store as a real build."""
-    with store.replacing(path) as build:
+    with replacing(path) as build:
         for sae in saes():
             vectors.save(store.vectors_file(build, sae), directions(sae))
         connection = store.create_database(build)

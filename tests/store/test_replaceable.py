@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from featgraph import StoreError, store
+from helpers.new_graph import replacing
 from helpers.toy import build_toy
 
 
@@ -45,7 +46,7 @@ def test_a_graph_that_holds_files_of_the_user_is_not_replaced(tmp_path: Path, na
 
 def test_a_file_that_is_put_into_the_graph_during_a_build_stays(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
-    with pytest.raises(StoreError, match=r"no part of a graph \(notes\.md\)"), store.replacing(path):
+    with pytest.raises(StoreError, match=r"no part of a graph \(notes\.md\)"), replacing(path):
         (path / "notes.md").write_text("mine")
     assert (path / "notes.md").read_text() == "mine"
     with store.open_store(path) as opened:

@@ -13,6 +13,7 @@ import pytest
 from featgraph import StoreError, store
 from featgraph.store import publish as store_publish
 from featgraph.store import vectors
+from helpers.new_graph import replacing
 from helpers.repository import ROOT, TESTS
 from helpers.toy import build_toy, directions, ids, saes
 
@@ -35,8 +36,8 @@ def a_writer_of(path: Path) -> Iterator[None]:
     """Another process that holds the lock of `path`, half-way through a build."""
     code = (
         "from pathlib import Path\n"
-        "from featgraph import store\n"
-        "with store.replacing(Path(sys.argv[1])):\n"
+        "from helpers.new_graph import replacing\n"
+        "with replacing(Path(sys.argv[1])):\n"
         "    print('writing', flush=True)\n"
         "    sys.stdin.read()\n"
     )
@@ -248,7 +249,7 @@ def test_an_exception_leaves_the_old_graph_as_it_was(tmp_path: Path) -> None:
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
     def half_a_build() -> None:
-        with store.replacing(path) as build:
+        with replacing(path) as build:
             (build / "graph.duckdb").write_bytes(b"half")
             raise RuntimeError("half-way")
 
@@ -259,7 +260,7 @@ def test_an_exception_leaves_the_old_graph_as_it_was(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_leaves_no_half_graph(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), store.replacing(tmp_path / "new.featgraph"):
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "new.featgraph"):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
@@ -279,7 +280,7 @@ def test_a_reader_of_the_old_graph_keeps_reading_it(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     with store.open_store(path) as opened:
         old = opened.connection.execute("select * from edge").fetchall()
-        with store.replacing(path) as build:
+        with replacing(path) as build:
             store.finish_database(store.create_database(build))
             store.write_manifest(build, {})
         assert opened.connection.execute("select * from edge").fetchall() == old
@@ -337,8 +338,8 @@ def test_a_reader_sees_the_old_graph_while_a_new_one_is_written(tmp_path: Path) 
 def test_a_killed_writer_does_not_stop_the_next_one(tmp_path: Path) -> None:
     path = tmp_path / "toy.featgraph"
     code = (
-        "import os, signal\nfrom pathlib import Path\nfrom featgraph import store\n"
-        "with store.replacing(Path(sys.argv[1])):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import os, signal\nfrom pathlib import Path\nfrom helpers.new_graph import replacing\n"
+        "with replacing(Path(sys.argv[1])):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     assert subprocess.run(python(code, path), check=False).returncode < 0
     assert n_edges(build_toy(path)) > 0

@@ -8,9 +8,9 @@ from typing import NamedTuple, cast
 from featgraph.core.keys import SITES
 from featgraph.core.result import Result
 from featgraph.errors import UsageError
-from featgraph.output.features import Name
 from featgraph.output.streams import note
 from featgraph.output.values import json_rows, types
+from featgraph.store.features import Name
 
 INSTEAD = (
     "return src and dst, or a path as edges(p), keys(p) or nodes(p), or use `featgraph subgraph GRAPH KEY`"

@@ -14,7 +14,6 @@ from featgraph.core.text import printable
 from featgraph.errors import UsageError
 from featgraph.lineage.lineage import Lineage
 from featgraph.output import lineages
-from featgraph.output.features import Feature, Name, described
 from featgraph.output.format import Format
 from featgraph.output.graphs.dot import dot
 from featgraph.output.graphs.edges import INSTEAD, Arrows, arrows_of
@@ -24,6 +23,7 @@ from featgraph.output.graphs.xml import gexf, graphml
 from featgraph.output.streams import note
 from featgraph.output.values import json_rows
 from featgraph.store import Store
+from featgraph.store.features import Feature, Name, known_features
 
 _WRITERS: dict[Format, Callable[[networkx.DiGraph], str]] = {
     "graphml": graphml,
@@ -65,17 +65,26 @@ def graph_of(result: Result, store: Store | None) -> networkx.DiGraph:
     """
     arrows = arrows_of(result)
     names = arrows.names()
-    known = described(store, names) if store is not None else {}
+    known = known_features(store, names) if store is not None else {}
     nodes = {_node(name, known): known.get(name) for name in names}
     order = {node: _order(node, nodes[node]) for node in nodes}
     graph = networkx.DiGraph()
     for node in sorted(nodes, key=order.__getitem__):
         feature = nodes[node]
-        graph.add_node(node, **(feature.attributes() if feature else {}))
+        graph.add_node(node, **(_attributes(feature) if feature else {}))
     edges = _merged(arrows, known)
     pairs = sorted(edges, key=lambda pair: (order[pair[0]], order[pair[1]]))
     graph.add_edges_from((*pair, edges[pair]) for pair in pairs)
     return graph
+
+
+def _attributes(feature: Feature) -> dict[str, object]:
+    """Return what a node carries beside its name, which is the key.
+
+    The id is called `feature`, as in the tables, because `id` names the node itself in most formats.
+    """
+    attributes = {"feature": feature.id, **feature.key._asdict(), "label": feature.label}
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 def _node(name: Name, known: Mapping[Name, Feature]) -> str:
