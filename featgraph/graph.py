@@ -1,7 +1,6 @@
 """`Graph`: one graph directory and what can be asked of it; each method hands over to one module."""
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Unpack
@@ -91,15 +90,16 @@ class Graph:
             writer_min=arguments.check_cosine("writer_min", writer_min),
         )
 
-    @cached_property
+    @property
     def adjacency(self) -> "Adjacency":
-        """All edges in memory, read at the first use: lineages and best paths in a fraction of the time.
+        """All edges in memory, 16 bytes each, read at the first use.
 
-        Its arrays take 16 bytes for an edge; worth it for many questions to one graph. Timings: tests/bench.
+        From the third question on, `lineage`, `ancestors`, `descendants`, `paths` and `components` are
+        answered from here by themselves, many times sooner. Timings: tests/bench/README.md.
         """
-        from featgraph.lineage.adjacency import Adjacency
+        from featgraph.lineage.in_memory import adjacency
 
-        return Adjacency.read(self.store)
+        return adjacency(self.store)
 
     def ancestors(
         self, key: str | FeatureKey, *, min: float | None = None, hops: int | None = None

@@ -55,9 +55,22 @@ _COMPONENT_COLUMNS = {
 }
 
 
+class Among(NamedTuple):
+    """The edges among some features, and the degrees of these."""
+
+    src: Indices
+    """Id of the upstream end of each edge; edges come in order of `src`, then `dst`."""
+    dst: Indices
+    cosine: Matrix
+    n_parents: Indices
+    """Of each feature, in the order given: residual edges that pass into it, from anywhere in the graph."""
+    n_children: Indices
+    """Of each feature: residual edges that pass out of it, to anywhere."""
+
+
 @dataclass(frozen=True, eq=False)
 class Adjacency:
-    """All edges of a graph in memory, 16 bytes each; arguments and rows of each method are the verb's."""
+    """All edges of a graph in memory, 16 bytes each; arguments and rows of a verb's method are the verb's."""
 
     saes: list[SaeRange]
     high: Matrix
@@ -105,12 +118,12 @@ class Adjacency:
         """
         seed, threshold, hops = self._id(f), self._threshold(min), _far(hops)
         above, below = self.up.reach(seed, threshold, hops), self.down.reach(seed, threshold, hops)
-        found = Reached(
+        reached = Reached(
             [*above.ids, seed, *below.ids],
             [*above.distances, 0, *below.distances],
             [*above.weights, 1.0, *below.weights],
         )
-        return self._members(self._with_writers(found, writer_min) if writers else found)
+        return self._members(self._with_writers(reached, writer_min) if writers else reached)
 
     def ancestors(self, f: str | FeatureKey, *, min: float | None = None, hops: int | None = None) -> Result:
         """Return all that is upstream of a feature.
@@ -154,14 +167,38 @@ class Adjacency:
             self._threshold(min),
             self._threshold(writer_min, "writer_min"),
         )
-        found = best_paths(path_edges, self._id(a), self._id(b), by=by, k=k)
+        paths = best_paths(path_edges, self._id(a), self._id(b), by=by, k=k)
         rows: list[tuple[object, ...]] = []
-        for rank, path in enumerate(found, 1):
+        for rank, path in enumerate(paths, 1):
             score, weight = array("f", [path.score, prod(path.cosines)])
             weakest = float(np.min(path.cosines)) if path.cosines else None
             keys = _Names.of(self.saes, path.nodes).keys
             rows.append((rank, len(path.cosines), score, weight, weakest, path.nodes, keys))
         return Result.of(_PATH_COLUMNS, rows)
+
+    def among(
+        self, ids: Sequence[int] | Indices, min: float | None = None, *, writer_min: float | None = None
+    ) -> Among:
+        """Return the edges among some features, and how many edges each of them has in the whole graph.
+
+        ids: each once. min: cosine threshold of residual edges. writer_min: that of the edges by which mlp
+        and att features write; None leaves these out.
+
+        Raises UsageError: a threshold is out of range.
+        """
+        given = np.asarray(ids, dtype=np.int64)
+        threshold = self._threshold(min)
+        owner, dst, cosine = self.down.passing(given, threshold)
+        n_children = np.bincount(owner, minlength=len(given))
+        n_parents = np.bincount(self.up.passing(given, threshold)[0], minlength=len(given))
+        src = given[owner]
+        if writer_min is not None:
+            owner, *written = self.written.passing(given, self._threshold(writer_min, "writer_min"))
+            src = np.concatenate([src, given[owner]])
+            dst, cosine = (np.concatenate(both) for both in zip((dst, cosine), written, strict=True))
+        inside = np.flatnonzero(np.isin(dst, given))
+        inside = inside[np.lexsort((dst[inside], src[inside]))]
+        return Among(src[inside], dst[inside].astype(np.int64), cosine[inside], n_parents, n_children)
 
     def components(self, *, min: float | None = None) -> Result:
         """Return the residual features that are joined, by whatever way, to at least one other."""
@@ -180,13 +217,13 @@ class Adjacency:
     def _default(self) -> Threshold:
         return Threshold(float(self.high.min(initial=np.inf)), self.high)
 
-    def _with_writers(self, found: Reached, writer_min: float) -> Reached:
+    def _with_writers(self, reached: Reached, writer_min: float) -> Reached:
         """Add the mlp and att features that write members, each beyond the one it writes most strongly."""
-        members = np.array(found.ids)
+        members = np.array(reached.ids)
         owner, src, cosines = self.writers.passing(members, self._threshold(writer_min, "writer_min"))
         if not len(src):
-            return found
-        distances, weights = np.array(found.distances), np.array(found.weights, dtype=np.float32)
+            return reached
+        distances, weights = np.array(reached.distances), np.array(reached.weights, dtype=np.float32)
         products = weights[owner] * cosines
         order = np.lexsort((owner, -products, src))
         best = order[run_starts(src[order])]
@@ -196,8 +233,9 @@ class Adjacency:
         order = np.argsort(ids)
         return Reached(ids[order].tolist(), distances[order].tolist(), weights[order].tolist())
 
-    def _members(self, found: Reached) -> Result:
-        rows = zip(found.ids, *_Names.of(self.saes, found.ids), found.distances, found.weights, strict=True)
+    def _members(self, reached: Reached) -> Result:
+        names = _Names.of(self.saes, reached.ids)
+        rows = zip(reached.ids, *names, reached.distances, reached.weights, strict=True)
         return Result.of(_MEMBER_COLUMNS, list(rows))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from featgraph.core.keys import MODULE_THRESHOLD, EdgeKind, FeatureKey
+from featgraph.lineage.in_memory import adjacency_if_repeated
 from featgraph.store import Store
 from featgraph.store.features import best_labels, find_feature, id_of
 
@@ -107,17 +108,29 @@ def lineage(
 
     Raises UsageError: the graph has no such feature.
     """
-    seed = FeatureKey.parse(key)
-    asked = {"key": str(seed), "min": min, "hops": hops, "writers": writers, "writer_min": writer_min}
-    found = store.rows(_MEMBERS, asked)
-    if not found:
+    seed = str(FeatureKey.parse(key))
+    memory = adjacency_if_repeated(store)
+    if memory is None:
+        asked = {"key": seed, "min": min, "hops": hops, "writers": writers, "writer_min": writer_min}
+        rows = store.rows(_MEMBERS, asked)
+    else:
+        rows = memory.lineage(seed, min=min, hops=hops, writers=writers, writer_min=writer_min).rows
+    if not rows:
         find_feature(store.saes, key)
-    ids = [row[0] for row in found]
+    ids = [row[0] for row in rows]
     densities, labels = dict(store.rows(_DENSITIES, {"ids": ids})), best_labels(store, ids)
-    members = tuple(Member(*row, density=densities[row[0]], label=labels.get(row[0])) for row in found)
-    keys = {member.id: member.key for member in members}
-    links = store.rows(_EDGES, {"ids": ids, "min": min, "writer_min": writer_min})
-    return Lineage(str(seed), members, tuple(Edge(keys[src], keys[dst], *rest) for src, dst, *rest in links))
+    members = {row[0]: Member(*(*row, densities[row[0]], labels.get(row[0]))) for row in rows}
+    if memory is None:
+        edges = store.rows(_EDGES, {"ids": ids, "min": min, "writer_min": writer_min})
+    else:
+        among = memory.among(ids, min, writer_min=writer_min)
+        kinds = [f"{members[src].site}_res" for src in among.src.tolist()]
+        edges = list(zip(among.src.tolist(), among.dst.tolist(), kinds, among.cosine.tolist(), strict=True))
+    return Lineage(
+        seed,
+        tuple(members.values()),
+        tuple(Edge(members[src].key, members[dst].key, kind, cosine) for src, dst, kind, cosine in edges),
+    )
 
 
 def span(store: Store, key: str, *, min: float | None) -> tuple[Step, ...]:

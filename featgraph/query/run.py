@@ -18,7 +18,7 @@ from featgraph.query.errors import StatementRun, TooManyRows, UnfitValue, duckdb
 from featgraph.query.language.expressions import NAMELESS
 from featgraph.query.language.tokens import tokenize
 from featgraph.query.language.translate import Translation, translate
-from featgraph.query.verbs import VERBS, check, compute
+from featgraph.query.verbs import VERBS, check, compute, from_memory
 from featgraph.store import Store
 
 Answer = TypeVar("Answer")
@@ -70,19 +70,11 @@ def run(
     if max_rows is not None and max_rows >= _MOST:
         max_rows = None
     translation = translate(store, statement, values, max_rows)
-    if translation.shows_sql:
-        return Result.of({"sql": "VARCHAR"}, [(translation.sql,)])
-    with duckdb_errors(StatementRun(statement, translation.sql, translation.origins, max_rows)):
-        prepared = _gate(store.connection, translation, statement)
-        with store.connection.cursor() as cursor:  # of its own, so that threads may share a graph
-
-            def work() -> Result:
-                given = dict(values)
-                for call in translation.calls:
-                    given |= call.parameters(store, statement)
-                return _fetch(cursor, prepared, _bound(prepared, given, statement), max_rows)
-
-            return _in_time(cursor, work, timeout)
+    if translation.whole is not None:
+        answer = from_memory(store, translation.whole.verb.name, translation.whole.values)
+        if answer is not None and (max_rows is None or len(answer) <= max_rows):
+            return answer
+    return _run_translated(store, statement, translation, values, timeout=timeout, max_rows=max_rows)
 
 
 def run_verb(
@@ -105,10 +97,15 @@ def run_verb(
         raise UsageError(f"{verb} needs {missing[0]}; write {how}")
     given = [name for name in chosen.arguments if name in arguments]
     values = {name: check(chosen, name, arguments[name], store) for name in given}
+    answer = from_memory(store, verb, values)
+    if answer is not None:
+        return answer
     if chosen.computed:
         return compute(store, verb, values)
     passed = [f"${name}" if name in chosen.required else f"{name} := ${name}" for name in values]
-    return run(store, f"from {verb}({', '.join(passed)})", values, timeout=timeout, max_rows=None)
+    statement = f"from {verb}({', '.join(passed)})"
+    translation = translate(store, statement, values, None)
+    return _run_translated(store, statement, translation, values, timeout=timeout, max_rows=None)
 
 
 def explain(
@@ -125,6 +122,30 @@ def explain(
     values = dict(parameters or {})
     translation = translate(store, statement, values, max_rows)
     return translation.sql
+
+
+def _run_translated(
+    store: Store,
+    statement: str,
+    translation: Translation,
+    values: Mapping[str, object],
+    *,
+    timeout: float | None,
+    max_rows: int | None,
+) -> Result:
+    if translation.shows_sql:
+        return Result.of({"sql": "VARCHAR"}, [(translation.sql,)])
+    with duckdb_errors(StatementRun(statement, translation.sql, translation.origins, max_rows)):
+        prepared = _gate(store.connection, translation, statement)
+        with store.connection.cursor() as cursor:  # of its own, so that threads may share a graph
+
+            def work() -> Result:
+                given = dict(values)
+                for call in translation.calls:
+                    given |= call.parameters(store, statement)
+                return _fetch(cursor, prepared, _bound(prepared, given, statement), max_rows)
+
+            return _in_time(cursor, work, timeout)
 
 
 def _bound(prepared: duckdb.Statement, values: Mapping[str, object], statement: str) -> dict[str, object]:

@@ -86,6 +86,26 @@ def check(verb: Verb, name: str, value: object, store: Store) -> object:
     return _CHECKS[verb.arguments[name]](name, value, store)
 
 
+IN_MEMORY = ("lineage", "ancestors", "descendants", "paths", "components")
+"""The verbs that edges in memory can answer."""
+
+
+def from_memory(store: Store, verb: str, values: Mapping[str, Any]) -> Result | None:
+    """Answer a verb from the edges in memory, from checked values; None if SQL should.
+
+    Edges are read into memory once a few such questions were asked, see `lineage.in_memory`.
+    """
+    if verb not in IN_MEMORY:
+        return None
+    from featgraph.lineage.in_memory import adjacency_if_repeated
+
+    memory = adjacency_if_repeated(store)
+    if memory is None:
+        return None
+    rows: Result = getattr(memory, verb)(**values)
+    return rows
+
+
 def compute(store: Store, verb: str, values: Mapping[str, Any]) -> Result:
     """Answer a verb that is no macro, from checked values.
 

@@ -4,7 +4,6 @@ import dataclasses
 import shutil
 import sys
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 
 from featgraph import output, query
@@ -56,10 +55,10 @@ class Session:
         self.store = open_store(path)
         self.store.saes  # noqa: B018  reads the graph, so that a broken one is told of before the prompt
 
-    @cached_property
+    @property
     def words(self) -> Words:
         """What can be completed in this graph."""
-        return Words.of(self.store)
+        return self.store.cached(Words.of)
 
     def reopen(self, path: Path) -> None:
         """Open a graph, which may be the newest build of this one, in place of this one.
@@ -70,7 +69,6 @@ class Session:
         opened.saes  # noqa: B018
         self.store.close()
         self.store = opened
-        self.__dict__.pop("words", None)
 
     def close(self) -> None:
         """Close the graph."""

@@ -1,10 +1,11 @@
 """A graph directory, open for reading."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -13,6 +14,8 @@ from featgraph.errors import StoreError
 from featgraph.store.database import connect, unreadable
 from featgraph.store.layout import DATABASE, FORMAT_VERSION, again, read_manifest, reading, vectors_file
 
+Made = TypeVar("Made")
+
 
 @dataclass(frozen=True)
 class Store:
@@ -20,6 +23,8 @@ class Store:
 
     path: Path
     manifest: dict[str, Any]
+    _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _lock: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
 
     @property
     def database(self) -> Path:
@@ -56,6 +61,14 @@ class Store:
                 f"select {columns} from sae order by number"
             )
         ]
+
+    def cached(self, make: "Callable[[Store], Made]") -> "Made":
+        """Return `make(store)`, made at the first call and kept; threads may share a store."""
+        with self._lock:
+            if make not in self._made:
+                self._made[make] = make(self)
+            made: Made = self._made[make]
+            return made
 
     def rows(self, statement: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         """Return what one of our own statements answers; a user's statement goes through `query.run`.

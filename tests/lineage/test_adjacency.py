@@ -59,7 +59,8 @@ SCORES: dict[str, Callable[[list[float]], float]] = {
 def test_rows_columns_and_types_are_those_of_the_verb(
     graph: Graph, verb: str, arguments: dict[str, object]
 ) -> None:
-    assert getattr(graph.adjacency, verb)(**arguments) == run_verb(graph.store, verb, arguments)
+    with stores.open_store(graph.path) as by_sql:
+        assert getattr(graph.adjacency, verb)(**arguments) == run_verb(by_sql, verb, arguments)
 
 
 def test_the_adjacency_of_a_graph_is_read_once(graph: Graph) -> None:

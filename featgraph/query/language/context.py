@@ -30,19 +30,20 @@ class QueryContext:
     @property
     def graph(self) -> SaeGraph:
         """The SAEs, and which of them edges join."""
-        return SaeGraph.of(self.store)
+        return self.store.cached(SaeGraph.of)
 
     @property
     def columns(self) -> Mapping[str, Mapping[str, str]]:
         """Types of the columns of `feature` and `edge`, by name."""
-        kept: dict[str, dict[str, str]] | None = self.store.__dict__.get("pattern_columns")
-        if kept is None:
-            kept = {"feature": {}, "edge": {}}
-            for table, column, kind in self.store.rows(_COLUMNS):
-                kept[table][column] = kind
-            self.store.__dict__["pattern_columns"] = kept
-        return kept
+        return self.store.cached(_column_types)
 
     def fail(self, message: str, at: Token) -> NoReturn:
         """Raise the QueryError that points at a token."""
         raise QueryError(message, self.text, at.start, max(1, at.end - at.start))
+
+
+def _column_types(store: Store) -> Mapping[str, Mapping[str, str]]:
+    types: dict[str, dict[str, str]] = {"feature": {}, "edge": {}}
+    for table, column, kind in store.rows(_COLUMNS):
+        types[table][column] = kind
+    return types

@@ -37,13 +37,9 @@ class SaeGraph:
 
     @classmethod
     def of(cls, store: Store) -> "SaeGraph":
-        """Return the one of a store, read once."""
-        kept = store.__dict__.get("sae_graph")
-        if not isinstance(kept, cls):
-            rows = store.rows("select src_sae, dst_sae, kind from pair order by all")
-            kept = cls(store.saes, [Pair(*row) for row in rows])
-            store.__dict__["sae_graph"] = kept
-        return kept
+        """Read that of a store."""
+        rows = store.rows("select src_sae, dst_sae, kind from pair order by all")
+        return cls(store.saes, [Pair(*row) for row in rows])
 
     @cached_property
     def everything(self) -> SaeRanges:

@@ -39,6 +39,8 @@ class Translation:
     origins: Origins
     calls: list[Call]
     """Verbs whose rows are computed first and bound as lists."""
+    whole: Call | None
+    """The verb, if the statement is nothing but one call of constants: `from verb(...)`."""
     explained: str
     """The SQL without EXPLAIN before it."""
     shows_sql: bool
@@ -62,11 +64,25 @@ def translate(store: Store, text: str, values: Mapping[str, object], max_rows: i
     start = _after_explain(tokens, text)
     marked = writer.statement(tokens, start)
     if not writer.is_used:
-        return Translation(text, unchanged(text), [], text[tokens[start].start :], False)
+        return Translation(text, unchanged(text), [], None, text[tokens[start].start :], False)
     _refuse_hidden_tables(tokens, around)
     before = text[tokens[0].start : tokens[start - 1].end] + " " if start > 1 else ""
     sql, origins = unmark(mark(before, tokens[0].start, tokens[max(start, 1) - 1].end) + marked, text)
-    return Translation(sql, origins, writer.calls, sql[len(before) :], start == 1)
+    computed = [one for one in writer.calls if one.verb.computed]
+    whole = None if start else _whole(tokens, writer.calls, text)
+    return Translation(sql, origins, computed, whole, sql[len(before) :], start == 1)
+
+
+def _whole(tokens: list[Token], calls: list[Call], text: str) -> Call | None:
+    """Return the one call of constants that a statement `[select *] from verb(...)` consists of."""
+    if len(calls) != 1 or not calls[0].is_constant:
+        return None
+    texts = [token.name if token.kind == "word" else token.text for token in tokens[:5]]
+    verb = 3 if texts[:3] == ["select", "*", "from"] else 1 if texts[:1] == ["from"] else 0
+    if not verb or tokens[verb] != calls[0].at:
+        return None
+    after = closing(tokens, verb + 1, text) + 1
+    return calls[0] if tokens[after].kind == "end" else None
 
 
 def _one_statement(text: str) -> list[Token]:
@@ -186,8 +202,10 @@ class _Writer:
             if is_pattern:
                 sql = f"({self.graph_table(inside, tokens[end])})"
             else:
-                sql, computed = call(token, inside, self.around, self.plain, len(self.calls) + 1)
-                self.calls += [computed] if computed else []
+                n_computed = sum(one.verb.computed for one in self.calls)
+                written = call(token, inside, self.around, self.plain, n_computed + 1)
+                self.calls.append(written)
+                sql = written.sql
             self.written[token.start] = sql, end + 1
         return self.written[token.start]
 

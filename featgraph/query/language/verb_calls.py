@@ -22,20 +22,18 @@ _DIGITS_OF_COUNT = 9
 
 @dataclass(frozen=True)
 class Call:
-    """A verb whose rows are computed before the statement runs, and bound as one list per column."""
+    """A verb as a statement calls it."""
 
     verb: Verb
-    values: dict[str, object]
-    prefix: str
-    """What the names of the parameters begin with."""
     at: Token
-
-    def sql(self) -> str:
-        """Return a SELECT of the rows."""
-        columns = (
-            f"unnest(${self.prefix}{name}::{kind}[]) as {name}" for name, kind in self.verb.columns.items()
-        )
-        return f"(select {', '.join(columns)})"
+    sql: str
+    """What takes the place of the call: that of a macro, or a SELECT from lists that are bound."""
+    values: dict[str, object]
+    """Of the arguments that are constants or parameters."""
+    is_constant: bool
+    """Whether all its arguments are."""
+    prefix: str = ""
+    """What the names of the bound lists begin with, one list per column; only of a computed verb."""
 
     def parameters(self, store: Store, text: str) -> dict[str, object]:
         """Compute the rows and return one list per column.
@@ -54,8 +52,8 @@ class Call:
 
 def call(
     at: Token, inside: Expression, around: QueryContext, sql: Callable[[Expression], str], number: int
-) -> tuple[str, Call | None]:
-    """Return the SQL of `verb(arguments)`, and what must be computed for it first.
+) -> Call:
+    """Return the call `verb(arguments)`, checked.
 
     at: the verb. inside: the tokens between its brackets. sql: writes an argument that is no constant.
     number: of the computed verb in its statement.
@@ -76,13 +74,15 @@ def call(
         if name in values and verb.arguments[name] == "key":  # as it was checked: `03/res/7` is 3/res/7
             written = mark(f"'{values[name]}'", tokens[0].start, tokens[-1].end)
         passed.append(written if name in verb.required else f"{name} := {written}")
+    is_constant = len(values) == len(given)
     if not verb.computed:
-        return f"{mark(at.text, at.start, at.end)}({', '.join(passed)})", None
+        macro = f"{mark(at.text, at.start, at.end)}({', '.join(passed)})"
+        return Call(verb, at, macro, values, is_constant)
     prefix = f"{verb.name}_{number}_"
     while any(parameter.startswith(prefix) for parameter in around.values):
         prefix += "_"
-    computed = Call(verb, values, prefix, at)
-    return computed.sql(), computed
+    lists = ", ".join(f"unnest(${prefix}{name}::{kind}[]) as {name}" for name, kind in verb.columns.items())
+    return Call(verb, at, f"(select {lists})", values, is_constant, prefix)
 
 
 def _arguments(verb: Verb, at: Token, inside: Expression, around: QueryContext) -> dict[str, Expression]:
