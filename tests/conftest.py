@@ -55,6 +55,18 @@ def _refuse_network(event: str, arguments: tuple[object, ...]) -> None:
 sys.addaudithook(_refuse_network)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-texts", action="store_true", help="write the texts that tests pin as files anew"
+    )
+
+
+@pytest.fixture
+def update_texts(request: pytest.FixtureRequest) -> bool:
+    """Whether pinned texts are written anew, see `helpers.pinned`."""
+    return bool(request.config.getoption("--update-texts"))
+
+
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy graph directory, for reading; a test that damages a graph builds its own with `build_toy`."""

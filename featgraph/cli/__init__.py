@@ -1,29 +1,28 @@
-"""The command line, a projection of the library: each command opens, calls and prints.
+"""The command line, a projection of the library: each command opens a graph, calls one function and prints.
 
 Exit codes: 0 ok, 1 query or data, 2 usage, 3 store, 4 source, 130 interrupted.
 """
 
-import gc
 import os
 import sys
 from contextlib import suppress
 
-# A command lives for a moment: collecting garbage while modules load only delays it.
-gc.set_threshold(50_000, 20, 20)
-
-from featgraph.cli import (  # noqa: E402
+import featgraph.cli.cold_start  # noqa: F401  # first: it slows garbage collection for the imports below
+from featgraph.cli import (
     ablate,
     evaluate,
     export,
     find,
     ingest,
     label,
+    lineage,
     query,
     shell,
+    similar,
     steer,
     verbs,
 )
-from featgraph.cli.app import INTERRUPTED, app  # noqa: E402
+from featgraph.cli.app import INTERRUPTED, app
 
 __all__ = [
     "ablate",
@@ -33,9 +32,11 @@ __all__ = [
     "find",
     "ingest",
     "label",
+    "lineage",
     "main",
     "query",
     "shell",
+    "similar",
     "steer",
     "verbs",
 ]
@@ -51,8 +52,8 @@ def main() -> None:
     except SystemExit as end:
         if end.code != INTERRUPTED:
             raise
-        # All is cleaned up. CPython would end by the signal, not with our code, if the interrupt passed
-        # through code that a library evaluates while it is imported.
+        # Files and connections are closed by now. CPython would end by the signal, not with exit code 130, if
+        # the interrupt passed through code that a library evaluates while it is imported.
         with suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The command that removes features to see what depends on them: ablate."""
+"""The command that measures edges by ablation: ablate."""
 
 from typing import Annotated, Literal
 
@@ -16,7 +16,7 @@ EdgesOption = Annotated[
     str | None,
     typer.Option(
         metavar="STATEMENT",
-        help="Edges to ablate, as columns src and dst: ids or keys.  [default: those that verbs go along]",
+        help="Query for edges to ablate, as columns src and dst.  [default: edges that verbs follow]",
     ),
 ]
 SampleOption = Annotated[
@@ -24,23 +24,25 @@ SampleOption = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="So many of the edges, or targets, at random; 0 for all edges.  [default: 1000]",
+        help="Size of a random sample of edges, or of targets; 0 for all edges.  [default: 1000]",
     ),
 ]
 TokensOption = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Most tokens on which an edge is ablated.  [default: 16]"),
+    typer.Option(min=1, metavar="N", help="Most tokens on which to ablate an edge.  [default: 16]"),
 ]
 ReadOption = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Most tokens read of the text.  [default: the recipe's]"),
+    typer.Option(min=1, metavar="N", help="Most tokens of the text to read.  [default: the recipe's]"),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, metavar="N", help="Other edges, targets and tokens.")]
+SeedOption = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Seed of the random choice of edges, targets and tokens.")
+]
 ReportOption = Annotated[
     Report | None,
     typer.Option(
-        help="methods: rules for choosing the upstream feature, compared; measures: which evidence predicts "
-        "what was ablated. Nothing is written."
+        help="methods: compare rules for choosing the upstream feature; measures: which evidence predicts "
+        "the measured effect. Neither writes anything."
     ),
 ]
 
@@ -60,11 +62,11 @@ def ablate(
     limit: options.LimitOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Remove upstream features and measure what it does downstream.
+    """Ablate upstream features and measure the effect downstream.
 
-    At tokens where both ends of an edge fire, the upstream feature is taken out and the model runs on to the
-    downstream one. The mean of 1 - activation without / with it becomes the edge's ablation_change, the
-    number of tokens its ablation_n.
+    On tokens where both features of an edge are active, the upstream one is removed and the model runs on to
+    the downstream one. ablation_change of the edge is the mean of 1 - activation without / with it,
+    ablation_n the number of tokens.
     """
     given = {"edges": edges, "sample": sample, "tokens": tokens, "text": text, "read": read}
     _check(report, {name for name, value in given.items() if value is not None}, sample)
@@ -102,9 +104,9 @@ def ablate(
 
 
 def _check(report: Report | None, given: set[str], sample: int | None) -> None:
-    """Raise UsageError for what means nothing beside a report."""
+    """Raise UsageError for an option that a report does not use."""
     useless = {"methods": {"edges", "tokens"}, "measures": {"edges", "sample", "tokens", "text", "read"}}
     for name in sorted(given & useless.get(report or "", set())):
         raise UsageError(f"--report {report} takes no --{name}")
     if report == "methods" and sample == 0:
-        raise UsageError("--report methods draws its targets, so --sample 0 means nothing; give how many")
+        raise UsageError("--report methods needs a sample of targets; --sample must be 1 or more")

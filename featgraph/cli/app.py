@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 import featgraph
-from featgraph.cli.quick import QuickCommand, QuickGroup
+from featgraph.cli.cold_start import QuickCommand, QuickGroup
 from featgraph.core.files import os_reason
 from featgraph.errors import FeatgraphError
 from featgraph.output import note, write_text
@@ -18,8 +18,40 @@ INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
+PANELS = {
+    "Build": ("recipes", "recipe", "ingest"),
+    "Look": ("info", "lineage", "feature", "find", "search", "similar", "activate", "explore"),
+    "Ask": (
+        *("query", "queries", "run", "shell"),
+        *("ancestors", "descendants", "neighbors", "subgraph", "paths"),
+        *("splits", "merges", "births", "deaths", "chains", "components", "flow"),
+        *("compare", "mcp"),
+    ),
+    "Steer": ("steer", "evaluate"),
+    "Export": ("export",),
+    "Maintain": ("label", "ablate", "attribute", "verify"),
+}
+"""The commands as `featgraph --help` lists them, in the order of work; one that is not here comes last."""
+
+
 class _Commands(QuickGroup):
-    """A group of commands whose errors are one line each."""
+    """A group of commands, listed in panels, whose errors are one line each."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a panel per stage of the work, all of one width."""
+        named = {name: found for name in self.list_commands(ctx) if (found := self.get_command(ctx, name))}
+        rest = set(named).difference(*PANELS.values())
+        width = max(map(len, named)) + 2
+        room = formatter.width - width - 2
+        for panel, names in {**PANELS, "More": sorted(rest)}.items():
+            rows = [
+                (f"{name:{width - 2}}", named[name].get_short_help_str(room))
+                for name in names
+                if name in named
+            ]
+            if rows:
+                with formatter.section(panel):
+                    formatter.write_dl(rows)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; turn what a user can cause into an exit code."""
@@ -41,7 +73,7 @@ class _Commands(QuickGroup):
 
 
 def _say(message: str, error: BaseException) -> None:
-    """Tell what went wrong, and below it what else the error was given to say."""
+    """Print what went wrong, and below it the notes that were added to the error."""
     for line in [message, *getattr(error, "__notes__", [])]:
         note(line)
 
@@ -61,9 +93,14 @@ app = typer.Typer(
 )
 
 
-def command(example: str, *, name: str | None = None) -> Callable[[Command], Command]:
-    """Add a function to the application; its help ends with a line that can be typed as it is."""
-    return app.command(name, cls=QuickCommand, epilog=f"\b\nExample:\n  featgraph {example}")
+def command(
+    example: str, *, name: str | None = None, help: str | None = None
+) -> Callable[[Command], Command]:
+    """Add a function to the application; its help ends with a line that can be typed as it is.
+
+    name, help: left out, the function's name and docstring.
+    """
+    return app.command(name, cls=QuickCommand, help=help, epilog=f"\b\nExample:\n  featgraph {example}")
 
 
 def _version(asked: bool) -> None:
@@ -78,8 +115,8 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
 ) -> None:
-    """Ask where the features of a language model come from and what becomes of them.
+    """Trace the features of a language model through its layers.
 
-    A feature graph holds every feature of a suite of sparse autoencoders and its links to other layers.
-    `featgraph ingest demo` makes one without a download; the other commands ask it.
+    A feature graph holds every feature of a suite of sparse autoencoders and its candidate edges to other
+    layers. `featgraph ingest demo` builds one without a download; the other commands read it.
     """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from featgraph.evaluation import Judge
 
 _SHOWN = 12
-"""Keywords named at the end; the others are counted."""
+"""Keywords named in the note at the end; the others are counted."""
 
 What = Annotated[Literal["steering"], typer.Argument(metavar="steering", help="What is evaluated.")]
 PromptsFile = Annotated[
@@ -25,29 +25,31 @@ PromptsFile = Annotated[
     typer.Option("--prompts", metavar="FILE", help="One prompt a line.  [default: 24 neutral ones]"),
 ]
 Scales = Annotated[
-    str, typer.Option(metavar="S,S,...", help="Scales among which one is chosen, for --scale.")
+    str, typer.Option(metavar="S,S,...", help="Scales to choose one from, instead of --scale.")
 ]
 Goal = Annotated[
     Literal["promote", "suppress"] | None,
-    typer.Option(help="What is wanted of the theme.  [default: suppress for rescale and ablate]"),
+    typer.Option(help="Direction of change wanted.  [default: suppress for rescale and ablate]"),
 ]
 Seeds = Annotated[int, typer.Option(min=1, metavar="N", help="Texts per prompt, 3 or more.")]
 Keywords = Annotated[
     str | None,
-    typer.Option(metavar="WORD,WORD,...", help="Words of the theme.  [default: the features' tokens]"),
+    typer.Option(metavar="WORD,WORD,...", help="Words that show the theme.  [default: the features' tokens]"),
 ]
 JudgeUrl = Annotated[
-    str | None, typer.Option(metavar="URL", help="Ask a judge that speaks the OpenAI protocol, up to /v1.")
+    str | None, typer.Option(metavar="URL", help="Address of an LLM judge, OpenAI-compatible, up to /v1.")
 ]
-JudgeModel = Annotated[str | None, typer.Option(metavar="NAME", help="The model to ask there.")]
+JudgeModel = Annotated[str | None, typer.Option(metavar="NAME", help="The judge's model.")]
 JudgeKey = Annotated[
     str | None, typer.Option(metavar="VAR", help="The environment variable that holds the judge's key.")
 ]
 JudgeAbout = Annotated[
     str | None,
-    typer.Option(metavar="TEXT", help="The theme in words, for the judge.  [default: labels, keywords]"),
+    typer.Option(metavar="TEXT", help="The theme, for the judge.  [default: labels and keywords]"),
 ]
-Plot = Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw it too; needs featgraph[plot].")]
+Plot = Annotated[
+    Path | None, typer.Option(metavar="FILE.png", help="Draw a picture too; needs featgraph[plot].")
+]
 
 
 @command("evaluate steering demo.featgraph 3/res/346 --where cumulative --unit residual --sweep 0,0.02,0.05")
@@ -76,10 +78,10 @@ def evaluate(
     out: options.OutOption = None,
     limit: options.LimitOption = None,
 ) -> None:
-    """Measure steering on prompts, beside controls.
+    """Measure steering on prompts, against controls.
 
-    Half of the prompts choose the scale, the other half report it. The controls are as strong in other
-    directions: random ones, a lineage with shuffled edges, the features alone.
+    Half of the prompts choose the scale, the other half measure it. Controls of the same strength: random
+    directions, a lineage with shuffled edges, the features alone.
     """
     from featgraph import evaluation
     from featgraph.core.progress import shown

@@ -1,4 +1,4 @@
-"""Commands that steer: export."""
+"""The command that writes steering vectors and lineages for other tools: export."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,7 +31,7 @@ def export(
     out: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="The file to write; of caa and lm-eval a folder."
+            "--output", "-o", metavar="FILE", help="The file to write; a folder for caa and lm-eval."
         ),
     ],
     settings: Any,
@@ -41,7 +41,7 @@ def export(
             "--format",
             metavar="FORMAT",
             help="gguf (llama.cpp), safetensors, npz, json (a plan for steer), repeng, steering-vectors, "
-            "easysteer (vLLM), lm-eval, svec, neuronpedia, caa, or attribution-graph, of a feature's lineage."
+            "easysteer (vLLM), lm-eval, svec, neuronpedia, caa, or attribution-graph (a feature's lineage)."
             "  [default: by the file's name]",
             autocompletion=_format_names,
         ),
@@ -52,7 +52,7 @@ def export(
     approximate: Annotated[
         bool,
         typer.Option(
-            "--approximate", help="Write the nearest thing where the format cannot hold it, and say so."
+            "--approximate", help="Write the nearest thing if the format cannot hold the vector, and say so."
         ),
     ] = False,
 ) -> None:
@@ -79,17 +79,19 @@ def _lineage(graph: "Graph", features: list[str], out: Path, settings: Any, form
     from featgraph.steering import Settings
 
     if len(features) > 1:
-        raise UsageError(f"{format} is of the lineage of one feature, and {len(features)} are given")
+        raise UsageError(f"{format} holds the lineage of one feature, got {len(features)}")
     for name, default in vars(Settings()).items():
         if settings[name] != default and name not in ("min", "writers"):
-            raise UsageError(f"{format} steers nothing, so it takes no --{name}; only --min and --writers")
+            raise UsageError(
+                f"{format} takes no --{name}, because it does not steer; only --min and --writers"
+            )
     least = MODULE_THRESHOLD if settings["writers"] is None else settings["writers"]
     found = graph.lineage(features[0], min=settings["min"], writer_min=least)
     return formats.write_lineage(found, graph.store, out, format)
 
 
 _NAMED = 2
-"""Files that are told by name."""
+"""Files named in the note at the end; more are counted."""
 
 
 def _tell(written: "Written", what: str) -> None:

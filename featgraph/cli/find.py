@@ -1,4 +1,4 @@
-"""Commands that find features, and show those that a text lights up: find, activate."""
+"""The commands that find features: find, and activate for those active on a text."""
 
 import sys
 from pathlib import Path
@@ -14,18 +14,21 @@ from featgraph.core.progress import shown
 from featgraph.errors import UsageError
 
 Label = Annotated[
-    str | None, typer.Option(metavar="WORDS", help="By label: those that have all the words, see search.")
+    str | None,
+    typer.Option(metavar="WORDS", help="By label: features whose labels have all the words, see search."),
 ]
-Near = Annotated[str | None, typer.Option(metavar="KEY", help="By direction: those nearest to this feature.")]
+Near = Annotated[
+    str | None, typer.Option(metavar="KEY", help="By direction: the features nearest to this one.")
+]
 Vector = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="By direction: those nearest to a vector, .npy, .json or .safetensors."
+        metavar="FILE", help="By direction: the features nearest to a vector, .npy, .json or .safetensors."
     ),
 ]
 Positive = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="By contrast: those that fire more on these prompts, one a line, ..."),
+    typer.Option(metavar="FILE", help="By contrast: features more active on these prompts, one a line, ..."),
 ]
 Negative = Annotated[Path | None, typer.Option(metavar="FILE", help="... than on these.")]
 HowMany = Annotated[int, typer.Option("--k", "-k", min=1, metavar="K", help="How many features.")]
@@ -45,33 +48,37 @@ MaxDensity = Annotated[
 ]
 MinFiring = Annotated[
     float,
-    typer.Option(min=0, max=1, metavar="SHARE", help="Of a contrast: least share of prompts with it active."),
+    typer.Option(
+        min=0, max=1, metavar="SHARE", help="In a contrast: least share of prompts with the feature active."
+    ),
 ]
 Screen = Annotated[
     bool,
     typer.Option(
-        "--screen", help="Sort by output score: do its tokens come up when it is amplified? Runs the model."
+        "--screen",
+        help="Sort by output score: do a feature's tokens come up if it is amplified? Runs the model.",
     ),
 ]
 MinScore = Annotated[
     float | None,
-    typer.Option(min=0, max=1, metavar="S", help="Screen, and keep those with this output score or more."),
+    typer.Option(min=0, max=1, metavar="S", help="Screen, and keep features with this output score or more."),
 ]
-Lit = Annotated[str, typer.Argument(metavar="TEXT", help="The text, - for stdin.")]
+Text = Annotated[str, typer.Argument(metavar="TEXT", help="The text, - for stdin.")]
 Lineages = Annotated[
-    bool, typer.Option("--lineages", help="List lineages with two or more features lit on one token.")
+    bool, typer.Option("--lineages", help="List lineages with two or more features active on one token.")
 ]
 Picture = Annotated[
     bool, typer.Option("--picture", help="Draw tokens by layers, with a letter for each lineage.")
 ]
-LitSite = Annotated[Literal["att", "mlp", "res", "all"], typer.Option(help="Features of this site.")]
+ActiveSite = Annotated[Literal["att", "mlp", "res", "all"], typer.Option(help="Only features of this site.")]
 PerToken = Annotated[
-    int, typer.Option("--per-token", "-k", min=1, metavar="K", help="Features, or lineages, of each token.")
+    int,
+    typer.Option("--per-token", "-k", min=1, metavar="K", help="Most features, or lineages, of each token."),
 ]
 MinShare = Annotated[
     float,
     typer.Option(
-        min=0, max=1, metavar="SHARE", help="Lit: active with this share of the largest activation or more."
+        min=0, max=1, metavar="SHARE", help="Least activation, as a share of the feature's largest."
     ),
 ]
 
@@ -97,11 +104,11 @@ def find(
     limit: options.LimitOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Find features: by label, direction, or prompts they fire on.
+    """Find features by label, direction, or contrast of prompts.
 
-    Give one way of looking. A contrast runs the model: a prompt counts with the largest activation over its
-    tokens, and the score is the difference of means over the standard deviation. Compare output scores of
-    one SAE: amplified activations of another are of another size.
+    Give exactly one of --label, --near, --vector, or --positive with --negative. A contrast runs the model:
+    the score is the difference of mean activations over their standard deviation, and a prompt's activation
+    is the largest over its tokens. Compare output scores within one SAE only.
     """
     from featgraph.features import read_prompts
     from featgraph.query.similar import read_vector
@@ -132,10 +139,10 @@ def find(
 @command('activate demo.featgraph "Once upon a time there was a little dog who was scared" --picture')
 def activate(
     graph: options.GraphPath,
-    text: Lit,
+    text: Text,
     lineages: Lineages = False,
     picture: Picture = False,
-    site: LitSite = "res",
+    site: ActiveSite = "res",
     layers: Layers = None,
     k: PerToken = 3,
     min_share: MinShare = 0.2,
@@ -146,17 +153,17 @@ def activate(
     limit: options.LimitOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Show which features and lineages a text lights up.
+    """Show which features and lineages are active on a text.
 
-    Token by token, strongest first. A feature counts with its share of its largest activation on the graph's
-    text. A lineage joins features lit on one token to their best parents.
+    Token by token, strongest first. The share is the activation over the feature's largest one on the graph's
+    text. A lineage joins features active on one token to their best parents.
     """
     from featgraph import features
 
     if picture and (lineages or format is not None or limit is not None):
-        raise UsageError("--picture is text, so it takes none of --lineages, --format and --limit")
+        raise UsageError("--picture takes none of --lineages, --format and --limit")
     if lineages and site not in ("res", "all"):
-        raise UsageError(f"--lineages are of residual features, so it takes no --site {site}")
+        raise UsageError(f"--lineages needs residual features, not --site {site}")
     feature_filter = features.FeatureFilter(
         None if site == "all" else site,
         None if layers is None else options.layer_range(layers),

@@ -1,4 +1,4 @@
-"""Commands that make something: recipes, ingest, recipe."""
+"""The commands that build a graph: recipes, recipe, ingest."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -22,10 +22,10 @@ def recipes(
     out: options.OutOption = None,
     limit: options.LimitOption = None,
 ) -> None:
-    """List what can be ingested, and what each would take.
+    """List the shipped recipes, and the resources each needs.
 
     At the usual width: download of model and SAEs, disk while building, least memory. For another width, and
-    in detail: `featgraph ingest NAME --dry-run`.
+    in detail, use `featgraph ingest NAME --dry-run`.
     """
     from featgraph.suite import preview
 
@@ -46,35 +46,35 @@ def ingest(
     tokens: options.TokensOption = None,
     text: options.TextOption = None,
     data_free: Annotated[
-        bool, typer.Option("--data-free", help="Geometry only: read no text and run no model.")
+        bool, typer.Option("--data-free", help="Use decoder directions alone: read no text, run no model.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Look up every SAE, print what it would take, and stop.")
+        bool, typer.Option("--dry-run", help="Look up every SAE, print the resources needed, and stop.")
     ] = False,
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="Where the steps run: here, or on a Ray cluster.")
+        Literal["local", "ray"], typer.Option(help="Run the steps on this machine, or on a Ray cluster.")
     ] = "local",
     ray_address: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="With --engine ray: a running cluster.  [default: start one]"),
+        typer.Option(metavar="ADDRESS", help="With --engine ray: the cluster to use.  [default: start one]"),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Forget the steps that an interrupted ingest has finished.")
+        bool, typer.Option("--fresh", help="Repeat the steps that an interrupted ingest has finished.")
     ] = False,
     format: options.FormatOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
     """Build the feature graph of a model and its SAEs.
 
-    A graph that is there already is replaced, once the new one is complete. What was cut off goes on where it
-    stopped when the same command is given again.
+    An existing graph is replaced once the new one is complete. An interrupted ingest resumes when the same
+    command is given again.
     """
     from featgraph.recipe import find_recipe
 
     if data_free and (tokens is not None or text is not None):
         raise UsageError("--data-free reads no text, so it goes with neither --text nor --tokens")
     if ray_address is not None and engine != "ray":
-        raise UsageError("--ray-address means nothing without --engine ray")
+        raise UsageError("--ray-address needs --engine ray")
     chosen = find_recipe(recipe)
     chosen = chosen.with_width(width) if width is not None else chosen
     chosen = chosen.with_text(text) if text is not None else chosen
@@ -85,7 +85,7 @@ def ingest(
         _dry_run(chosen, target, format)
         return
     if format is not None:
-        raise UsageError("--format is for --dry-run; what ingest makes is a graph, and its path is printed")
+        raise UsageError("--format needs --dry-run; an ingest prints the path of its graph")
     from featgraph.core.progress import shown
     from featgraph.ingestion import ingest as build
 
@@ -109,12 +109,12 @@ def _dry_run(recipe: "Recipe", out: Path, format: Format | None) -> None:
         output.write(joined([Section("sites", sites), Section("totals", totals)]), format)
     for line in [*preview.other_models(recipe), *preview.shortages(needs, out)]:
         output.note(line)
-    output.note(f"nothing was fetched or written; without --dry-run this makes {out}")
+    output.note(f"nothing was fetched or written; without --dry-run this builds {out}")
 
 
 def _tell(made: "Summary") -> None:
     if made.n_resumed:
-        output.note(f"{made.n_resumed} steps were done already")
+        output.note(f"{made.n_resumed} steps were finished before")
     source = f"{made.n_tokens:,} tokens" if made.n_tokens else "directions alone, without a text"
     output.note(f"{made.features:,} features and {made.edges:,} edges from {source}")
     for warning in made.warnings:
@@ -137,20 +137,20 @@ def recipe(
     ],
     release: Annotated[
         list[str] | None,
-        typer.Option(metavar="R", help="A release of sae_lens's registry; repeat for more sites."),
+        typer.Option(metavar="R", help="A release in sae_lens's registry; repeat for more sites."),
     ] = None,
     saes: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A folder with your own SAEs, one folder each.")
+        Path | None, typer.Option(metavar="DIR", help="A folder of your own SAEs, one folder each.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The file.  [default: MODEL.toml]")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="The recipe file.  [default: MODEL.toml]"),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a recipe for a model, to be read and edited.
+    """Write a recipe for a model, to read and edit.
 
-    Without --release it takes the releases that cover most layers; those that it leaves out are named in the
-    file.
+    Without --release it takes the releases that cover most layers; the file names the others.
     """
     from featgraph.suite import new_recipe
 

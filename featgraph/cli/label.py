@@ -1,4 +1,4 @@
-"""The command that puts words on features: label."""
+"""The command that labels features: label."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -23,7 +23,7 @@ _TAKES: Mapping[Origin, tuple[str, ...]] = {
     "tokens": (),
     "llm": _LLM,
 }
-"""What may be said of each origin, beside the graph."""
+"""The arguments and options that each origin takes, beside the graph."""
 
 Place = Annotated[
     str | None,
@@ -31,13 +31,13 @@ Place = Annotated[
 ]
 From = Annotated[
     Origin | None,
-    typer.Option("--from", help="Where labels come from; csv is also TSV, JSON Lines and Parquet."),
+    typer.Option("--from", help="Origin of the labels; csv also reads TSV, JSON Lines and Parquet."),
 ]
 Layer = Annotated[
-    int | None, typer.Option(metavar="LAYER", help="neuronpedia: the SAE that the rows are of.")
+    int | None, typer.Option(metavar="LAYER", help="neuronpedia: layer of the SAE, if rows do not name it.")
 ]
-Site = Annotated[str | None, typer.Option(metavar="SITE", help="neuronpedia: its site.")]
-Source = Annotated[str | None, typer.Option(metavar="NAME", help="csv, llm: what the source is called.")]
+Site = Annotated[str | None, typer.Option(metavar="SITE", help="neuronpedia: site of the SAE, likewise.")]
+Source = Annotated[str | None, typer.Option(metavar="NAME", help="csv, llm: name of the source.")]
 BaseUrl = Annotated[str | None, typer.Option(metavar="URL", help="llm: the server's address, up to /v1.")]
 Model = Annotated[str | None, typer.Option(metavar="NAME", help="llm: the model to ask.")]
 KeyVariable = Annotated[
@@ -55,7 +55,7 @@ Timeout = Annotated[
     float | None,
     typer.Option(min=0.001, metavar="SECONDS", help="llm: longest wait for an answer.  [default: 60]"),
 ]
-Again = Annotated[bool, typer.Option("--again", help="llm: also features that it has labelled before.")]
+Again = Annotated[bool, typer.Option("--again", help="llm: include features that it has labelled before.")]
 
 
 @command("label demo.featgraph --from tokens")
@@ -76,9 +76,9 @@ def label(
     again: Again = False,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Put labels on features: from Neuronpedia, a table, an LLM.
+    """Label features: from Neuronpedia, a table, tokens or an LLM.
 
-    A label takes the place of one of the same source and feature; all others stay.
+    A label replaces one of the same source and feature; all others stay.
     """
     given = {
         **{"place": place, "layer": layer, "site": site, "source": source, "base_url": base_url},
@@ -124,7 +124,7 @@ def _tell(done: "Labelled") -> None:
 
 
 def _checked(origin: Origin | None, given: set[str]) -> Origin:
-    """Return where labels come from; raise UsageError for what does not go with it, or is missing."""
+    """Return the origin; raise UsageError for an option that it does not take, or one that is missing."""
     if origin is None:
         raise UsageError(f"say where the labels come from: --from {', '.join(get_args(Origin))}")
     needed = {"neuronpedia": ["place"], "csv": ["place"], "tokens": [], "llm": ["base_url", "model"]}

@@ -1,7 +1,4 @@
-"""Commands that ask with words of the user's own: query, queries, run, info.
-
-The language is imported by the commands that need it: a lineage is printed sooner without.
-"""
+"""The commands query, queries, run and info; each imports the query language when it runs."""
 
 import sys
 from pathlib import Path
@@ -25,16 +22,14 @@ def ask(
     graph: options.GraphPath,
     statement: Annotated[
         str | None,
-        typer.Argument(metavar="STATEMENT", help="One statement: a SELECT, or MATCH ... RETURN ...."),
+        typer.Argument(metavar="STATEMENT", help="A SELECT, or MATCH ... RETURN ...."),
     ] = None,
     file: Annotated[
         str | None,
         typer.Option("--file", "-f", metavar="FILE", help="Read the statement from a file, - for stdin."),
     ] = None,
     parameter: options.ParameterOption = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Print the SQL that would run, and stop.")
-    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Print the SQL instead of running it.")] = False,
     timeout: options.TimeoutOption = TIMEOUT,
     max_rows: options.MaxRowsOption = MAX_ROWS,
     format: options.FormatOption = None,
@@ -43,8 +38,8 @@ def ask(
 ) -> None:
     """Run one read-only statement: SQL, path patterns, or both.
 
-    Where SQL has a table, GRAPH_TABLE (MATCH ... COLUMNS (...)) or a verb such as
-    lineage('3/res/346', min => 0.6) may stand.
+    In SQL, a table may be GRAPH_TABLE (MATCH ... COLUMNS (...)) or a verb such as lineage('3/res/346', min =>
+    0.6).
     """
     from featgraph import query
 
@@ -65,7 +60,7 @@ def queries(
     out: options.OutOption = None,
     limit: options.LimitOption = None,
 ) -> None:
-    """List the named queries, or print one of them."""
+    """List the named queries, or print one."""
     from featgraph import query
 
     if name is None or format is not None:
@@ -88,7 +83,7 @@ def run_query(
 ) -> None:
     """Run a named query.
 
-    `featgraph queries NAME` shows what it returns and which parameters it takes.
+    `featgraph queries NAME` shows what a query returns and which parameters it takes.
     """
     from featgraph import query
 
@@ -106,7 +101,7 @@ def info(
     format: options.FormatOption = None,
     out: options.OutOption = None,
 ) -> None:
-    """Tell what is in a graph, how it was made, if it is healthy."""
+    """Show what a graph holds, how it was made, and its health."""
     from featgraph import query
 
     with featgraph.open(graph) as opened:
@@ -115,7 +110,7 @@ def info(
 
 
 def _statement(statement: str | None, file: str | None) -> str:
-    """Return the statement from wherever it was given."""
+    """Return the statement: the argument, the file's content, or stdin."""
     if (statement is None) == (file is None):
         raise UsageError("give one statement, either as an argument or with -f FILE")
     if statement is not None:

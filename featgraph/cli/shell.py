@@ -1,4 +1,4 @@
-"""The command that keeps a graph open and asks statement after statement: shell."""
+"""The command that keeps a graph open and runs statement after statement: shell."""
 
 from typing import Annotated
 
@@ -17,14 +17,14 @@ def shell(
     timeout: options.TimeoutOption = TIMEOUT,
     max_rows: options.MaxRowsOption = MAX_ROWS,
     format: Annotated[
-        Format | None, typer.Option("--format", help="How rows are written.  [default: table]")
+        Format | None, typer.Option("--format", help="Output format.  [default: table]")
     ] = None,
     limit: options.LimitOption = None,
 ) -> None:
     """Ask at a prompt with history and completion.
 
-    A statement ends with ; and .help lists what else can be typed. Statements may also come through a pipe:
-    they run one by one, and the exit code is 1 if one of them failed.
+    A statement ends with a semicolon; .help lists the commands of the prompt. Statements may also come
+    through a pipe: they run one by one, and the exit code is 1 if one fails.
     """
     from featgraph.shell import Session, run
 

@@ -32,36 +32,38 @@ _TYPES = {
 }
 
 OptionalGraph = Annotated[
-    Path | None, typer.Argument(metavar="GRAPH", help="The graph directory; of --plan, where it is now.")
+    Path | None, typer.Argument(metavar="GRAPH", help="The graph directory; with --plan, where it is now.")
 ]
 OptionalKeys = Annotated[
     list[str] | None,
-    typer.Argument(metavar="FEATURE...", help="Features: layer/site/index, each with =WEIGHT if not 1."),
+    typer.Argument(metavar="FEATURE...", help="Features as layer/site/index, with =WEIGHT if that is not 1."),
 ]
 Prompts = Annotated[
     list[str] | None,
-    typer.Option("--prompt", metavar="TEXT", help="What the text begins with; repeat for more; - for stdin."),
+    typer.Option("--prompt", metavar="TEXT", help="Beginning of the text, - for stdin; repeat for more."),
 ]
 Samples = Annotated[
     int | None, typer.Option(min=1, metavar="N", help="Texts per prompt and scale.  [default: 2]")
 ]
-Seed = Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the first sample.  [default: 0]")]
-MaxTokens = Annotated[int | None, typer.Option(min=1, metavar="N", help="Longest text.  [default: 48]")]
+Seed = Annotated[int | None, typer.Option(min=0, metavar="N", help="Seed of the first sample.  [default: 0]")]
+MaxTokens = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Most tokens to generate.  [default: 48]")
+]
 Temperature = Annotated[
     float | None,
-    typer.Option(min=0, metavar="T", help="How freely tokens are drawn; 0: the likeliest.  [default: 0.8]"),
+    typer.Option(min=0, metavar="T", help="Sampling temperature; 0: the likeliest token.  [default: 0.8]"),
 ]
 TopP = Annotated[
     float | None,
-    typer.Option(metavar="P", help="Draw among the likeliest tokens up to this share.  [default: 0.95]"),
+    typer.Option(
+        metavar="P", help="Sample from the likeliest tokens up to this probability.  [default: 0.95]"
+    ),
 ]
 Sweep = Annotated[
-    str | None, typer.Option(metavar="S,S,...", help="Several scales, one after the other, for --scale.")
+    str | None, typer.Option(metavar="S,S,...", help="Several scales in turn, instead of --scale.")
 ]
-Save = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Write the plan: vectors, settings, prompts.")
-]
-Plan = Annotated[Path | None, typer.Option(metavar="FILE", help="Generate what this plan says.")]
+Save = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a plan: vectors, settings, prompts.")]
+Plan = Annotated[Path | None, typer.Option(metavar="FILE", help="Generate from a plan.")]
 
 
 @command('steer demo.featgraph 3/res/346 --where cumulative --unit residual --scale 0.05 --prompt "One day"')
@@ -133,7 +135,7 @@ def _check_plan_alone(features: list[str] | None, settings: dict[str, Any], swee
     if features:
         raise UsageError(f"a plan has its features; leave out {features[0]!r} or --plan")
     if changed:
-        raise UsageError(f"a plan says itself how to steer; leave out --{changed[0]} or --plan")
+        raise UsageError(f"a plan has its settings; leave out --{changed[0]} or --plan")
 
 
 def _from_graph(

@@ -6,9 +6,7 @@ is complete. Rich, pyarrow and networkx are imported by the formats that need th
 
 import os
 import sys
-import threading
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -26,7 +24,6 @@ __all__ = [
     "Format",
     "LineageFormat",
     "note",
-    "prepare_tree",
     "write",
     "write_lineage",
     "write_sections",
@@ -118,12 +115,6 @@ def write_lineage(
 
     with opened(out) as stream:
         write_graph(lineage_graph(lineage), chosen, stream)
-
-
-def prepare_tree() -> None:
-    """Start loading what draws a tree: it takes about as long as the database takes to answer."""
-    names = ("featgraph.output.tree", "featgraph.output.table")
-    threading.Thread(target=lambda: [import_module(name) for name in names], daemon=True).start()
 
 
 def write_tree(lineage: "Lineage", *, out: Path | None = None, width: int | None = None) -> None:

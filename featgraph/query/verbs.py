@@ -1,79 +1,20 @@
-"""The verbs: which arguments each takes, and what values these may have.
+"""The arguments of verbs, checked, and the verbs that are computed outside SQL.
 
-What a verb means is written once, as a table macro in the graph. Only two are computed outside SQL.
+What a verb is called with stands in the registry, `core.verbs`; what it means, as a table macro in the graph.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from featgraph.core import arguments
 from featgraph.core.keys import SCORES
 from featgraph.core.result import Result
+from featgraph.core.verbs import VERBS, ArgumentType, Verb
 from featgraph.errors import UsageError, nearest
 from featgraph.store import Store
 from featgraph.store.features import find_feature
 
-ArgumentType = Literal["key", "float", "int", "bool", "text", "vector"]
-
-
-@dataclass(frozen=True)
-class Verb:
-    """One verb and how it is called."""
-
-    name: str
-    arguments: dict[str, ArgumentType]
-    """In the order of the macro's parameters."""
-    required: tuple[str, ...] = ()
-    computed: bool = False
-    """Whether `compute` answers it, not a macro."""
-    columns: dict[str, str] = field(default_factory=dict)
-    """Of a computed verb: name and type of each column."""
-
-
-_REACH: dict[str, ArgumentType] = {"f": "key", "min": "float", "hops": "int"}
-_LINEAGE: dict[str, ArgumentType] = {**_REACH, "writers": "bool", "writer_min": "float"}
-_PATHS: dict[str, ArgumentType] = {
-    "a": "key",
-    "b": "key",
-    "k": "int",
-    "min": "float",
-    "by": "text",
-    "writer_min": "float",
-}
-_EVENT: dict[str, ArgumentType] = {"min": "float", "layer": "int", "evidence": "bool"}
-
-_SIMILAR: dict[str, ArgumentType] = {"f": "key", "k": "int", "vector": "vector", "text": "text"}
-_COMPONENT = {"id": "INTEGER", "key": "VARCHAR", "layer": "INTEGER", "component": "INTEGER", "n": "INTEGER"}
-_NEAREST = {
-    "id": "INTEGER",
-    "key": "VARCHAR",
-    "layer": "INTEGER",
-    "site": "VARCHAR",
-    "cosine": "FLOAT",
-    "label": "VARCHAR",
-}
-
-VERBS: dict[str, Verb] = {
-    verb.name: verb
-    for verb in (
-        Verb("lineage", _LINEAGE, ("f",)),
-        Verb("ancestors", _REACH, ("f",)),
-        Verb("descendants", _REACH, ("f",)),
-        Verb("subgraph", _LINEAGE, ("f",)),
-        Verb("paths", _PATHS, ("a", "b")),
-        Verb("neighbors", {"f": "key", "min": "float", "writer_min": "float"}, ("f",)),
-        Verb("splits", _EVENT),
-        Verb("merges", _EVENT),
-        Verb("births", _EVENT),
-        Verb("deaths", _EVENT),
-        Verb("chains", {"min": "float"}),
-        Verb("components", {"min": "float"}, computed=True, columns=_COMPONENT),
-        Verb("flow", {"layer_a": "int", "layer_b": "int", "min": "float"}),
-        Verb("similar", _SIMILAR, computed=True, columns=_NEAREST),
-        Verb("search", {"words": "text", "source": "text"}, ("words",)),
-    )
-}
+__all__ = ["VERBS", "Verb", "check", "compute"]
 
 
 def check(verb: Verb, name: str, value: object, store: Store) -> object:

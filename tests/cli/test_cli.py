@@ -18,9 +18,6 @@ from featgraph.query import VERBS, all_named
 from helpers.toy import build_toy
 
 PROGRAM = [sys.executable, "-c", "from featgraph.cli import main; main()"]
-COMMANDS = sorted(
-    str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback
-)
 HEAVY = ("torch", "transformers", "sae_lens", "networkx", "pandas", "pydantic", "pyarrow", "faiss", "numpy")
 
 
@@ -173,21 +170,6 @@ def test_the_version_is_that_of_the_package() -> None:
 
 
 # ---- help and completion
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_with_an_example(command: str) -> None:
-    text = call(command, "--help").stdout
-    example = re.search(r"Example:\n +featgraph (\S+)", text)
-    assert example is not None
-    assert example[1] == command
-
-
-def test_the_summaries_of_all_commands_fit_a_line() -> None:
-    lines = call("--help").stdout.splitlines()
-    listed = [line for line in lines[lines.index("Commands:") + 1 :] if line]
-    assert sorted(line.split()[0] for line in listed) == COMMANDS
-    assert not [line for line in listed if line.endswith("...")]
 
 
 def test_recipes_and_queries_complete() -> None:

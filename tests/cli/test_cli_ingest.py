@@ -72,7 +72,7 @@ def test_a_dry_run_tells_programs_bytes() -> None:
 def test_a_format_without_a_dry_run_is_refused() -> None:
     refused = call("ingest", "demo", "--format", "json")
     assert refused.exit_code == 2
-    assert "--format is for --dry-run" in refused.stderr
+    assert "--format needs --dry-run" in refused.stderr
 
 
 def test_a_dry_run_says_what_this_machine_lacks() -> None:
@@ -173,7 +173,7 @@ def test_data_free_takes_the_text_away(given: Given) -> None:
         (["--width", "66k"], "no width '66k'; did you mean '65k'? it comes in 16k, 65k"),
         (["--data-free", "--tokens", "5"], "--data-free reads no text, so it goes with neither --text nor"),
         (["--text", "gone.txt"], "no text at 'gone.txt'; --text takes a file, a folder or a dataset's id"),
-        (["--ray-address", "a:1"], "--ray-address means nothing without --engine ray"),
+        (["--ray-address", "a:1"], "--ray-address needs --engine ray"),
         (["--tokens", "0"], "--tokens"),
         (["--engine", "rey"], "--engine"),
     ],

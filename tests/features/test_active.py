@@ -290,11 +290,11 @@ def test_the_command_prints_what_python_answers(suite: Suite, graph: Graph) -> N
         (["", "-q"], 2, "the text '' is empty; give some words"),
         ([" \n "], 2, "is empty; give some words"),
         (["<|endoftext|>"], 2, "has no tokens"),
-        (["a", "--picture", "--format", "json"], 2, "--picture is text, so it takes none of"),
+        (["a", "--picture", "--format", "json"], 2, "--picture takes none of"),
         (
             ["a", "--lineages", "--site", "mlp"],
             2,
-            "--lineages are of residual features, so it takes no --site",
+            "--lineages needs residual features, not --site",
         ),
         (["a", "--layers", "5"], 2, "no SAEs in layers 5 to 5; they are at 0 to 2"),
         (["a", "--layers", "x"], 2, "'x' is not a range of layers"),

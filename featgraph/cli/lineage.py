@@ -1,0 +1,35 @@
+"""The command that shows where a feature comes from and what becomes of it: lineage."""
+
+from typing import Annotated
+
+import typer
+
+import featgraph
+from featgraph import output
+from featgraph.cli import options
+from featgraph.cli.cold_start import preload
+from featgraph.cli.verbs import verb_command
+from featgraph.core.keys import MODULE_THRESHOLD
+
+
+@verb_command("lineage")
+def lineage(
+    graph: options.GraphPath,
+    key: options.Key,
+    min: options.MinOption = None,
+    hops: options.HopsOption = None,
+    writers: options.WritersOption = True,
+    writer_min: options.WriterMinOption = MODULE_THRESHOLD,
+    format: Annotated[
+        output.LineageFormat | None,
+        typer.Option("--format", help="Output format.  [default: by the name of -o, or tree]"),
+    ] = None,
+    out: options.OutOption = None,
+    limit: options.LimitOption = None,
+) -> None:
+    """Print a lineage as a tree, as rows or as a graph."""
+    if format in (None, "tree"):
+        preload("featgraph.output.tree", "featgraph.output.table")
+    with featgraph.open(graph) as opened:
+        found = opened.lineage(key, min=min, hops=hops, writers=writers, writer_min=writer_min)
+    output.write_lineage(found, format, out=out, limit=limit)
