@@ -1,16 +1,15 @@
-"""Causal evidence: what becomes of a feature at a token when one upstream of it is removed there.
+"""Causal evidence for edges: remove an upstream feature at a token and read the downstream one again.
 
-choosing     a statement -> the edges that are ablated
-sessions     the model, the text and the SAEs that this takes
-firing       on which tokens the ends of edges fire, and some of them
-copies       tokens read once more within one pass, so that each can be changed alone
-removing     what the downstream SAE finds without an upstream feature, token by token
-measuring    all of it together, for the edges asked for
-recording    the numbers into a graph that is there already
+choosing     a statement -> the edges to ablate
+sessions     the model, the text and the SAEs of one ablation
+firing       a sample of the tokens on which both ends of an edge fire
+copies       copies of tokens at the end of a row, each of which can be changed alone
+removing     the downstream activation without an upstream feature, token by token
+measuring    ablation_change of the edges asked for
+recording    the numbers into an existing graph
 targets      activations drawn at random from a text
-baselines    rules for choosing what a target depends on, each tried on the same targets
-predicting   how well measures had without an intervention tell what it finds
-resampling   ranks, and intervals by drawing the data again
+baselines    rules for choosing the cause of a target, compared on the same targets
+predicting   how well the measures of an edge predict its ablation
 """
 
 from featgraph.ablation.baselines import TARGETS, baselines

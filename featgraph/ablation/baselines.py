@@ -1,7 +1,7 @@
-"""Which upstream feature to blame for a feature at a token: a random one, the best match, or the best of all.
+"""Rules for choosing the upstream feature that a target depends on: random, best match, or best of all.
 
-Targets are activations drawn at random from a text, and all candidates that the graph has for each are
-removed, one at a time. Every rule for choosing one is then held against the same targets.
+Targets are activations drawn at random from a text. Every candidate edge into each is ablated, one at a time,
+and all rules are compared on the same targets.
 """
 
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from featgraph import store
 from featgraph.ablation.measuring import removed
-from featgraph.ablation.resampling import interval
 from featgraph.ablation.sessions import Session
 from featgraph.ablation.targets import Targets, draw_targets
 from featgraph.core import arguments
 from featgraph.core.arrays import Indices, Matrix
+from featgraph.core.bootstrap import cluster_interval
 from featgraph.core.keys import EDGE_KINDS
 from featgraph.core.progress import Progress, Silent
 from featgraph.core.result import Result
@@ -26,10 +26,10 @@ from featgraph.errors import SourceError
 from featgraph.store import Store
 
 TARGETS = 1000
-"""Targets drawn unless the caller says otherwise."""
+"""Targets drawn by default."""
 
 Pool = Literal["res_res", "mlp_res", "att_res", "all", "single"]
-"""Which candidates of a target a rule chooses from. single: those of the one kind whose nearest match fires,
+"""The candidates of a target that a rule may choose. single: those of the one kind whose nearest match fires,
 for targets with just one such kind, as in the paper's Table 1."""
 
 _COLUMNS = {
@@ -55,7 +55,7 @@ _INTO = """
 
 @dataclass(frozen=True)
 class Tried:
-    """Candidates of some targets with what came of their removal, one entry for each pair, by target."""
+    """Candidates of targets and the effect of removing each, one entry per pair, by target."""
 
     target: Indices
     kind: NDArray[np.int8]
@@ -94,10 +94,10 @@ def baselines(
         session = Session(opened, text, read)
         shown = progress or Silent()
         targets = draw_targets(session, most, seed, shown)
-        found = _tried(opened, session, targets, seed, shown)
+        tried = _tried(opened, session, targets, seed, shown)
     rows: list[tuple[object, ...]] = []
     for pool in get_args(Pool):
-        rows.extend((pool, *row) for row in _compared(_pooled(found, pool), targets.piece, seed))
+        rows.extend((pool, *row) for row in _compared(_pooled(tried, pool), targets.row, seed))
     return Result.of(_COLUMNS, rows)
 
 
@@ -128,7 +128,7 @@ def _tried(opened: Store, session: Session, targets: Targets, seed: int, progres
 
 
 def _pooled(tried: Tried, pool: Pool) -> Tried:
-    """Return the candidates that a rule may choose from, of targets of which one fires."""
+    """Return the candidates of a pool, for targets with one that fires."""
     if pool == "single":
         nearest = np.zeros((int(tried.target.max()) + 1, len(EDGE_KINDS)), dtype=np.bool_)
         for kind in range(len(EDGE_KINDS)):
@@ -147,15 +147,15 @@ def _pooled(tried: Tried, pool: Pool) -> Tried:
 
 
 def _best(score: NDArray[Any], target: Indices, among: NDArray[np.bool_]) -> Indices:
-    """Return the place of each target's largest score, among some of the entries; ties: the first."""
+    """Return the place of each target's largest score among some entries; the first of ties."""
     places = np.flatnonzero(among)
     order = places[np.lexsort((-score[places], target[places]))]
     first: Indices = order[np.diff(target[order], prepend=-1) != 0]
     return first
 
 
-def _compared(tried: Tried, piece: Indices, seed: int) -> Iterator[tuple[object, ...]]:
-    """Yield one row per rule; piece: the row of the text that each target is in.
+def _compared(tried: Tried, row: Indices, seed: int) -> Iterator[tuple[object, ...]]:
+    """Yield the figures of each rule; row: the row of the text that each target is in.
 
     random is one of the candidates that fire; best, of all candidates the one whose removal takes away most.
 
@@ -173,15 +173,15 @@ def _compared(tried: Tried, piece: Indices, seed: int) -> Iterator[tuple[object,
     shared = np.flatnonzero(np.logical_and.reduce(list(fires.values())))
     for rule, places in choices.items():
         chosen = places[shared]
-        row = [rule, len(places), float(fires[rule].mean()) if len(places) else None, len(chosen)]
+        firing = float(fires[rule].mean()) if len(places) else None
         values = np.stack([tried.change[chosen], tried.silenced[chosen]], axis=1).astype(np.float64)
-        yield (*row, *_means(values, piece[tried.target[chosen]], seed))
+        yield rule, len(places), firing, len(chosen), *_means(values, row[tried.target[chosen]], seed)
 
 
 def _means(values: NDArray[np.float64], clusters: Indices, seed: int) -> list[float | None]:
     """Return the mean of each column with the ends of its interval; None where there is none."""
     if not len(values):
         return [None] * (3 * values.shape[1])
-    low, high = interval(lambda places: values[places].mean(axis=0), clusters, seed)
+    low, high = cluster_interval(lambda places: values[places].mean(axis=0), clusters, seed)
     ends = zip(values.mean(axis=0), low, high, strict=True)
     return [None if np.isnan(one) else float(one) for each in ends for one in each]

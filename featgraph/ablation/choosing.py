@@ -1,4 +1,4 @@
-"""Which edges are ablated: those that a statement returns or those that the verbs go along, all or some."""
+"""Which edges to ablate: those of a statement or those that the verbs follow, all or a sample."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +20,7 @@ _FOLLOWED = """
     where e.cosine >= case e.kind when 'res_res' then s.threshold_high else $writers::float end
         and coalesce(e.n_both, 1) > 0
 """
-"""What lineages are made of, but for edges whose ends never fire together, where nothing can be measured."""
+"""The edges of lineages, except those whose ends never fire together: there is nothing to measure."""
 
 _ASKED = "select distinct unnest($src::integer[]) as src, unnest($dst::integer[]) as dst"
 
@@ -42,7 +42,7 @@ class Edges:
     dst: Indices
     cosine: Matrix
     among: int
-    """How many there were to choose from."""
+    """Number of edges that they are a sample of."""
 
     def __len__(self) -> int:
         return len(self.src)
@@ -78,9 +78,8 @@ class Edges:
 def choose_edges(store: Store, statement: str | None, sample: int | None, seed: int) -> Edges:
     """Return the edges that a statement names by columns `src` and `dst`, ids or keys; at most `sample`.
 
-    statement: None for the edges that the verbs go along: cosine from `threshold_high` on, that of writers
-    from 0.25 on. sample: drawn by a hash of the edge and the seed, so that they are the same every time; None
-    for all.
+    statement: None for the edges that the verbs follow: cosine from `threshold_high` on, that of writers from
+    0.25 on. sample: drawn by a hash of the edge and the seed, so the same every time; None for all.
 
     Raises UsageError: the statement returns something else, or a pair that is no edge. QueryError: it cannot
     be run.
@@ -119,20 +118,20 @@ def _asked(store: Store, statement: str) -> Pairs:
 
 def _ids(store: Store, result: Result, name: str) -> list[int]:
     """Return a column of ids, or of keys as ids."""
-    place, found = result.columns.index(name), []
+    place, ids = result.columns.index(name), []
     for row in result.rows:
         value = row[place]
         if isinstance(value, int) and not isinstance(value, bool):
-            found.append(value)
+            ids.append(value)
         elif isinstance(value, str):
             key, sae = find_feature(store.saes, value)
-            found.append(sae.first_id + key.idx)
+            ids.append(sae.first_id + key.idx)
         else:
             shown = "null" if value is None else repr(str(value))
             raise UsageError(
                 f"{name} is {shown} in a row that the statement for --edges returns; return ids or keys"
             )
-    return found
+    return ids
 
 
 def _refuse_strangers(store: Store, asked: Pairs) -> None:

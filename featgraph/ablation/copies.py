@@ -1,9 +1,11 @@
-"""Tokens of a text read once more at the end of their row, where they may be changed one by one.
+"""Copies of tokens at the end of their row, each of which can be changed alone.
 
-A copy stands at the position of its token and sees what that token sees: the tokens before it, and itself in
-place of the original. No token of the text sees a copy, and no copy another one. So each copy gives what a
-run of its own would give at that token, and a row of text is read once for all changes to it. Exact for
-causal language models: what comes after a token does not reach it.
+A copy has the position of its token and attends to what that token attends to: the tokens before it, and
+itself in place of the original. No token of the text sees a copy, and no copy sees another (a tree attention
+mask, as in speculative decoding). So each copy gives what a forward pass of its own would give at that token,
+and one pass over a row serves all changes to it. Exact for causal language models.
+
+Source: tree attention, arXiv 2305.09781, section 4.
 """
 
 import inspect
@@ -19,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class _Read(Exception):
-    """Ends a forward pass behind the last block that is needed."""
+    """Ends a forward pass after the last block that is needed."""
 
 
 @contextmanager
 def copying(model: LanguageModel, blocks: Sequence[int], at: "torch.Tensor") -> Iterator[None]:
-    """Lengthen the rows of text by copies from the first of some consecutive blocks on, while the block runs.
+    """Append copies to the rows of text from the first of consecutive blocks on, while a `with` block runs.
 
     at: positions of the tokens that are copied, (n_rows, n_copies).
     """
@@ -39,7 +41,7 @@ def copying(model: LanguageModel, blocks: Sequence[int], at: "torch.Tensor") -> 
 
 
 def read_until(model: LanguageModel, block: int, ids: "torch.Tensor") -> "torch.Tensor":
-    """Run a model up to the end of a block; return what that leaves, (n_rows, n_tokens, d_model)."""
+    """Run a model up to a block; return the residual stream after it, (n_rows, n_tokens, d_model)."""
     import torch
 
     kept: list[torch.Tensor] = []
@@ -60,7 +62,7 @@ def read_until(model: LanguageModel, block: int, ids: "torch.Tensor") -> "torch.
 
 
 def _lengthening(at: "torch.Tensor", *, opens: bool) -> Any:
-    """Return a hook that makes what a block is given as long as its rows with their copies."""
+    """Return a hook that appends copies to the arguments of a block."""
 
     def before(module: Any, arguments: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         names = list(inspect.signature(module.forward).parameters)
@@ -80,7 +82,7 @@ def _lengthening(at: "torch.Tensor", *, opens: bool) -> Any:
 
 
 def _along(tensor: "torch.Tensor", at: "torch.Tensor") -> "torch.Tensor":
-    """Return a tensor (n_rows or 1, n_tokens, ...) with the entries of the copied tokens behind its own."""
+    """Append the entries of the copied tokens to a tensor (n_rows or 1, n_tokens, ...)."""
     import torch
 
     tensor = tensor.expand(len(at), *tensor.shape[1:])
@@ -89,10 +91,10 @@ def _along(tensor: "torch.Tensor", at: "torch.Tensor") -> "torch.Tensor":
 
 
 def _mask(mask: Any, at: "torch.Tensor", n_tokens: int) -> "torch.Tensor":
-    """Return which keys each query sees, with copies, in the form of a block's own mask.
+    """Return the attention mask with copies, in the form of the block's own.
 
-    mask: (n_rows or 1, 1, n_tokens, n_tokens), either truth values or what is added to the scores; None where
-    the block hides what comes later by itself.
+    mask: (n_rows or 1, 1, n_tokens, n_tokens), booleans or addends of the scores; None where the block masks
+    later tokens by itself.
 
     Raises SourceError: it is of another form.
     """

@@ -1,7 +1,6 @@
-"""Where the ends of edges fire on a text, and some of the tokens on which both do, drawn at random.
+"""Where both ends of edges fire on a text, and a random sample of those tokens for each edge.
 
-Both are found with the codes of an ingest. Of each edge as many tokens are kept as are wanted, each token of
-the text as likely as any other; memory does not grow with the text but for its token ids.
+Each token of the text is as likely as any other. Memory grows with the text by its token ids alone.
 """
 
 from collections.abc import Sequence
@@ -21,16 +20,16 @@ from featgraph.suite import LanguageModel, LoadedSae
 
 @dataclass(frozen=True)
 class Drawn:
-    """Tokens on which both ends of some edges fire, one entry each."""
+    """A sample of tokens on which both ends of edges fire, one entry per token and edge."""
 
     edge: Indices
-    """Place of the edge among those asked for."""
-    piece: Indices
+    """Place of the edge among those to ablate."""
+    row: Indices
     position: Indices
 
     def take(self, chosen: NDArray[np.bool_]) -> "Drawn":
         """Return some of them."""
-        return Drawn(self.edge[chosen], self.piece[chosen], self.position[chosen])
+        return Drawn(self.edge[chosen], self.row[chosen], self.position[chosen])
 
     @classmethod
     def none(cls) -> "Drawn":
@@ -41,7 +40,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Firing:
-    """On how many tokens of a text edges' ends fire, (n_edges,), and some on which both do."""
+    """On how many tokens of a text the ends of edges fire, (n_edges,), and a sample on which both do."""
 
     n_dst: Counts
     n_both: Counts
@@ -74,10 +73,10 @@ def firing(
     seed: int,
     advance: Advance,
 ) -> Firing:
-    """Read a text once for some edges.
+    """Read a text once and draw tokens for some edges.
 
-    saes: by sae, those of all ends. most: tokens drawn per edge, by the seed and the downstream SAE,
-    whatever others are read with it. advance: is told of tokens read.
+    saes: by number, those of all ends. most: tokens drawn per edge, from the seed and the downstream SAE,
+    whichever other edges are read with it. advance: counts tokens read.
     """
     rngs = {sae: np.random.default_rng([seed, sae]) for sae in np.unique(edges.downstream).tolist()}
     n_dst, n_both = np.zeros((2, len(edges)), dtype=np.int64)
@@ -87,8 +86,8 @@ def firing(
     ]
     kept, priorities = Drawn.none(), np.zeros(0)
     for shard in text.shards:
-        tokens, found = codes_of(model, list(saes.values()), shard)
-        columns = {sae: codes.tocsc() for sae, codes in zip(saes, found, strict=True)}
+        tokens, all_codes = codes_of(model, list(saes.values()), shard)
+        columns = {sae: codes.tocsc() for sae, codes in zip(saes, all_codes, strict=True)}
         parts = [(kept, priorities)]
         for edge in range(len(edges)):
             src, dst = (_active(columns[int(sae[edge])], int(idx[edge])) for sae, idx in ends)
@@ -123,11 +122,11 @@ def _least(
     parts: Sequence[tuple[Drawn, NDArray[np.float64]]], most: int
 ) -> tuple[Drawn, NDArray[np.float64]]:
     """Return, of each edge, the tokens that come first over all parts."""
-    edge, piece, position = (
-        np.concatenate([getattr(drawn, name) for drawn, _ in parts]) for name in ("edge", "piece", "position")
+    edge, row, position = (
+        np.concatenate([getattr(drawn, name) for drawn, _ in parts]) for name in ("edge", "row", "position")
     )
     priority = np.concatenate([values for _, values in parts])
     order = np.lexsort((priority, edge))
     starts = np.searchsorted(edge[order], edge[order])
     first = order[np.arange(len(order)) - starts < most]
-    return Drawn(edge[first], piece[first], position[first]), priority[first]
+    return Drawn(edge[first], row[first], position[first]), priority[first]

@@ -1,4 +1,4 @@
-"""Edges -> what becomes of their downstream ends without the upstream ones, on a text, into the graph."""
+"""Edges -> the change of their downstream ends without the upstream ones, on a text, into the graph."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,10 +22,11 @@ from featgraph.store.update import updating
 from featgraph.suite import LoadedSae
 
 SAMPLE = 1000
-"""Edges that are ablated unless the caller says otherwise."""
+"""Edges ablated by default."""
 
 TOKENS = 16
-"""Tokens on which each edge is. Our choice: the mean of 16 changes is known to an eighth of their range."""
+"""Tokens per edge by default. Our choice: the standard error of 16 changes is at most an eighth of their
+range."""
 
 _COLUMNS = {
     "src": "VARCHAR",
@@ -42,7 +43,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class Measured:
-    """What ablation says of some edges, (n_edges,)."""
+    """The ablation of some edges, (n_edges,)."""
 
     edges: Edges
     change: NDArray[np.float64]
@@ -50,11 +51,11 @@ class Measured:
     success: NDArray[np.float64]
     """Share of the tokens on which the downstream feature fell silent."""
     n: Counts
-    """Tokens on which both fired and one was removed."""
+    """Tokens on which both fired and the upstream one was removed."""
     n_both: Counts
     """Tokens of the text on which both fire."""
     n_dst: Counts
-    """Tokens of the text on which the downstream one fires."""
+    """Tokens of the text on which the downstream end fires."""
 
     def result(self) -> Result:
         """Return one row per edge, as `ablate` prints them."""
@@ -86,12 +87,12 @@ def ablate(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Result:
-    """Remove upstream features where both ends of an edge fire, and write what came of it into the graph.
+    """Ablate edges on tokens where both ends fire, and write `ablation_change` into the graph.
 
-    edges: a statement that returns columns `src` and `dst`, ids or keys; None for the edges that the verbs go
-    along. sample: how many of them, drawn at random, None for all. tokens: most tokens per edge. text, read:
-    another text than the recipe's, and how many tokens of it. An edge that was ablated before has its numbers
-    replaced, all others keep theirs. The answer has one row per edge.
+    edges: a statement that returns columns `src` and `dst`, ids or keys; None for the edges that the verbs
+    follow. sample: ablate so many of them, drawn at random; None for all. tokens: most tokens per edge. text,
+    read: another text than the recipe's, and how many tokens of it. New numbers replace those of an earlier
+    ablation; other edges keep theirs. Returns one row per edge.
 
     Raises UsageError: the statement returns no edges, or a number is out of range. SourceError: the graph has
     no model or text, or they cannot be found again. StoreError: the graph cannot be written.
@@ -105,10 +106,10 @@ def ablate(
             raise UsageError(
                 "no edges to ablate; name others with --edges, such as SELECT src, dst FROM edge"
             )
-        found = measure(session, chosen, most, seed, progress or Silent())
+        measured = measure(session, chosen, most, seed, progress or Silent())
         settings = {"edges": edges, "among": chosen.among, "n": len(chosen), "tokens": most, "seed": seed}
-        record(work, chosen, found.change, found.n, {**settings, "text": session.identity()})
-    return found.result()
+        record(work, chosen, measured.change, measured.n, {**settings, "text": session.identity()})
+    return measured.result()
 
 
 def measure(session: Session, edges: Edges, most: int, seed: int, progress: Progress) -> Measured:
@@ -144,24 +145,24 @@ def measure(session: Session, edges: Edges, most: int, seed: int, progress: Prog
 def removed(
     session: Session, saes: Mapping[int, LoadedSae], number: int, removals: Removals, advance: Advance
 ) -> Effects:
-    """Make removals upstream of one SAE; return what came of each.
+    """Make removals upstream of one SAE; return the effect of each.
 
-    saes: by sae, that one, those upstream, and any others.
+    saes: by number; that one, those upstream, and any others.
     """
     effects = Effects(*np.zeros((3, len(removals)), dtype=np.float32))
     upstream = {number: saes[number] for number in np.unique(removals.sae).tolist()}
     if not upstream:
         return effects
-    for places, found in Remover(session.model, upstream, saes[number])(session.text.rows, removals):
-        for whole, part in zip(effects, found, strict=True):
-            whole[places] = part
+    for places, part in Remover(session.model, upstream, saes[number])(session.text.rows, removals):
+        for values, found in zip(effects, part, strict=True):
+            values[places] = found
         advance(len(places))
     return effects
 
 
 def _removals(edges: Edges, drawn: Drawn) -> Removals:
     src, dst = edges.index(edges.src, edges.upstream), edges.index(edges.dst, edges.downstream)
-    return Removals(drawn.piece, drawn.position, edges.upstream[drawn.edge], src[drawn.edge], dst[drawn.edge])
+    return Removals(drawn.row, drawn.position, edges.upstream[drawn.edge], src[drawn.edge], dst[drawn.edge])
 
 
 def _means(of: Indices, values: NDArray[Any], n: Counts) -> NDArray[np.float64]:

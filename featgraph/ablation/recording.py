@@ -1,4 +1,4 @@
-"""What ablations measured -> `ablation_change` and `ablation_n` of edges that are in a graph already."""
+"""Ablations -> `ablation_change` and `ablation_n` of edges of an existing graph."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,7 @@ _UPDATE = """
 def record(
     work: GraphUpdate, edges: Edges, change: NDArray[np.float64], n: Counts, settings: dict[str, Any]
 ) -> None:
-    """Write the numbers of some edges, and note in the manifest how they were got; others keep theirs.
+    """Write the numbers of some edges, and record their settings in the manifest; other edges keep theirs.
 
     change: NaN where an edge had no token, which becomes NULL with a count of 0.
 

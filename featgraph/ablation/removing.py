@@ -1,7 +1,7 @@
-"""Features taken out of a language model, one upstream feature at one token at a time, many in one pass.
+"""Removing features from a language model: one upstream feature at one token each, many in one pass.
 
-The tensor that the upstream SAE rebuilds moves by what the SAE decodes without the feature less what it
-decodes with it, so its error stays. The model makes the rest up to the downstream SAE, which encodes it.
+`Intervention` takes the feature out of a copy of the token; the model runs on up to the downstream SAE, which
+encodes the token and its copy.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,25 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featgraph.ablation.copies import copying, read_until
-from featgraph.activations.encoding import group_size
-from featgraph.activations.forward import formed
 from featgraph.activations.tokens import BATCH_TOKENS
 from featgraph.core.arrays import Indices, Matrix
 from featgraph.suite import LanguageModel, LoadedSae
-from featgraph.suite.hooks import on_tensor
+from featgraph.suite.hooks import Change, End, on_tensor, sae_input
+from featgraph.suite.intervention import Intervention, Places
+from featgraph.suite.sae import tokens_at_once
 
 if TYPE_CHECKING:
     import torch
 
 MAX_COPIES = 128
-"""Most copies in one row; a row with more to change is read again. Their attention grows with the square."""
+"""Most copies in one row; a row with more is read again. Their attention grows with the square."""
 
 
 @dataclass(frozen=True)
 class Removals:
-    """What is to be removed, one entry each; arrays of one length."""
+    """Removals to make, one entry each; arrays of one length."""
 
-    piece: Indices
+    row: Indices
     """Row of the text."""
     position: Indices
     """Place of the token in it."""
@@ -43,7 +43,7 @@ class Removals:
     """The feature that is read, within the downstream SAE."""
 
     def __len__(self) -> int:
-        return len(self.piece)
+        return len(self.row)
 
     def take(self, places: Indices) -> "Removals":
         """Return some of them."""
@@ -51,10 +51,10 @@ class Removals:
 
 
 class Effects(NamedTuple):
-    """What came of each removal, (n,)."""
+    """Activations with and without the removed features, (n,)."""
 
     removed: Matrix
-    """Activation of the upstream feature, 0 where there was nothing to remove."""
+    """Activation of the upstream feature, 0 where it was silent."""
     before: Matrix
     """Activation of the downstream feature with it."""
     after: Matrix
@@ -62,21 +62,21 @@ class Effects(NamedTuple):
 
     @property
     def valid(self) -> Indices:
-        """Places where both fired; what fired only just in another batch of text may be silent here."""
+        """Places where both fired; a feature that barely fired in another batch may be silent here."""
         return np.flatnonzero((self.removed != 0) & (self.before != 0))
 
     @property
     def change(self) -> Matrix:
-        """1 - activation after / before: 1 = silenced, 0 = as it was, below 0 = strengthened; NaN if silent.
+        """1 - activation after / before: 1 = silenced, 0 = unchanged, below 0 = strengthened; NaN if silent.
 
         Source: arXiv 2502.03032 v3, section 5.2, activation change."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            found: Matrix = np.where(self.before != 0, 1 - self.after / self.before, np.nan)
-        return found
+            change: Matrix = np.where(self.before != 0, 1 - self.after / self.before, np.nan)
+        return change
 
     @property
     def silenced(self) -> NDArray[np.bool_]:
-        """Whether the downstream feature fell silent, as the success rate counts."""
+        """Whether the downstream feature fell silent."""
         silenced: NDArray[np.bool_] = self.after == 0
         return silenced
 
@@ -87,7 +87,7 @@ class Remover:
     def __init__(
         self, model: LanguageModel, upstream: Mapping[int, LoadedSae], downstream: LoadedSae
     ) -> None:
-        """upstream: by sae; all of them before the downstream one, which reads the residual stream."""
+        """upstream: by number; all before the downstream SAE, which reads the residual stream."""
         self.model, self.upstream, self.downstream = model, upstream, downstream
         first = min(loaded.block + (loaded.site == "res") for loaded in upstream.values())
         self.blocks = range(first, downstream.block + 1)
@@ -95,24 +95,24 @@ class Remover:
     def __call__(
         self, rows: Sequence[NDArray[np.int32]], removals: Removals
     ) -> Iterator[tuple[Indices, Effects]]:
-        """Yield, batch by batch, which removals were made and what came of them; rows: those of the text."""
+        """Yield, batch by batch, places of removals and their effects; rows: token ids of the text."""
         import torch
 
         for batch in _batches(removals):
             chosen = [removals.take(places) for places in batch]
             width = max(len(part) for part in chosen)
-            # What comes after the last token that is changed is not needed.
+            # Tokens after the last one that is changed do not matter.
             length = max(int(part.position.max()) for part in chosen) + 1
             ids = torch.zeros((len(chosen), length), dtype=torch.int64)
             at = torch.zeros((len(chosen), width), dtype=torch.int64)
             for number, part in enumerate(chosen):
-                row = rows[part.piece[0]][:length]
+                row = rows[part.row[0]][:length]
                 ids[number, : len(row)] = torch.from_numpy(row.astype(np.int64))
                 at[number, : len(part)] = torch.from_numpy(part.position)
             yield np.concatenate(batch), self._read(ids, at, chosen)
 
     def _read(self, ids: "torch.Tensor", at: "torch.Tensor", chosen: Sequence[Removals]) -> Effects:
-        """Return what came of the removals of each row."""
+        """Return the effects of the removals of each row."""
         import torch
 
         device = self.model.device
@@ -127,105 +127,76 @@ class Remover:
         removed = torch.zeros(len(sae), device=device)
         with ExitStack() as hooks:
             hooks.enter_context(copying(self.model, self.blocks, at))
-            made = []
+            removals = []
             for number, loaded in self.upstream.items():
                 mine = torch.from_numpy(np.flatnonzero(sae == number)).to(device)
                 if len(mine):
-                    removal = _Removal(self.model, loaded, row[mine], copy[mine], src[mine])
-                    made.append((mine, hooks.enter_context(removal)))
+                    removal = _Removal(src[mine])
+                    places = _constant((row[mine], copy[mine]))
+                    change = Intervention(loaded, self.model.model, removal, places)
+                    for module, end, hook in removal_hooks(self.model, change):
+                        hooks.callback(on_tensor(self.model.model.get_submodule(module), end, hook).remove)
+                    removals.append((mine, removal))
             left = read_until(self.model, self.downstream.block, ids)
-        for mine, removal in made:
+        for mine, removal in removals:
             removed[mine] = removal.removed
         before = self._encoded(left[row, at[row, copy - ids.shape[1]]], dst)
         after = self._encoded(left[row, copy], dst)
         return Effects(*(part.cpu().numpy() for part in (removed, before, after)))
 
     def _encoded(self, tensor: "torch.Tensor", dst: "torch.Tensor") -> "torch.Tensor":
-        """Return one activation per row of a tensor, that of the feature that is read there."""
+        """Return the activation of one downstream feature per row of a tensor."""
         import torch
 
         loaded = self.downstream
         assert loaded.reading is not None
         assert loaded.sae is not None
-        found = []
+        activations = []
         with torch.inference_mode():
-            read = formed(tensor.float(), loaded.reading, self.model.model)
-            size = group_size(loaded.sae.cfg.d_sae)
+            read = sae_input(tensor.float(), loaded.reading, self.model.model)
+            size = tokens_at_once(loaded.sae.cfg.d_sae)
             for part, idx in zip(read.split(size), dst.split(size), strict=True):
-                found.append(loaded.sae.encode(part).gather(1, idx[:, None])[:, 0])
-        return torch.cat(found)
+                activations.append(loaded.sae.encode(part).gather(1, idx[:, None])[:, 0])
+        return torch.cat(activations)
 
 
 class _Removal:
-    """Hooks that take features of one SAE out of copied tokens."""
+    """Takes one feature's activation out of the codes of each copied token of one SAE."""
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        loaded: LoadedSae,
-        row: "torch.Tensor",
-        copy: "torch.Tensor",
-        src: "torch.Tensor",
-    ) -> None:
-        self.model, self.loaded, self.row, self.copy, self.src = model, loaded, row, copy, src
-        self._hooks = ExitStack()
+    def __init__(self, src: "torch.Tensor") -> None:
+        """src: the feature of each token, (n,), within its SAE."""
+        self.src = src
+        self.removed = src.new_zeros(len(src)).float()
+        """Activation that each had."""
 
-    def __enter__(self) -> "_Removal":
-        model, reading = self.model.model, self.loaded.reading
-        assert reading is not None
-        if self.loaded.site == "res":
-            # What a block leaves is what the next one is given, where copies begin.
-            block = model.get_submodule(f"{self.model.blocks.path}.{self.loaded.block + 1}")
-            self._hooks.callback(on_tensor(block, "input", self._through).remove)
-            return self
-        look = self._look if reading.target else self._through
-        self._hooks.callback(on_tensor(model.get_submodule(reading.module), reading.end, look).remove)
-        if reading.target:
-            writes = model.get_submodule(reading.target.module)
-            self._hooks.callback(on_tensor(writes, reading.target.end, self._move).remove)
-        return self
+    def __call__(self, codes: "torch.Tensor", tokens: slice) -> "torch.Tensor":
+        """Return what is added to codes, (n, n_features)."""
+        idx = self.src[tokens][:, None]
+        active = codes.gather(1, idx)
+        self.removed[tokens] = active[:, 0]
+        return codes.new_zeros(codes.shape).scatter_(1, idx, -active)
 
-    def __exit__(self, *exception: object) -> None:
-        self._hooks.close()
 
-    def _through(self, tensor: "torch.Tensor") -> "torch.Tensor":
-        """Return the tensor that the SAE reads and rebuilds, changed."""
-        self._look(tensor)
-        return self._move(tensor)
+def _constant(index: "tuple[torch.Tensor, torch.Tensor]") -> Places:
+    """Return an index that does not depend on the tensor."""
+    return lambda _hidden: index
 
-    def _look(self, tensor: "torch.Tensor") -> None:
-        """Find what is to be removed, and change nothing yet."""
-        import torch
 
-        loaded, deltas, removed = self.loaded, [], []
-        assert loaded.reading is not None
-        assert loaded.sae is not None
-        read = formed(tensor[self.row, self.copy].float(), loaded.reading, self.model.model)
-        size = group_size(loaded.sae.cfg.d_sae)
-        for part, idx in zip(read.split(size), self.src.split(size), strict=True):
-            codes = loaded.sae.encode(part)
-            active = codes.gather(1, idx[:, None])
-            removed.append(active[:, 0])
-            change = torch.zeros_like(codes).scatter_(1, idx[:, None], -active)
-            # Both at once, because some SAEs remember the scale of what they encoded for one decoding.
-            further, nothing = loaded.decode(torch.stack([change, torch.zeros_like(change)]), part)
-            deltas.append(further - nothing)
-        delta = torch.cat(deltas)
-        centred = loaded.reading.rebuilt.form == "centred"
-        self._delta = delta - delta.mean(dim=-1, keepdim=True) if centred else delta
-        self.removed = torch.cat(removed)
+def removal_hooks(model: LanguageModel, intervention: Intervention) -> Iterator[tuple[str, End, Change]]:
+    """Yield where an intervention on copied tokens belongs.
 
-    def _move(self, tensor: "torch.Tensor") -> "torch.Tensor":
-        """Return the tensor that the SAE rebuilds, changed by what was found before."""
-        changed = tensor.clone()
-        changed[self.row, self.copy] += self._delta.to(tensor.dtype)
-        return changed
+    What a block leaves is what the next one is given, and there copies begin.
+    """
+    if intervention.loaded.site == "res":
+        yield f"{model.blocks.path}.{intervention.loaded.block + 1}", "input", intervention.apply
+    else:
+        yield from intervention.hooks()
 
 
 def _batches(removals: Removals) -> Iterator[list[Indices]]:
     """Yield places of removals, in batches of rows of about BATCH_TOKENS tokens, copies included."""
-    order = np.lexsort((removals.position, removals.piece))
-    ends = np.flatnonzero(np.diff(removals.piece[order])) + 1
+    order = np.lexsort((removals.position, removals.row))
+    ends = np.flatnonzero(np.diff(removals.row[order])) + 1
     rows = [
         part[start : start + MAX_COPIES]
         for part in np.split(order, ends)

@@ -1,4 +1,4 @@
-"""One ablation's model, text and SAEs: what is loaded for one downstream SAE after the other."""
+"""The model, the text and the SAEs of one ablation, loaded for one downstream SAE after the other."""
 
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -12,24 +12,24 @@ from featgraph.recipe import TextSource
 from featgraph.store import Store
 from featgraph.suite import LanguageModel, LoadedSae
 from featgraph.suite.graph_suite import GraphSuite
-from featgraph.suite.memory import groups_that_fit, memory
+from featgraph.suite.memory import groups_that_fit, memory, sae_bytes
 
 SHARE = 0.5
 """Share of the memory for SAEs; the model, what it reads and the codes take the rest. Our choice."""
 
 
 class Session:
-    """What is needed to run a graph's model and SAEs on a text."""
+    """A graph's model and SAEs, and a text to run them on."""
 
     def __init__(self, store: Store, place: str | None, most: int | None) -> None:
-        """place: of another text than the recipe's. most: tokens read, if not as many as the recipe says.
+        """place: another text than the recipe's. most: another number of tokens than the recipe's.
 
         Raises SourceError: the graph was made without a model or a text. UsageError: there is no such text.
         """
-        self.sources = GraphSuite(store)
+        self.suite = GraphSuite(store)
         self.sae_ranges = store.saes
         self._store = store
-        recipe = self.sources.recipe
+        recipe = self.suite.recipe
         if recipe.text is None:
             raise SourceError(
                 f"{store.path} was made without a text, so nothing in it ever fired and no model was run; "
@@ -48,7 +48,7 @@ class Session:
     @cached_property
     def model(self) -> LanguageModel:
         """The graph's language model."""
-        return self.sources.model
+        return self.suite.model
 
     @cached_property
     def text(self) -> Text:
@@ -56,9 +56,9 @@ class Session:
         return Text(list(read_shards(self.source, self.model.tokenizer)))
 
     def rounds(self, needed: Mapping[int, Iterable[int]]) -> list[list[int]]:
-        """Return runs of what there is to do, each of which needs SAEs that fit in memory together.
+        """Group tasks so that the SAEs of a group fit in memory together.
 
-        needed: the SAEs that each needs; one may need more than fits, and then is alone.
+        needed: the SAEs of each task; one that needs more than fits comes alone.
         """
         return list(
             groups_that_fit(
@@ -69,9 +69,10 @@ class Session:
         )
 
     def _size(self, numbers: set[int]) -> int:
-        """Return what some SAEs take in float32: encoder, decoder and their rows in the residual basis."""
-        width = 4 * self.model.d_model
-        return sum(4 * self.sae_ranges[sae].n_features * width for sae in numbers)
+        """Return the bytes of some SAEs; they read d_model or fewer."""
+        width = self.model.d_model
+        ranges = [self.sae_ranges[number] for number in numbers]
+        return sum(sae_bytes(sae.n_features, width, width, residual=sae.site == "res") for sae in ranges)
 
     @cached_property
     def downstream(self) -> list[int]:
@@ -87,16 +88,16 @@ class Session:
         return [sae for (sae,) in rows]
 
     def saes(self, numbers: Iterable[int]) -> dict[int, LoadedSae]:
-        """Return some SAEs; those of the last call that are not among them are let go."""
+        """Return some SAEs; release those of the last call that are not among them."""
         wanted = list(numbers)
         self._held = {sae: self._held[sae] for sae in wanted if sae in self._held}
         for sae in wanted:
             if sae not in self._held:
-                self._held[sae] = self.sources.sae(self.sae_ranges[sae])
+                self._held[sae] = self.suite.sae(self.sae_ranges[sae])
         return {sae: self._held[sae] for sae in wanted}
 
     def identity(self) -> dict[str, Any]:
-        """Return what the manifest says of the text."""
+        """Return the record of the text for the manifest."""
         source = self.source
         return {
             "path": self.recipe.as_written(source.path) if source.path else None,

@@ -1,4 +1,4 @@
-"""Activations of residual features drawn at random from a text: the targets that removals are tried on."""
+"""Targets: activations of residual features, drawn at random from a text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Targets:
     sae: Indices
     idx: Indices
     """The feature within its SAE."""
-    piece: Indices
+    row: Indices
     """Row of the text."""
     position: Indices
     """Place of the token in it."""
@@ -33,16 +33,16 @@ class Targets:
         return np.array([sae.first_id for sae in sae_ranges], dtype=np.int64)[self.sae] + self.idx
 
     def removals(self, sae_ranges: Sequence[SaeRange], target: Indices, src: Indices) -> Removals:
-        """Return the removals of features from under targets; target: places, src: feature ids."""
+        """Return removals upstream of targets; target: places of the targets, src: feature ids."""
         firsts = np.array([sae.first_id for sae in sae_ranges], dtype=np.int64)
         upstream = np.searchsorted(firsts, src, side="right") - 1
         return Removals(
-            self.piece[target], self.position[target], upstream, src - firsts[upstream], self.idx[target]
+            self.row[target], self.position[target], upstream, src - firsts[upstream], self.idx[target]
         )
 
 
 def draw_targets(session: Session, n: int, seed: int, progress: Progress) -> Targets:
-    """Return n targets, as many of each SAE that has incoming edges; every activation is as likely as any.
+    """Draw n targets, equally many from each SAE with incoming edges; every activation is as likely as any.
 
     Raises SourceError: nothing fires on the text.
     """
@@ -54,8 +54,8 @@ def draw_targets(session: Session, n: int, seed: int, progress: Progress) -> Tar
         for group in rounds:
             saes = session.saes(group)
             for shard in session.text.shards:
-                tokens, found = codes_of(session.model, [saes[sae] for sae in group], shard)
-                for sae, codes in zip(group, found, strict=True):
+                tokens, all_codes = codes_of(session.model, [saes[sae] for sae in group], shard)
+                for sae, codes in zip(group, all_codes, strict=True):
                     draws[sae].add(tokens, codes)
                 advance(shard.n_tokens)
     drawn = np.concatenate([draw.entries for draw in draws.values()], axis=1)
@@ -67,7 +67,7 @@ def draw_targets(session: Session, n: int, seed: int, progress: Progress) -> Tar
 
 
 class _Draw:
-    """Some of one SAE's activations: those that come first in a random order."""
+    """A random sample of one SAE's activations."""
 
     def __init__(self, number: int, n: int, seed: int) -> None:
         self.number, self.n = number, n
@@ -75,12 +75,12 @@ class _Draw:
         self._rng, self._priority = np.random.default_rng([seed, number]), np.zeros(0)
 
     def add(self, tokens: Tokens, codes: scipy.sparse.csr_matrix) -> None:
-        """Add the activations on some tokens, (n_tokens, n_features)."""
+        """Offer the activations on some tokens, (n_tokens, n_features), to the sample."""
         priority = self._rng.random(codes.nnz)
         first = np.argsort(priority)[: self.n]
-        row = np.searchsorted(codes.indptr, first, side="right") - 1
+        token = np.searchsorted(codes.indptr, first, side="right") - 1
         sae, idx = np.full(len(first), self.number), codes.indices[first].astype(np.int64)
-        entries = np.stack([sae, idx, tokens.row[row], tokens.position[row]])
+        entries = np.stack([sae, idx, tokens.row[token], tokens.position[token]])
         together = np.concatenate([self._priority, priority[first]])
         least = np.argsort(together)[: self.n]
         self.entries = np.concatenate([self.entries, entries], axis=1)[:, least]

@@ -18,16 +18,10 @@ from featgraph.activations.statistics import Reconstruction
 from featgraph.activations.tokens import TokenRows
 from featgraph.core.arrays import Matrix
 from featgraph.suite import LanguageModel, LoadedSae
+from featgraph.suite.sae import tokens_at_once
 
 if TYPE_CHECKING:
     import torch
-
-ENCODE_TOKENS = 256
-"""Tokens encoded at once, at most: few enough that their dense codes stay in the processor's cache."""
-
-ENCODE_CODES = 2**22
-"""Dense codes made at once, 16 MB, at most: the C library gives arrays from 32 MB on back to the system every
-time, and gets their pages anew. Source: mallopt(3), M_MMAP_THRESHOLD."""
 
 RECONSTRUCT_EVERY = 16
 """One group of tokens in so many is also decoded, for the explained variance."""
@@ -84,7 +78,7 @@ def encode(loaded: LoadedSae, activations: "torch.Tensor") -> tuple[scipy.sparse
     assert loaded.sae is not None
     codes, rebuilt = _Codes(loaded.sae.cfg.d_sae), []
     with torch.inference_mode():
-        for number, part in enumerate(activations.split(group_size(loaded.sae.cfg.d_sae))):
+        for number, part in enumerate(activations.split(tokens_at_once(loaded.sae.cfg.d_sae))):
             dense = loaded.sae.encode(part)
             if number % RECONSTRUCT_EVERY == 0:
                 rebuilt.append(loaded.decode(dense, part))
@@ -96,16 +90,7 @@ def decoded(activations: "torch.Tensor", n_features: int) -> "torch.Tensor":
     """Return the rows that `encode` also decodes."""
     import torch
 
-    return torch.cat(activations.split(group_size(n_features))[::RECONSTRUCT_EVERY])
-
-
-def group_size(n_features: int) -> int:
-    """Return how many tokens are encoded at once.
-
-    >>> group_size(16_384), group_size(131_072)
-    (256, 32)
-    """
-    return max(1, min(ENCODE_TOKENS, ENCODE_CODES // n_features))
+    return torch.cat(activations.split(tokens_at_once(n_features))[::RECONSTRUCT_EVERY])
 
 
 @contextmanager

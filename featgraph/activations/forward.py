@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from featgraph.activations import Batch
-from featgraph.suite.hooks import End, Reading, on_tensor
+from featgraph.suite.hooks import End, Reading, on_tensor, sae_input
 from featgraph.suite.language_model import LanguageModel
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Sites:
             for handle in handles:
                 handle.remove()
         return {
-            reading: formed(kept[reading.module, reading.end], reading, language_model)
+            reading: sae_input(kept[reading.module, reading.end], reading, language_model)
             for reading in self.readings
         }
 
@@ -66,22 +66,3 @@ def _keeper(
             raise _AllRead
 
     return keep
-
-
-def formed(tensor: "torch.Tensor", reading: Reading, model: Any) -> "torch.Tensor":
-    """Return a tensor in the form that the SAE takes it."""
-    if reading.form == "centred":
-        return tensor - tensor.mean(dim=-1, keepdim=True)
-    if reading.form == "normalised":
-        return _without_gain(tensor, model.get_submodule(reading.module))
-    return tensor
-
-
-def _without_gain(tensor: "torch.Tensor", norm: Any) -> "torch.Tensor":
-    """Return what a norm makes of its input before gain and bias, as TransformerLens' hook_normalized."""
-    import torch
-
-    if isinstance(norm, torch.nn.LayerNorm):
-        tensor = tensor - tensor.mean(dim=-1, keepdim=True)
-    epsilon = norm.variance_epsilon if hasattr(norm, "variance_epsilon") else norm.eps
-    return tensor * torch.rsqrt(tensor.square().mean(dim=-1, keepdim=True) + epsilon)

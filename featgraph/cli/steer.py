@@ -148,9 +148,9 @@ def _from_graph(
     if graph is None or not features:
         raise UsageError("steer needs a graph and features, such as demo.featgraph 3/res/346, or --plan FILE")
     with featgraph.open(graph) as opened:
-        sources = GraphSuite(opened.store)
-        vectors = sweep(opened.store, weighted(features), Settings(**settings), scales, sources)
-    return sources.model, vectors
+        suite = GraphSuite(opened.store)
+        vectors = sweep(opened.store, weighted(features), Settings(**settings), scales, suite)
+    return suite.model, vectors
 
 
 def _from_plan(
@@ -161,9 +161,9 @@ def _from_plan(
 
     vector = export.read_plan(plan, graph)
     prompts, generation = read_generation(export.read_extra(plan, "generation"), plan)
-    if vector.sources is None:
+    if vector.suite is None:
         raise UsageError(f"the graph of the plan {plan} is gone; say where it is: steer GRAPH --plan {plan}")
-    model = vector.sources.model
+    model = vector.suite.model
     vector.check_model(model)
     return model, {vector.settings.scale: vector}, prompts, generation
 

@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float32]
 """Measured values: directions, cosines, activations."""
 
+Vector = NDArray[np.float32]
+"""One vector of the residual stream, (d_model,)."""
+
 Indices = NDArray[np.int64]
 """Places of features, tokens or pieces of text."""
 

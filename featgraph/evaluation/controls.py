@@ -71,7 +71,7 @@ def _seed_only(store: Store, made: SteeringVector, weights: Mapping[str, float])
     if made.settings.where == "single":
         return None
     settings = replace(made.settings, where="single", at=None, writers=None, compensate=False)
-    alone = replace(from_features(store, weights, settings), sources=made.sources)
+    alone = replace(from_features(store, weights, settings), suite=made.suite)
     if made.gated:
         return alone
     length = sum(_lengths(made)) / sum(_lengths(alone))

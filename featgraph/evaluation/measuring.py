@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featgraph.evaluation.intervals import Values
+from featgraph.core.bootstrap import Values
 from featgraph.evaluation.judging import Judge
 from featgraph.evaluation.measures import distinct, keyword_rate, log_perplexity_ratio
 from featgraph.evaluation.prompts import NEUTRAL
@@ -27,7 +27,7 @@ Measured = dict[str, Values]
 class Evaluator:
     """Generates with a steering vector and measures what came of it."""
 
-    sources: GraphSuite
+    suite: GraphSuite
     theme: Theme
     generation: Generation
     """Its samples are the seeds."""
@@ -40,7 +40,7 @@ class Evaluator:
     @property
     def model(self) -> "LanguageModel":
         """The language model, unsteered."""
-        return self.sources.model
+        return self.suite.model
 
     def measure(
         self, vectors: "SteeringVector | Sequence[SteeringVector] | None", prompts: Sequence[str]
@@ -77,7 +77,7 @@ class Evaluator:
     def _part(self, vector: SteeringVector | None, prompts: tuple[str, ...], seeds: list[int]) -> Measured:
         baseline, before = self._baseline(prompts, seeds)
         texts = baseline if vector is None else self._texts(vector, prompts, seeds)
-        activation, share = presence(self.sources, self.theme, texts)
+        activation, share = presence(self.suite, self.theme, texts)
         after = likelihood(self.model, texts)
         found: dict[str, Floats] = {
             "theme_activation": activation,

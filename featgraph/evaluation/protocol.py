@@ -6,11 +6,11 @@ from typing import Literal
 
 import numpy as np
 
+from featgraph.core.bootstrap import Values, mean_interval
 from featgraph.core.progress import Progress, Silent
 from featgraph.core.result import Result
 from featgraph.errors import UsageError
 from featgraph.evaluation.controls import CONTROLS, control
-from featgraph.evaluation.intervals import Values, interval
 from featgraph.evaluation.judging import Goal, Judge
 from featgraph.evaluation.measures import GEOMETRIC, MEASURES
 from featgraph.evaluation.measuring import Evaluator, Measured
@@ -81,15 +81,15 @@ def evaluate(
     SourceError: the model or its SAEs cannot be found, or the judge not be asked.
     """
     _check(trial)
-    sources = GraphSuite(store)
-    vectors = sweep(store, weights, settings, trial.scales, sources)
+    suite = GraphSuite(store)
+    vectors = sweep(store, weights, settings, trial.scales, suite)
     if not any(vectors.values()):
         raise UsageError(
             f"nothing is steered at scale {', '.join(f'{scale:g}' for scale in vectors)}; add another"
         )
-    theme = theme_of(store, weights, sources.model, min=settings.min, keywords=trial.keywords)
+    theme = theme_of(store, weights, suite.model, min=settings.min, keywords=trial.keywords)
     judge = None if trial.judge is None else replace(trial.judge, goal=trial.goal)
-    evaluator = Evaluator(sources, theme, trial.generation, judge)
+    evaluator = Evaluator(suite, theme, trial.generation, judge)
     validation, test = split(trial.prompts, trial.generation.seed)
     rows: list[tuple[object, ...]] = []
     tried: dict[float, Measured] = {}
@@ -158,7 +158,7 @@ def _mean(values: Values) -> float:
 def _rows(method: str, scale: float, split: Split, found: Measured) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     for name in [*MEASURES, *(name for name in found if name not in MEASURES)]:
-        mean = interval(found[name], geometric=name in GEOMETRIC)
+        mean = mean_interval(found[name], geometric=name in GEOMETRIC)
         numbers = [value if np.isfinite(value) else None for value in (mean.value, mean.low, mean.high)]
         rows.append((method, scale, split, name, *numbers, mean.n))
     return rows

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from featgraph.activations.encoding import group_size
 from featgraph.activations.forward import Sites
 from featgraph.activations.tokens import Batch
 from featgraph.evaluation.measures import kl, theme_activation, theme_logprob, theme_share
@@ -15,6 +14,7 @@ from featgraph.evaluation.themes import Downstream, Theme
 from featgraph.steering import SteeringVector
 from featgraph.steering.generate import Generated
 from featgraph.suite.graph_suite import GraphSuite
+from featgraph.suite.sae import tokens_at_once
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 """One number per text."""
 
 
-def presence(sources: GraphSuite, theme: Theme, texts: Sequence[Generated]) -> tuple[Floats, Floats]:
+def presence(suite: GraphSuite, theme: Theme, texts: Sequence[Generated]) -> tuple[Floats, Floats]:
     """Return how active the theme's features are on what was generated, and on which share of its tokens.
 
     The unsteered model reads prompt and text; NaN for an empty text.
@@ -39,7 +39,7 @@ def presence(sources: GraphSuite, theme: Theme, texts: Sequence[Generated]) -> t
     full = [place for place, text in enumerate(texts) if text.tokens]
     if not full:
         return found[0], found[1]
-    codes, owner = _codes(sources, theme.features, [texts[place] for place in full])
+    codes, owner = _codes(suite, theme.features, [texts[place] for place in full])
     largest = torch.tensor([feature.largest for feature in theme.features])
     weight = torch.tensor([feature.weight for feature in theme.features])
     for number, place in enumerate(full):
@@ -49,15 +49,15 @@ def presence(sources: GraphSuite, theme: Theme, texts: Sequence[Generated]) -> t
 
 
 def _codes(
-    sources: GraphSuite, features: Sequence[Downstream], texts: Sequence[Generated]
+    suite: GraphSuite, features: Sequence[Downstream], texts: Sequence[Generated]
 ) -> "tuple[torch.Tensor, torch.Tensor]":
     """Return activations on the generated tokens, (n_tokens, n_features), and the text that each is of."""
     import torch
 
     sae_ranges = sorted({feature.number for feature in features})
-    saes = {sae: sources.sae(sources.saes[sae], keep=True) for sae in sae_ranges}
+    saes = {sae: suite.sae(suite.saes[sae], keep=True) for sae in sae_ranges}
     readings = {sae: loaded.reading for sae, loaded in saes.items()}
-    sites = Sites(sources.model, [reading for reading in readings.values() if reading is not None])
+    sites = Sites(suite.model, [reading for reading in readings.values() if reading is not None])
     batch = _batch(texts)
     activations = sites(batch)
     codes = torch.zeros(len(batch.token), len(features))
@@ -68,7 +68,7 @@ def _codes(
             assert loaded.sae is not None
             columns = [place for place, feature in enumerate(features) if feature.number == sae]
             idxs = [features[place].idx for place in columns]
-            parts = activations[reading].split(group_size(loaded.sae.cfg.d_sae))
+            parts = activations[reading].split(tokens_at_once(loaded.sae.cfg.d_sae))
             codes[:, columns] = torch.cat([loaded.sae.encode(part)[:, idxs].float().cpu() for part in parts])
     return codes, torch.from_numpy(batch.row)
 

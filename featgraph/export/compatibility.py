@@ -9,8 +9,8 @@ from featgraph.export.formats import FORMATS, ExportFormat
 from featgraph.steering.checks import check_added, check_changed, finite
 
 if TYPE_CHECKING:
+    from featgraph.core.arrays import Vector
     from featgraph.steering import SteeringVector
-    from featgraph.steering.vector import Vector
 
 
 @dataclass(frozen=True)

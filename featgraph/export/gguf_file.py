@@ -10,8 +10,8 @@ from featgraph.export.formats import FORMATS
 from featgraph.export.provenance import as_text, describe, title
 
 if TYPE_CHECKING:
+    from featgraph.core.arrays import Vector
     from featgraph.steering import SteeringVector
-    from featgraph.steering.vector import Vector
 
 
 def llama_cpp(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:

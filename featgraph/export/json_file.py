@@ -10,8 +10,8 @@ from featgraph.export.formats import FORMATS
 from featgraph.export.provenance import describe
 
 if TYPE_CHECKING:
+    from featgraph.core.arrays import Vector
     from featgraph.steering import SteeringVector
-    from featgraph.steering.vector import Vector
 
 
 def plan(
@@ -26,8 +26,8 @@ def plan(
     """
     export_format = FORMATS["json"]
     head: dict[str, object] = describe(vector, approximations)
-    if vector.sources is not None:
-        head["graph"] = str(vector.sources.path.absolute())
+    if vector.suite is not None:
+        head["graph"] = str(vector.suite.path.absolute())
     for name, value in (extra or {}).items():
         if name in {*head, "layers", "middles", "graph"}:
             raise ValueError(f"{name!r} is a key of the plan itself")

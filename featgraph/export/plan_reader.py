@@ -13,12 +13,13 @@ from featgraph.errors import SourceError, StoreError, UsageError, nearest
 from featgraph.export.compatibility import check
 from featgraph.export.provenance import FORMAT
 from featgraph.steering.checks import checked
-from featgraph.steering.vector import Settings, SteeredFeature, SteeredModel, SteeringVector
+from featgraph.steering.settings import Settings, SteeredFeature, SteeredModel
+from featgraph.steering.vector import SteeringVector
 from featgraph.store import open_store
 from featgraph.store.features import find_feature
 
 if TYPE_CHECKING:
-    from featgraph.steering.vector import Vector
+    from featgraph.core.arrays import Vector
     from featgraph.suite.graph_suite import GraphSuite
 
 
@@ -47,7 +48,7 @@ def read_plan(path: str | Path, graph: str | Path | None = None) -> SteeringVect
         vector.settings,
         vector.model,
         vector.middles,
-        reading.sources(vector, graph),
+        reading.suite(vector, graph),
     )
 
 
@@ -165,7 +166,7 @@ class _Reading:
             if member.target is None and vector.settings.mode not in ("rescale", "ablate"):
                 self._fault(f"members[{number}].target", "is null, and the mode needs it")
 
-    def sources(self, vector: SteeringVector, graph: str | Path | None) -> "GraphSuite | None":
+    def suite(self, vector: SteeringVector, graph: str | Path | None) -> "GraphSuite | None":
         """Return what the plan's graph was made of; None if it is not there and not needed."""
         from featgraph.suite.graph_suite import GraphSuite
 

@@ -25,9 +25,9 @@ def known_saes(vector: "SteeringVector") -> dict[int, Known]:
 
     Raises StoreError: the graph is no longer there.
     """
-    if vector.sources is None:
+    if vector.suite is None:
         return {}
-    with open_store(vector.sources.path) as store:
+    with open_store(vector.suite.path) as store:
         return known_of(store)
 
 

@@ -9,8 +9,8 @@ from featgraph.export.module_paths import module_path
 from featgraph.export.provenance import as_text, describe
 
 if TYPE_CHECKING:
+    from featgraph.core.arrays import Vector
     from featgraph.steering import SteeringVector
-    from featgraph.steering.vector import Vector
 
 
 def python(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:

@@ -87,14 +87,14 @@ def active_features(
     saes = feature_filter.saes(store)
     if not text.strip():
         raise UsageError(f"the text {text!r} is empty; give some words")
-    sources = GraphSuite(store)
-    prompts = cut(sources, [text])
+    suite = GraphSuite(store)
+    prompts = cut(suite, [text])
     tokens = prompts.tokens
     places = prompts.place(tokens)
     order = np.argsort(places)
     rank = np.argsort(order)
     parts = []
-    for sae, found in codes(sources, saes, prompts, progress):
+    for sae, found in codes(suite, saes, prompts, progress):
         entries = found.tocoo()
         feature = sae.first_id + entries.col.astype(np.int64)
         largest, passes = _known(store, feature, feature_filter)
@@ -105,7 +105,7 @@ def active_features(
     token, feature, activation, part, layer = map(np.concatenate, zip(*parts, strict=True))
     by_token = np.lexsort((feature, -np.nan_to_num(part, nan=-np.inf), token))
     return ActiveFeatures(
-        [sources.model.tokenizer.decode([int(tokens.token[place])]) for place in order],
+        [suite.model.tokenizer.decode([int(tokens.token[place])]) for place in order],
         places[order].tolist(),
         token[by_token],
         feature[by_token],

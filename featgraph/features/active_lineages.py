@@ -73,15 +73,14 @@ def find_active_lineages(
     for token, id, share, layer in zip(*(column.tolist() for column in columns), strict=True):
         if share == share:
             places[id][token] = (share, layer)
-    bar = None if min is None else check_cosine("min", min)
-    root = {id: id for id in places}
-    for src, dst in store.rows(_PARENTS, {"ids": list(places), "min": bar}):
-        if places[src].keys() & places[dst].keys():
-            root[_root(root, dst)] = _root(root, src)
+    threshold = None if min is None else check_cosine("min", min)
+    parents = store.rows(_PARENTS, {"ids": list(places), "min": threshold})
+    joined = [(src, dst) for src, dst in parents if places[src].keys() & places[dst].keys()]
+    component = _components(sorted(places), joined)
     together: dict[int, dict[int, list[Member]]] = defaultdict(lambda: defaultdict(list))
     for id in sorted(places):
         for token, (share, layer) in places[id].items():
-            together[_root(root, id)][token].append((id, share, layer))
+            together[component[id]][token].append((id, share, layer))
     lit = [
         {token: members for token, members in sorted(tokens.items()) if len(members) > 1}
         for tokens in together.values()
@@ -128,11 +127,15 @@ def _brightest(lit: Iterable[list[Member]]) -> int:
     ]
 
 
-def _root(root: dict[int, int], id: int) -> int:
-    while root[id] != id:
-        root[id] = root[root[id]]
-        id = root[id]
-    return id
+def _components(ids: list[int], joined: list[tuple[int, int]]) -> dict[int, int]:
+    """Return the number of the connected component of each feature; ids ascend."""
+    import numpy as np
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    ends = np.searchsorted(ids, np.array(joined, dtype=np.int64).reshape(-1, 2)).T
+    graph = coo_array((np.ones(len(joined)), tuple(ends)), shape=(len(ids), len(ids)))
+    return dict(zip(ids, connected_components(graph, directed=False)[1].tolist(), strict=True))
 
 
 def _letters(number: int) -> str:

@@ -52,7 +52,7 @@ class _Moments:
 
 
 def contrasts(
-    sources: GraphSuite,
+    suite: GraphSuite,
     saes: Sequence[SaeRange],
     positive: Sequence[str],
     negative: Sequence[str],
@@ -85,9 +85,9 @@ def contrasts(
     if len(positive) + len(negative) < 3:
         raise UsageError("one prompt on each side says nothing of how activations vary; give more prompts")
     n_positive = len(positive)
-    read = cut(sources, [*positive, *negative])
+    read = cut(suite, [*positive, *negative])
     owner = read.owner[read.tokens.row]
-    for sae, found in codes(sources, saes, read, progress):
+    for sae, found in codes(suite, saes, read, progress):
         prompt, feature, activation = largest_per_prompt(found, owner, n_positive + len(negative))
         first, n_features = prompt < n_positive, found.shape[1]
         yield (

@@ -57,7 +57,7 @@ def output_scores(
 
     Raises SourceError: the model or an SAE is not there, or not the one that the graph was made of.
     """
-    sources = GraphSuite(store)
+    suite = GraphSuite(store)
     by_sae = {
         sae: [id - sae.first_id for id in features if 0 <= id - sae.first_id < sae.n_features]
         for sae in store.saes
@@ -67,18 +67,18 @@ def output_scores(
         for sae, idxs in by_sae.items():
             if not idxs:
                 continue
-            found = _scores(sources, sae, idxs, between=sae.site == "att" and not parallel_residual(store))
+            found = _scores(suite, sae, idxs, between=sae.site == "att" and not parallel_residual(store))
             scores.update(zip([sae.first_id + idx for idx in idxs], found, strict=True))
             advance(len(idxs))
     return scores
 
 
-def _scores(sources: GraphSuite, sae: SaeRange, idxs: list[int], *, between: bool) -> list[float | None]:
+def _scores(suite: GraphSuite, sae: SaeRange, idxs: list[int], *, between: bool) -> list[float | None]:
     if sae.block < 0:
         return [None] * len(idxs)
     import torch
 
-    model, loaded = sources.model, sources.sae(sae)
+    model, loaded = suite.model, suite.sae(sae)
     ids = _prompt(model)
     with torch.inference_mode():
         amount = AMPLIFICATION * _largest(model, loaded, ids)

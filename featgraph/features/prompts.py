@@ -13,7 +13,7 @@ from featgraph.core.keys import SaeRange
 from featgraph.core.progress import Progress, Silent
 from featgraph.errors import SourceError, UsageError
 from featgraph.suite.graph_suite import GraphSuite
-from featgraph.suite.memory import groups_that_fit
+from featgraph.suite.memory import groups_that_fit, sae_bytes
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -23,15 +23,12 @@ if TYPE_CHECKING:
 GROUP_BYTES = 2**32
 """SAEs in memory at once, 4 GB: the model runs over the prompts once for each group of so many."""
 
-_WEIGHTS = 2 * 4
-"""Bytes per feature and dimension of an SAE: encoder and decoder in float32."""
-
 
 @dataclass(frozen=True)
 class Prompts:
     """Some prompts as the model sees them."""
 
-    pieces: "TokenRows"
+    token_rows: "TokenRows"
     """Rows of tokens; a prompt longer than the graph's context has several."""
     owner: Indices
     """Number of the prompt that each row is of."""
@@ -45,7 +42,7 @@ class Prompts:
         """The tokens that count, in the order of the codes."""
         from featgraph.activations import Tokens
 
-        return Tokens.joined(list(self.pieces.batches()))
+        return Tokens.joined(list(self.token_rows.batches()))
 
     def place(self, tokens: "Tokens") -> Indices:
         """Return where in their prompts some tokens stand, from 0."""
@@ -53,8 +50,8 @@ class Prompts:
         return places
 
 
-def cut(sources: GraphSuite, prompts: Sequence[str]) -> Prompts:
-    """Cut prompts into pieces as an ingest cuts its text, BOS before each.
+def cut(suite: GraphSuite, prompts: Sequence[str]) -> Prompts:
+    """Cut prompts into rows of tokens as an ingest cuts its text, BOS before each.
 
     Raises UsageError: a prompt has no tokens. SourceError: the graph was made without a text, or the model is
     not there.
@@ -62,21 +59,21 @@ def cut(sources: GraphSuite, prompts: Sequence[str]) -> Prompts:
     from featgraph.activations import TokenRows
     from featgraph.activations.tokens import tokens_of_text
 
-    if sources.manifest.get("text") is None:
+    if suite.manifest.get("text") is None:
         raise SourceError(
-            f"{sources.path} was made without a text, so nothing is known of what its features fire on; "
+            f"{suite.path} was made without a text, so nothing is known of what its features fire on; "
             "ingest it again with --text FILE, or look for features by label, key or vector"
         )
-    found = [tokens_of_text(sources, prompt) for prompt in prompts]
-    rows = [row for pieces in found for row in pieces.rows]
-    n_opening = int(sources.model.tokenizer.bos_token_id is not None)
-    starts = [np.cumsum([0, *(len(row) - n_opening for row in pieces.rows[:-1])]) for pieces in found]
-    owner = np.repeat(np.arange(len(found)), [len(pieces.rows) for pieces in found])
-    return Prompts(TokenRows(rows, found[0].special), owner, np.concatenate(starts), n_opening)
+    of_prompts = [tokens_of_text(suite, prompt) for prompt in prompts]
+    rows = [row for tokens in of_prompts for row in tokens.rows]
+    n_opening = int(suite.model.tokenizer.bos_token_id is not None)
+    starts = [np.cumsum([0, *(len(row) - n_opening for row in tokens.rows[:-1])]) for tokens in of_prompts]
+    owner = np.repeat(np.arange(len(of_prompts)), [len(tokens.rows) for tokens in of_prompts])
+    return Prompts(TokenRows(rows, of_prompts[0].special), owner, np.concatenate(starts), n_opening)
 
 
 def codes(
-    sources: GraphSuite, sae_ranges: Sequence[SaeRange], prompts: Prompts, progress: Progress | None = None
+    suite: GraphSuite, sae_ranges: Sequence[SaeRange], prompts: Prompts, progress: Progress | None = None
 ) -> Iterator[tuple[SaeRange, "scipy.sparse.csr_matrix"]]:
     """Yield the codes of each SAE on the prompts' tokens, (n_tokens, n_features), in the order of `tokens`.
 
@@ -86,11 +83,11 @@ def codes(
 
     none = np.zeros((0, 0), dtype=np.float32)
     with (progress or Silent()).step("encode", len(sae_ranges), "SAEs") as advance:
-        d_model = int(sources.manifest["model"]["d_model"])
+        d_model = int(suite.manifest["model"]["d_model"])
         for group in groups_that_fit(sae_ranges, lambda group: _n_bytes(group, d_model), GROUP_BYTES):
             # What an SAE writes is not needed to encode.
-            saes = [replace(sources.sae(sae), directions=none, encoder=None) for sae in group]
-            encoded = encode_rows(sources.model, saes, prompts.pieces)
+            saes = [replace(suite.sae(sae), directions=none, encoder=None) for sae in group]
+            encoded = encode_rows(suite.model, saes, prompts.token_rows)
             del saes
             for sae, (found, _) in zip(group, encoded, strict=True):
                 yield sae, found
@@ -116,4 +113,5 @@ def read_prompts(path: Path) -> list[str]:
 
 
 def _n_bytes(saes: Sequence[SaeRange], d_model: int) -> int:
-    return sum(sae.n_features * d_model * _WEIGHTS for sae in saes)
+    """Return the bytes of some SAEs without their rows in the residual basis; they read d_model or fewer."""
+    return sum(sae_bytes(sae.n_features, d_model) for sae in saes)

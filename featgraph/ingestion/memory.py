@@ -6,6 +6,7 @@ from featgraph.activations.tokens import BATCH_TOKENS
 from featgraph.core.keys import SaeRange
 from featgraph.ingestion.worker import Worker
 from featgraph.suite.memory import SHARE, groups_that_fit, memory
+from featgraph.suite.memory import sae_bytes as loaded_bytes
 
 
 def groups(saes: Sequence[SaeRange], worker: Worker, at_once: int) -> Iterator[list[SaeRange]]:
@@ -23,11 +24,8 @@ def model_bytes(worker: Worker) -> int:
 
 
 def sae_bytes(sae: SaeRange, worker: Worker) -> int:
-    """Return the bytes of a loaded SAE in float32, with its input on two batches.
-
-    They are its encoder and decoder, its directions and, for a residual SAE, the rows of its encoder.
-    """
+    """Return the bytes of a loaded SAE and of the activations of two batches that it reads, in float32."""
     metadata = worker.sae_metadata(sae.name)
     d_in, d_model = int(metadata["d_in"]), int(metadata["d_model"])
-    rows = 2 if sae.site == "res" else 1
-    return 4 * (sae.n_features * (2 * d_in + rows * d_model) + 2 * BATCH_TOKENS * d_in)
+    weights = loaded_bytes(sae.n_features, d_in, d_model, residual=sae.site == "res")
+    return weights + 4 * 2 * BATCH_TOKENS * d_in

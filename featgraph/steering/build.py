@@ -8,13 +8,14 @@ from featgraph.core.keys import FeatureKey
 from featgraph.steering.checks import check_added, check_changed, check_weights, checked
 from featgraph.steering.members import Placed, placed
 from featgraph.steering.schedules import compensation, scheduled
+from featgraph.steering.settings import Point, Settings, SteeredFeature, SteeredModel
 from featgraph.steering.units import length, stored
-from featgraph.steering.vector import Point, Settings, SteeredFeature, SteeredModel, SteeringVector
+from featgraph.steering.vector import SteeringVector
 from featgraph.store import Store, vectors
 from featgraph.suite.graph_suite import GraphSuite
 
 if TYPE_CHECKING:
-    from featgraph.steering.vector import Vector
+    from featgraph.core.arrays import Vector
 
 Place = tuple[int, Point]
 """A block, and where in it something is added."""
@@ -35,7 +36,7 @@ def from_features(store: Store, weights: Mapping[str, float], settings: Settings
         for key, weight in check_weights(weights).items()
         for member in _members(store, key, weight, settings)
     ]
-    made = SteeringVector({}, tuple(members), settings, _model(store), sources=GraphSuite(store))
+    made = SteeringVector({}, tuple(members), settings, _model(store), suite=GraphSuite(store))
     if made.gated:
         check_changed(members, settings)
         return made if settings.mode == "add" else replace(made, members=_once(members, settings))

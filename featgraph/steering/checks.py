@@ -3,17 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from featgraph.core import arguments
 from featgraph.errors import UsageError, nearest
-from featgraph.steering import vector as vocabulary
-from featgraph.steering.vector import Settings, SteeredFeature
+from featgraph.steering.settings import Settings, SteeredFeature, choices
 
 if TYPE_CHECKING:
-    from featgraph.steering.vector import Vector
-
-_WORDS = ("mode", "unit", "where", "schedule", "positions")
+    from featgraph.core.arrays import Vector
 
 
 def checked(settings: Settings) -> Settings:
@@ -21,9 +18,9 @@ def checked(settings: Settings) -> Settings:
 
     Raises UsageError: a word is none of those known, a number is not finite or out of range, settings clash.
     """
-    for name in _WORDS:
-        value, known = getattr(settings, name), get_args(getattr(vocabulary, name.capitalize()))
-        if value not in known:
+    for name, value in vars(settings).items():
+        known = choices(name)
+        if known and value not in known:
             raise UsageError(
                 f"no {name} {value!r}{nearest(str(value), known) or ';'} {name} is one of {', '.join(known)}"
             )

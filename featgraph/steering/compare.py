@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from featgraph.errors import UsageError, nearest
 from featgraph.steering.build import from_features
 from featgraph.steering.generate import Generation, generate
-from featgraph.steering.vector import Settings, SteeringVector
+from featgraph.steering.settings import Settings
+from featgraph.steering.vector import SteeringVector
 from featgraph.store import Store
 from featgraph.suite.graph_suite import GraphSuite
 
@@ -32,11 +33,11 @@ def sweep(
     weights: Mapping[str, float],
     settings: Settings,
     scales: Sequence[float],
-    sources: GraphSuite,
+    suite: GraphSuite,
 ) -> dict[float, SteeringVector | None]:
     """Return the steering vector at each scale, None where it would change nothing.
 
-    sources: of the same graph; all vectors share it, so that an SAE is loaded once.
+    suite: of the same graph; all vectors share it, so that an SAE is loaded once.
 
     Raises UsageError: a scale is given twice or not finite, or `from_features` refuses one.
     """
@@ -45,7 +46,7 @@ def sweep(
         if scale in found:
             raise UsageError(f"scale {scale:g} is given twice")
         made = _made(store, weights, replace(settings, scale=scale))
-        found[scale] = None if made is None else replace(made, sources=sources)
+        found[scale] = None if made is None else replace(made, suite=suite)
     return found
 
 

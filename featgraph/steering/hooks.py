@@ -1,21 +1,56 @@
-"""Adding a steering vector to a transformers model: hooks that are there while a `with` block runs."""
+"""Steering a transformers model: hooks that are there while a `with` block runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from featgraph.errors import SourceError
 from featgraph.steering.positions import Passes
+from featgraph.steering.sae_modes import code_changes
+from featgraph.steering.settings import Settings, SteeredFeature, SteeredModel
 
 if TYPE_CHECKING:
     import torch
 
-    from featgraph.steering.vector import SteeringVector, Vector
+    from featgraph.core.arrays import Vector
+    from featgraph.suite.graph_suite import GraphSuite
     from featgraph.suite.hooks import Blocks, Change, End
 
 
+class Steering(Protocol):
+    """The part of a `SteeringVector` that hooks read."""
+
+    @property
+    def layers(self) -> Mapping[int, "Vector"]:
+        """By block: added to its output."""
+
+    @property
+    def middles(self) -> Mapping[int, "Vector"]:
+        """By block: added between its attention and mlp."""
+
+    @property
+    def members(self) -> Sequence[SteeredFeature]:
+        """The features that steer."""
+
+    @property
+    def settings(self) -> Settings:
+        """How the vector was made."""
+
+    @property
+    def model(self) -> SteeredModel:
+        """The model that it is for."""
+
+    @property
+    def suite(self) -> "GraphSuite | None":
+        """Loads the SAEs whose codes change."""
+
+    @property
+    def write_layers(self) -> Sequence[int]:
+        """Blocks at which something is added, ascending."""
+
+
 @contextmanager
-def applied(vector: "SteeringVector", model: Any, prompt_tokens: int | None) -> Iterator[None]:
+def steer(vector: Steering, model: Any, prompt_tokens: int | None) -> Iterator[None]:
     """Steer a model while the block runs; see `SteeringVector.apply`."""
     from featgraph.suite.hooks import blocks_of, on_tensor
 
@@ -30,15 +65,16 @@ def applied(vector: "SteeringVector", model: Any, prompt_tokens: int | None) -> 
 
 
 def _changes(
-    vector: "SteeringVector", model: Any, blocks: "Blocks", passes: Passes
+    vector: Steering, model: Any, blocks: "Blocks", passes: Passes
 ) -> Iterator[tuple[str, "End", "Change"]]:
     """Yield the module and its end at which each change belongs, in no order that matters."""
     from featgraph.suite.hooks import Hook
 
-    if vector.gated:
-        from featgraph.steering.sae_modes import gates
+    if vector.settings.gated:
+        from featgraph.suite import LanguageModel
 
-        yield from gates(vector, model, passes)
+        steered = LanguageModel(model, None, vector.model.name)
+        yield from code_changes(vector.members, vector.settings, vector.suite, steered, passes)
         return
     for layer, values in vector.layers.items():
         yield f"{blocks.path}.{layer}", "output", _adding(values, passes)
@@ -54,18 +90,18 @@ def _adding(vector: "Vector", passes: Passes) -> "Change":
 
     def change(hidden: "torch.Tensor") -> "torch.Tensor":
         added = addend.to(hidden.device, hidden.dtype)
-        chosen = passes.chosen(hidden)
-        return hidden + (added if chosen is None else added * chosen)
+        steered = passes.steered(hidden)
+        return hidden + (added if steered is None else added * steered)
 
     return change
 
 
-def _check_shape(vector: "SteeringVector", model: Any, blocks: "Blocks") -> None:
+def _check_shape(vector: Steering, model: Any, blocks: "Blocks") -> None:
     """Raise SourceError: the model is of another family, width or depth than the one the vector is for."""
     config = model.config.get_text_config()
     width, n_blocks = config.hidden_size, len(model.get_submodule(blocks.path))
     this, meant = f"this {type(model).__name__}", vector.model
-    mend = f"apply it to {meant.name} ({meant.type}, d_model {meant.d_model})"
+    hint = f"apply it to {meant.name} ({meant.type}, d_model {meant.d_model})"
     # The text part of a multimodal model may be loaded alone, under a name of its own.
     family, families = meant.type.removesuffix("_text"), {model.config.model_type, config.model_type}
     if family and family not in {known.removesuffix("_text") for known in families}:
@@ -73,9 +109,9 @@ def _check_shape(vector: "SteeringVector", model: Any, blocks: "Blocks") -> None
             f"{this} is a {config.model_type}, but the vector is for a {meant.type}; apply it to {meant.name}"
         )
     if width != meant.d_model:
-        raise SourceError(f"{this} has d_model {width}, but the vector has {meant.d_model}; {mend}")
+        raise SourceError(f"{this} has d_model {width}, but the vector has {meant.d_model}; {hint}")
     last = max(vector.write_layers, default=-1)
     if last >= n_blocks:
         raise SourceError(
-            f"{this} has blocks 0 to {n_blocks - 1}, but the vector writes after block {last}; {mend}"
+            f"{this} has blocks 0 to {n_blocks - 1}, but the vector writes after block {last}; {hint}"
         )

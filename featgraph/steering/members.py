@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from featgraph.core.keys import SITES, FeatureKey
 from featgraph.errors import UsageError
 from featgraph.lineage.lineage import Step, span
-from featgraph.steering.vector import Point, Settings
+from featgraph.steering.settings import Point, Settings
 from featgraph.store import Store
 from featgraph.store.features import find_feature
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from featgraph.errors import UsageError
-from featgraph.steering.vector import Positions
+from featgraph.steering.settings import Positions
 
 if TYPE_CHECKING:
     import torch
@@ -51,14 +51,19 @@ class Passes:
         finally:
             handle.remove()
 
-    def chosen(self, hidden: "torch.Tensor") -> "torch.Tensor | None":
+    def steered(self, hidden: "torch.Tensor") -> "torch.Tensor | None":
         """Return which tokens of (..., n_tokens, d) are steered, (n_tokens, 1); None for all."""
         import torch
 
         if self.positions in ("all", "firing"):
             return None
-        place = torch.arange(self._start, self._start + hidden.shape[-2], device=hidden.device)[:, None]
-        return place < self._n_prompt if self.positions == "prompt" else place >= self._n_prompt
+        position = torch.arange(self._start, self._start + hidden.shape[-2], device=hidden.device)[:, None]
+        return position < self._n_prompt if self.positions == "prompt" else position >= self._n_prompt
+
+    def index(self, hidden: "torch.Tensor") -> Any:
+        """Return the index of the steered tokens of (..., n_tokens, d)."""
+        steered = self.steered(hidden)
+        return ... if steered is None else (..., steered[:, 0], slice(None))
 
     @property
     def _n_prompt(self) -> int:

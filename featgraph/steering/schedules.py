@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from featgraph.errors import UsageError
-from featgraph.steering.vector import Settings
+from featgraph.steering.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from featgraph.steering.vector import Vector
+    from featgraph.core.arrays import Vector
 
 
 def scheduled(settings: Settings, layers: Sequence[int], cosines: Sequence[float | None]) -> list[float]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from featgraph.errors import UsageError
 from featgraph.steering.members import Placed
-from featgraph.steering.vector import Unit
+from featgraph.steering.settings import Unit
 from featgraph.store import Store
 from featgraph.store.features import find_feature
 

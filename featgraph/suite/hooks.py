@@ -65,7 +65,7 @@ _IN_EVERY_FAMILY: list[_ModuleEnd] = [("", "output", "resid_post"), ("", "input"
 
 @dataclass(frozen=True)
 class Reading:
-    """Which tensor of the model an SAE encodes; `sites.Sites` gives it."""
+    """Which tensor of the model an SAE encodes; `activations.forward.Sites` gives it."""
 
     module: str
     end: End
@@ -224,6 +224,25 @@ def on_tensor(module: "torch.nn.Module", end: End, change: Change) -> Any:
     if end == "input":
         return module.register_forward_pre_hook(before, with_kwargs=True)
     return module.register_forward_hook(after)
+
+
+def sae_input(tensor: "torch.Tensor", reading: Reading, model: Any) -> "torch.Tensor":
+    """Return a tensor of the model in the form in which the SAE encodes it."""
+    if reading.form == "centred":
+        return tensor - tensor.mean(dim=-1, keepdim=True)
+    if reading.form == "normalised":
+        return _without_gain(tensor, model.get_submodule(reading.module))
+    return tensor
+
+
+def _without_gain(tensor: "torch.Tensor", norm: Any) -> "torch.Tensor":
+    """Return what a norm makes of its input before gain and bias, as TransformerLens' hook_normalized."""
+    import torch
+
+    if isinstance(norm, torch.nn.LayerNorm):
+        tensor = tensor - tensor.mean(dim=-1, keepdim=True)
+    epsilon = norm.variance_epsilon if hasattr(norm, "variance_epsilon") else norm.eps
+    return tensor * torch.rsqrt(tensor.square().mean(dim=-1, keepdim=True) + epsilon)
 
 
 def has_module(model: Any, path: str) -> bool:

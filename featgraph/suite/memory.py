@@ -1,4 +1,4 @@
-"""How many SAEs are in memory at once: as many as fit beside the model."""
+"""Memory: how much there is, how much an SAE takes, and which SAEs fit at once."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +29,17 @@ def groups_that_fit(
         group.append(task)
     if group:
         yield group
+
+
+def sae_bytes(n_features: int, d_in: int, d_model: int = 0, *, residual: bool = False) -> int:
+    """Return the bytes of an SAE in float32: encoder, decoder, and its rows in the residual basis.
+
+    d_model: 0 where those rows are dropped. residual: a residual SAE also keeps the rows of its encoder.
+
+    >>> sae_bytes(1024, 128, 128, residual=True)
+    2097152
+    """
+    return 4 * n_features * (2 * d_in + (2 if residual else 1) * d_model)
 
 
 def memory() -> int:

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from sae_lens import SAE
 
 
+ENCODE_TOKENS = 256
+"""Tokens encoded at once, at most: few enough that their dense codes stay in the processor's cache."""
+
+ENCODE_CODES = 2**22
+"""Dense codes made at once, 16 MB, at most: the C library gives arrays from 32 MB on back to the system every
+time, and gets their pages anew. Source: mallopt(3), M_MMAP_THRESHOLD."""
+
+
 @dataclass(frozen=True)
 class LoadedSae:
     """One SAE in its place."""
@@ -65,6 +73,15 @@ class LoadedSae:
         if "skip" in str(self.architecture):
             decoded = decoded + activations @ self.sae.W_skip.T
         return decoded
+
+
+def tokens_at_once(n_features: int) -> int:
+    """Return how many tokens an SAE encodes at once.
+
+    >>> tokens_at_once(16_384), tokens_at_once(131_072)
+    (256, 32)
+    """
+    return max(1, min(ENCODE_TOKENS, ENCODE_CODES // n_features))
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def naive(graph: Path, statement: str) -> dict[tuple[Any, Any], tuple[float, flo
                 for ids, sae_ranges in ((one.src, one.upstream), (one.dst, one.downstream))
             ]
             removals = Removals(
-                drawn.piece, drawn.position, np.full(n, up), np.repeat(ends[0], n), np.repeat(ends[1], n)
+                drawn.row, drawn.position, np.full(n, up), np.repeat(ends[0], n), np.repeat(ends[1], n)
             )
             effects = one_by_one(session.model.model, saes, saes[down], session.text.rows, removals)
             keys = (str(store.saes[up].key(int(ends[0][0]))), str(store.saes[down].key(int(ends[1][0]))))
@@ -101,7 +101,7 @@ def test_at_most_so_many_tokens_are_drawn_and_each_is_as_likely(graph: Path) -> 
             for seed in range(45)
         ]
     assert all(np.bincount(one.edge).tolist() == [3] * len(edges) for one in drawn)
-    places = [(e, p, q) for one in drawn for e, p, q in zip(one.edge, one.piece, one.position, strict=True)]
+    places = [(e, p, q) for one in drawn for e, p, q in zip(one.edge, one.row, one.position, strict=True)]
     counts = np.array([places.count(place) for place in set(places)])
     assert len(counts) == 9 * len(edges)
     assert counts.mean() == 15
@@ -127,8 +127,8 @@ def test_drawing_shard_by_shard_keeps_as_many_tokens(graph: Path) -> None:
     assert np.bincount(parts.drawn.edge).tolist() == [4] * 10
     tokens = Tokens.joined(list[Batch](shard.batches()))
     known = set(zip(tokens.row.tolist(), tokens.position.tolist(), strict=True))
-    assert set(zip(parts.drawn.piece.tolist(), parts.drawn.position.tolist(), strict=True)) <= known
-    assert {piece < 9 for piece in parts.drawn.piece.tolist()} == {True, False}
+    assert set(zip(parts.drawn.row.tolist(), parts.drawn.position.tolist(), strict=True)) <= known
+    assert {row < 9 for row in parts.drawn.row.tolist()} == {True, False}
 
 
 def test_saes_that_do_not_fit_together_give_the_same(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from typer.testing import CliRunner, Result
 
 import featgraph
@@ -19,10 +19,11 @@ from featgraph.ablation import ablate, baselines, predictions
 from featgraph.ablation.baselines import Tried, _compared, _pooled
 from featgraph.ablation.firing import codes_of
 from featgraph.ablation.measuring import removed
-from featgraph.ablation.resampling import auroc, interval, midranks, order_codes, spearman
+from featgraph.ablation.predicting import auroc, spearman
 from featgraph.ablation.sessions import Session
 from featgraph.ablation.targets import Targets, draw_targets
 from featgraph.cli import app
+from featgraph.core.bootstrap import cluster_interval
 from featgraph.core.keys import EDGE_KINDS
 from featgraph.core.progress import Silent
 from featgraph.store import open_store
@@ -44,14 +45,14 @@ SCORES = st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.integers(0, 5))
 def test_auroc_is_the_share_of_pairs_in_order(drawn: list[tuple[int, bool, int]]) -> None:
     scores, positive = np.array([float(one[0]) for one in drawn]), np.array([one[1] for one in drawn])
     pairs = [(float(a > b) + 0.5 * float(a == b)) for a in scores[positive] for b in scores[~positive]]
-    found = auroc(midranks(order_codes(scores)), positive)
+    found = auroc(rankdata(scores), positive)
     assert found == pytest.approx(np.mean(pairs)) if pairs else np.isnan(found)
 
 
 @given(SCORES)
 def test_spearman_is_that_of_scipy(drawn: list[tuple[int, bool, int]]) -> None:
     one, other = (np.array([float(row[place]) for row in drawn]) for place in (0, 2))
-    found = spearman(midranks(order_codes(one)), midranks(order_codes(other)))
+    found = spearman(rankdata(one), rankdata(other))
     if len(set(one)) > 1 and len(set(other)) > 1:
         assert found == pytest.approx(spearmanr(one, other).statistic)
     else:
@@ -59,7 +60,7 @@ def test_spearman_is_that_of_scipy(drawn: list[tuple[int, bool, int]]) -> None:
 
 
 def mean_interval(values: NDArray[Any], clusters: NDArray[np.int64]) -> tuple[Any, Any]:
-    return interval(lambda places: values[places].mean(keepdims=True), clusters, 0)
+    return cluster_interval(lambda places: values[places].mean(keepdims=True), clusters, 0)
 
 
 def test_an_interval_covers_the_mean_as_often_as_it_says() -> None:
@@ -202,7 +203,7 @@ def test_targets_are_activations_of_the_text_and_as_many_of_each_sae(graph: Path
             tokens, [codes] = codes_of(session.model, [session.saes([sae])[sae]], shard)
             for place in np.flatnonzero(targets.sae == sae):
                 [row] = np.flatnonzero(
-                    (tokens.row == targets.piece[place]) & (tokens.position == targets.position[place])
+                    (tokens.row == targets.row[place]) & (tokens.position == targets.position[place])
                 )
                 assert codes[row, targets.idx[place]] != 0
 

@@ -9,9 +9,10 @@ import torch
 from featgraph import suite
 from featgraph.activations import TokenRows, read_shards
 from featgraph.activations import tokens as cutting
-from featgraph.activations.encoding import decoded, encode, group_size
+from featgraph.activations.encoding import decoded, encode
 from featgraph.recipe import TextSource, read_recipe
 from featgraph.suite import LanguageModel
+from featgraph.suite.sae import tokens_at_once
 
 BOS = 0
 
@@ -102,7 +103,7 @@ def test_codes_are_what_the_sae_encodes(small_recipe: Path, model: LanguageModel
 def test_wide_saes_encode_fewer_tokens_at_once() -> None:
     torch.manual_seed(0)
     x = torch.randn(700, 4)
-    assert group_size(2**15) == 128
+    assert tokens_at_once(2**15) == 128
     torch.testing.assert_close(decoded(x, 2**15), x[:128])
     torch.testing.assert_close(decoded(x, 2**17), torch.cat([x[:32], x[512:544]]))
-    assert group_size(2**23) == 1
+    assert tokens_at_once(2**23) == 1

@@ -28,7 +28,7 @@ from random_suite import N_FEATURES, random_model, random_saes, random_text
 
 from featgraph.activations import Batch, TokenRows, Tokens, read_shards
 from featgraph.activations.contexts import Contexts
-from featgraph.activations.encoding import encode_rows, group_size, one_thread_per_task
+from featgraph.activations.encoding import encode_rows, one_thread_per_task
 from featgraph.activations.forward import Activations, Sites
 from featgraph.activations.statistics import Moments
 from featgraph.activations.top_tokens import TopTokens
@@ -37,6 +37,7 @@ from featgraph.core.keys import EDGE_KINDS, SaeRange, edge_plan
 from featgraph.edges import coactivation
 from featgraph.recipe import read_recipe
 from featgraph.suite import LanguageModel, LoadedSae, load_model, load_sae
+from featgraph.suite.sae import tokens_at_once
 
 SHARD, TOP_K, COACTIVE_K, MIN_SUPPORT = 8192, 8, 4, 10
 DEMO = Path(__file__).parents[2] / "ingest" / "demo.toml"
@@ -129,7 +130,7 @@ def bare_in_groups(suite: Suite, token_rows: TokenRows) -> None:
         assert loaded.sae is not None
         assert loaded.reading is not None
         with torch.inference_mode():
-            for part in activations[loaded.reading].split(group_size(loaded.sae.cfg.d_sae)):
+            for part in activations[loaded.reading].split(tokens_at_once(loaded.sae.cfg.d_sae)):
                 loaded.sae.encode(part)
 
     batches: list[Batch] = list(token_rows.batches())

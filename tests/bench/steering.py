@@ -17,8 +17,8 @@ import numpy as np
 
 import featgraph
 from featgraph import Graph
+from featgraph.core.bootstrap import Interval, Values, mean_interval
 from featgraph.evaluation.drawing import plotting, save
-from featgraph.evaluation.intervals import Interval, Values, interval
 from featgraph.evaluation.measuring import Evaluator, Measured
 from featgraph.evaluation.prompts import PROMPTS, split
 from featgraph.evaluation.protocol import choose, conditions
@@ -92,24 +92,24 @@ _CLEAR = """
 """
 
 
-def evaluator(graph: Graph, sources: GraphSuite, seed: str) -> Evaluator:
-    return Evaluator(sources, theme_of(graph.store, {seed: 1.0}, sources.model), GENERATION)
+def evaluator(graph: Graph, suite: GraphSuite, seed: str) -> Evaluator:
+    return Evaluator(suite, theme_of(graph.store, {seed: 1.0}, suite.model), GENERATION)
 
 
-def vector(graph: Graph, sources: GraphSuite, seed: str, **settings: Any) -> SteeringVector:
-    return replace(graph.steering_vector(seed, **settings), sources=sources)
+def vector(graph: Graph, suite: GraphSuite, seed: str, **settings: Any) -> SteeringVector:
+    return replace(graph.steering_vector(seed, **settings), suite=suite)
 
 
-def promotion(graph: Graph, sources: GraphSuite, seed: str) -> "tuple[dict[str, Measured], dict[str, Any]]":
+def promotion(graph: Graph, suite: GraphSuite, seed: str) -> "tuple[dict[str, Measured], dict[str, Any]]":
     """Return what each method does on test prompts at what validation chose, and its curve over scales."""
-    measuring = evaluator(graph, sources, seed)
+    measuring = evaluator(graph, suite, seed)
     validation, test = (part[:n] for part, n in zip(split(PROMPTS, 0), (N_VALIDATION, N_TEST), strict=True))
     layers = [step.layer for step in graph.lineage(seed, writers=False).span]
 
     def tried(
         options: Mapping[Any, Mapping[str, Any]],
     ) -> tuple[dict[Any, SteeringVector], dict[Any, Measured]]:
-        made = {name: vector(graph, sources, seed, **given) for name, given in options.items()}
+        made = {name: vector(graph, suite, seed, **given) for name, given in options.items()}
         return made, {name: measuring.measure(one, validation) for name, one in made.items()}
 
     curves: dict[str, Any] = {"baseline": {0.0: measuring.measure(None, validation)}}
@@ -136,21 +136,21 @@ def promotion(graph: Graph, sources: GraphSuite, seed: str) -> "tuple[dict[str, 
     return {name: measuring.measure(one, test) for name, one in {"baseline": None, **chosen}.items()}, curves
 
 
-def suppression(graph: Graph, sources: GraphSuite, seed: str) -> "Suppressed":
+def suppression(graph: Graph, suite: GraphSuite, seed: str) -> "Suppressed":
     """Return what rescaling by r does, at one layer of the span (per-layer) or up to it (cumulative)."""
-    measuring, prompts = evaluator(graph, sources, seed), lit(graph, seed)
+    measuring, prompts = evaluator(graph, suite, seed), lit(graph, seed)
     line = [step.layer for step in graph.lineage(seed, writers=False).span]
     found = {("baseline", 1.0, -1): measuring.measure(None, prompts)}
     for factor in FACTORS:
         given: dict[str, Any] = {"mode": "rescale", "scale": factor}
-        found["seed", factor, -1] = measuring.measure(vector(graph, sources, seed, **given), prompts)
-        whole = vector(graph, sources, seed, where="cumulative", **given)
+        found["seed", factor, -1] = measuring.measure(vector(graph, suite, seed, **given), prompts)
+        whole = vector(graph, suite, seed, where="cumulative", **given)
         found["whole span", factor, -1] = measuring.measure(whole, prompts)
         if factor not in BY_LAYER:
             continue
         for where in ("per-layer", "cumulative"):
             for layer in line:
-                made = vector(graph, sources, seed, where=where, at=layer, **given)
+                made = vector(graph, suite, seed, where=where, at=layer, **given)
                 found[where, factor, layer] = measuring.measure(made, prompts)
         controls = conditions(graph.store, whole, {seed: 1.0}, GENERATION.seeds)
         for name in ("random", "shuffled"):
@@ -187,7 +187,7 @@ def shown(found: Interval) -> str:
 
 
 def mean(measured: Sequence[Measured], baseline: Sequence[Measured], name: str) -> Interval:
-    return interval(by_theme(measured, baseline, name), geometric=name == "perplexity_ratio")
+    return mean_interval(by_theme(measured, baseline, name), geometric=name == "perplexity_ratio")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -216,7 +216,10 @@ def report_promotion(
         [
             [
                 method,
-                *(shown(interval(by_theme(steered, [one[method] for one in found], name))) for name in names),
+                *(
+                    shown(mean_interval(by_theme(steered, [one[method] for one in found], name)))
+                    for name in names
+                ),
             ]
             for method in methods
             if method != "cumulative, constant"
@@ -228,7 +231,7 @@ def report_promotion(
     gains = {name: at_equal_perplexity(curves, name) for name in curves[0] if name != "baseline"}
     constant = gains["cumulative, constant"]
     rows = [
-        [name, shown(interval(gain)), shown(interval(gain - constant)), str(interval(gain).n)]
+        [name, shown(mean_interval(gain)), shown(mean_interval(gain - constant)), str(mean_interval(gain).n)]
         for name, gain in gains.items()
     ]
     table(["method", "theme_logprob", "less cumulative, constant (paired)", "themes"], rows)
@@ -308,7 +311,7 @@ def report_suppression(found: Sequence[Suppressed], out: Path) -> None:
     for factor in FACTORS:
         span, seed = ([one[method, factor, -1] for one in found] for method in WHOLE[1::-1])
         lines.append(
-            [f"{factor:g}", *(shown(interval(by_theme(span, seed, name))) for name in SUPPRESSED[:4])]
+            [f"{factor:g}", *(shown(mean_interval(by_theme(span, seed, name))) for name in SUPPRESSED[:4])]
         )
     table(["r", *SUPPRESSED[:4]], lines)
     layers = sorted({layer for one in found for _, _, layer in one if layer >= 0})
@@ -351,18 +354,18 @@ def draw_suppression(found: Sequence[Suppressed], layers: Sequence[int], path: P
 
 
 def each(
-    graph: Graph, sources: GraphSuite, seeds: Sequence[str], job: Callable[..., Any], what: str
+    graph: Graph, suite: GraphSuite, seeds: Sequence[str], job: Callable[..., Any], what: str
 ) -> Iterator[Any]:
     for seed in seeds:
         began = time.perf_counter()
-        yield job(graph, sources, seed)
+        yield job(graph, suite, seed)
         print(f"<!-- {what} {seed}: {time.perf_counter() - began:.0f} s -->", flush=True)
 
 
-def report_themes(graph: Graph, sources: GraphSuite, seeds: Sequence[str]) -> None:
+def report_themes(graph: Graph, suite: GraphSuite, seeds: Sequence[str]) -> None:
     rows = []
     for seed in seeds:
-        theme = theme_of(graph.store, {seed: 1.0}, sources.model)
+        theme = theme_of(graph.store, {seed: 1.0}, suite.model)
         line = graph.lineage(seed, writers=False).span
         weakest = min(step.cosine for step in line if step.cosine is not None)
         span = f"{line[0].layer} to {line[-1].layer}"
@@ -379,12 +382,12 @@ def main() -> None:
     parser.add_argument("--themes", type=int, default=6)
     arguments = parser.parse_args()
     with featgraph.open(arguments.graph) as graph:
-        sources = GraphSuite(graph.store)
+        suite = GraphSuite(graph.store)
         seeds = themes(graph, arguments.themes)
-        report_themes(graph, sources, seeds)
-        promoted = list(each(graph, sources, seeds, promotion, "promotion"))
+        report_themes(graph, suite, seeds)
+        promoted = list(each(graph, suite, seeds, promotion, "promotion"))
         report_promotion([found for found, _ in promoted], arguments.out, [curves for _, curves in promoted])
-        suppressed = list(each(graph, sources, seeds, suppression, "suppression"))
+        suppressed = list(each(graph, suite, seeds, suppression, "suppression"))
         report_suppression(suppressed, arguments.out)
 
 

@@ -127,9 +127,9 @@ def test_texts_that_are_all_empty_choose_nothing() -> None:
 
 
 def test_empty_texts_have_no_measures_but_those_of_the_model(graph: Graph) -> None:
-    sources = GraphSuite(graph.store)
-    sources.model.model.generation_config.eos_token_id = list(range(sources.model.n_vocabulary))
-    evaluator = Evaluator(sources, theme_of(graph.store, {SEED: 1.0}, sources.model, keywords=["cat"]), SHORT)
+    suite = GraphSuite(graph.store)
+    suite.model.model.generation_config.eos_token_id = list(range(suite.model.n_vocabulary))
+    evaluator = Evaluator(suite, theme_of(graph.store, {SEED: 1.0}, suite.model, keywords=["cat"]), SHORT)
     found = evaluator.measure(graph.steering_vector(SEED), PROMPTS)
     assert sorted(found) == sorted(MEASURES)
     assert [name for name, values in found.items() if np.isfinite(values).any()] == ["kl"]

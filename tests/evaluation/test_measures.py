@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from featgraph import Graph, UsageError
+from featgraph.core.bootstrap import Values, mean_interval
 from featgraph.evaluation import measures
 from featgraph.evaluation.controls import CONTROLS, control
-from featgraph.evaluation.intervals import Values, interval
 from featgraph.evaluation.prompts import NEUTRAL, PROMPTS, read_prompts, split
 from featgraph.evaluation.readings import divergence, likelihood, presence, theme_logprobs
 from featgraph.evaluation.themes import Downstream, Theme, theme_of
@@ -23,12 +23,12 @@ CUMULATIVE: Any = {"where": "cumulative", "min": -1.0, "scale": 2.0}
 
 
 @pytest.fixture
-def sources(graph: Graph) -> GraphSuite:
+def suite(graph: Graph) -> GraphSuite:
     return GraphSuite(graph.store)
 
 
-def texts(sources: GraphSuite) -> list[Generated]:
-    made = generate(sources.model, ["the cat", "a dog and a", "the"], [0, 1, 2], Generation(max_tokens=9))
+def texts(suite: GraphSuite) -> list[Generated]:
+    made = generate(suite.model, ["the cat", "a dog and a", "the"], [0, 1, 2], Generation(max_tokens=9))
     return [*made, Generated((0, 5), (), "")]
 
 
@@ -69,22 +69,22 @@ def test_words_are_counted_without_case_and_punctuation() -> None:
     assert measures.distinct("a a a b", 2) == pytest.approx(2 / 3)
 
 
-def test_likelihood_is_the_models_own_loss_on_each_text(sources: GraphSuite) -> None:
-    made = texts(sources)
-    found = likelihood(sources.model, made)
+def test_likelihood_is_the_models_own_loss_on_each_text(suite: GraphSuite) -> None:
+    made = texts(suite)
+    found = likelihood(suite.model, made)
     for text, value in zip(made[:3], found, strict=False):
         labels = torch.tensor([[-100] * len(text.prompt) + list(text.tokens)])
         ids = torch.tensor([[*text.prompt, *text.tokens]])
-        assert value == pytest.approx(sources.model.model(ids, labels=labels).loss.item(), rel=1e-4)
+        assert value == pytest.approx(suite.model.model(ids, labels=labels).loss.item(), rel=1e-4)
     assert math.isnan(found[3])
 
 
-def test_presence_is_what_the_saes_find_on_the_generated_tokens(graph: Graph, sources: GraphSuite) -> None:
-    theme = theme_of(graph.store, {SEED: 1.0}, sources.model, min=-1, keywords=["cat"])
-    made = texts(sources)
-    activation, share = presence(sources, theme, made)
+def test_presence_is_what_the_saes_find_on_the_generated_tokens(graph: Graph, suite: GraphSuite) -> None:
+    theme = theme_of(graph.store, {SEED: 1.0}, suite.model, min=-1, keywords=["cat"])
+    made = texts(suite)
+    activation, share = presence(suite, theme, made)
     for place, text in enumerate(made[:3]):
-        codes = torch.stack([_codes(sources, text, one) for one in theme.features], dim=1)
+        codes = torch.stack([_codes(suite, text, one) for one in theme.features], dim=1)
         shares = codes / torch.tensor([one.largest for one in theme.features])
         weight = torch.tensor([one.weight for one in theme.features])
         assert activation[place] == pytest.approx(
@@ -95,39 +95,39 @@ def test_presence_is_what_the_saes_find_on_the_generated_tokens(graph: Graph, so
     assert activation[:3].any()
 
 
-def _codes(sources: GraphSuite, text: Generated, feature: Downstream) -> torch.Tensor:
-    sae = sources.saes[feature.number]
+def _codes(suite: GraphSuite, text: Generated, feature: Downstream) -> torch.Tensor:
+    sae = suite.saes[feature.number]
     ids = torch.tensor([[*text.prompt, *text.tokens]])
     with torch.no_grad():
         # Layer L's residual stream is the hidden state after L + 1 blocks; the last one is normed there.
         assert sae.layer < 2 or sae.site == "res"
         seen: list[torch.Tensor] = []
-        block = sources.model.model.model.layers[sae.layer]
+        block = suite.model.model.model.layers[sae.layer]
         handle = block.register_forward_hook(lambda _, __, out: seen.append(out))
-        sources.model.model(ids)
+        suite.model.model(ids)
         handle.remove()
-        codes = sources.sae(sae).sae.encode(seen[0][0])  # type: ignore[union-attr]
+        codes = suite.sae(sae).sae.encode(seen[0][0])  # type: ignore[union-attr]
     found: torch.Tensor = codes[len(text.prompt) :, feature.idx]
     return found
 
 
-def test_the_themes_logprob_without_steering_is_the_models_own(sources: GraphSuite) -> None:
-    made = texts(sources)
-    found = theme_logprobs(sources.model, made, None, Theme((), ("cat",), (5, 9), ()))
+def test_the_themes_logprob_without_steering_is_the_models_own(suite: GraphSuite) -> None:
+    made = texts(suite)
+    found = theme_logprobs(suite.model, made, None, Theme((), ("cat",), (5, 9), ()))
     ids = torch.tensor([[*made[0].prompt, *made[0].tokens]])
-    shares = sources.model.model(ids).logits[0].softmax(-1)[len(made[0].prompt) - 1 : -1]
+    shares = suite.model.model(ids).logits[0].softmax(-1)[len(made[0].prompt) - 1 : -1]
     assert found[0] == pytest.approx(shares[:, [5, 9]].sum(-1).log().mean().item(), rel=1e-4)
     assert np.isnan(found).tolist() == [False, False, False, True]
 
 
-def test_nothing_diverges_without_steering(sources: GraphSuite) -> None:
-    assert np.nanmax(np.abs(divergence(sources.model, texts(sources), None))) == 0
+def test_nothing_diverges_without_steering(suite: GraphSuite) -> None:
+    assert np.nanmax(np.abs(divergence(suite.model, texts(suite), None))) == 0
 
 
-def test_texts_are_steered_from_where_they_were_generated(graph: Graph, sources: GraphSuite) -> None:
-    made, model = texts(sources), sources.model.model
+def test_texts_are_steered_from_where_they_were_generated(graph: Graph, suite: GraphSuite) -> None:
+    made, model = texts(suite), suite.model.model
     after = graph.steering_vector(SEED, scale=3, positions="generated")
-    found = divergence(sources.model, made, after)
+    found = divergence(suite.model, made, after)
     for text, value in zip(made[:3], found, strict=False):
         ids = torch.tensor([[*text.prompt, *text.tokens]])
         with torch.no_grad():
@@ -136,7 +136,7 @@ def test_texts_are_steered_from_where_they_were_generated(graph: Graph, sources:
                 moved = model(ids).logits.log_softmax(-1)
         expected = (moved.exp() * (moved - clean)).sum(-1)[0, len(text.prompt) - 1 : -1].mean().item()
         assert value == pytest.approx(expected, abs=1e-5)
-    everywhere = divergence(sources.model, made, graph.steering_vector(SEED, scale=3))
+    everywhere = divergence(suite.model, made, graph.steering_vector(SEED, scale=3))
     assert (everywhere[:3] > found[:3]).all()
 
 
@@ -148,7 +148,7 @@ def test_an_interval_is_that_of_a_bootstrap_over_rows_and_columns() -> None:
     for _ in range(4000):
         rows, columns = rng.integers(0, 12, 12), rng.integers(0, 4, 4)
         drawn.append(np.nanmean(values[rows][:, columns]))
-    found = interval(values)
+    found = mean_interval(values)
     assert found.value == pytest.approx(np.nanmean(values))
     assert found.n == 47
     assert [found.low, found.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.05)
@@ -159,17 +159,17 @@ def test_intervals_cover_the_true_mean_about_as_often_as_they_say() -> None:
     held = 0
     for number in range(200):
         values = rng.normal(size=(20, 1)) + 0.5 * rng.normal(size=(20, 5))
-        found = interval(values, seed=number)
+        found = mean_interval(values, seed=number)
         held += found.low <= 0 <= found.high
     assert 0.88 <= held / 200 <= 1.0
 
 
 def test_geometric_means_and_means_of_nothing() -> None:
-    found = interval(np.log(np.array([[1.0, 4.0]])), geometric=True)
+    found = mean_interval(np.log(np.array([[1.0, 4.0]])), geometric=True)
     assert found.value == pytest.approx(2)
     assert found.low == pytest.approx(1)
-    assert interval(np.full((2, 2), np.nan)).n == 0
-    assert math.isnan(interval(np.full((2, 2), np.nan)).low)
+    assert mean_interval(np.full((2, 2), np.nan)).n == 0
+    assert math.isnan(mean_interval(np.full((2, 2), np.nan)).low)
 
 
 def lengths(vector: Any) -> dict[int, float]:
@@ -240,10 +240,10 @@ def test_what_has_no_edges_has_no_controls_of_them(graph: Graph) -> None:
 
 
 def test_a_theme_is_what_is_downstream_and_the_whole_words_of_its_seeds(
-    graph: Graph, sources: GraphSuite
+    graph: Graph, suite: GraphSuite
 ) -> None:
     theme = theme_of(
-        graph.store, {SEED: 1.0, "0/res/1": -1.0}, sources.model, min=-1, keywords=[" Cat", "cat", "mat"]
+        graph.store, {SEED: 1.0, "0/res/1": -1.0}, suite.model, min=-1, keywords=[" Cat", "cat", "mat"]
     )
     expected = graph.sql(
         "select f.key from descendants('1/res/3', min => -1) d join feature f on f.id = d.id "
@@ -253,12 +253,12 @@ def test_a_theme_is_what_is_downstream_and_the_whole_words_of_its_seeds(
     assert [(str(key),) for key in found] == expected.rows
     assert len(found) > 0
     assert theme.keywords == ("cat", "mat")
-    tokenizer = sources.model.tokenizer
+    tokenizer = suite.model.tokenizer
     assert all(tokenizer.decode([token]).strip().lower() in ("cat", "mat") for token in theme.tokens)
 
 
-def test_a_theme_without_descendants_is_its_seeds(graph: Graph, sources: GraphSuite) -> None:
-    theme = theme_of(graph.store, {"2/res/3": 1.0}, sources.model, keywords=["cat"])
+def test_a_theme_without_descendants_is_its_seeds(graph: Graph, suite: GraphSuite) -> None:
+    theme = theme_of(graph.store, {"2/res/3": 1.0}, suite.model, keywords=["cat"])
     assert [(one.idx, one.weight) for one in theme.features] == [(3, 1.0)]
 
 
@@ -266,10 +266,10 @@ def test_a_theme_without_descendants_is_its_seeds(graph: Graph, sources: GraphSu
     ("key", "keywords", "said"), [("1/res/7", ["cat"], "never fired"), (SEED, [" "], "no word")]
 )
 def test_a_theme_that_shows_nowhere_is_an_error(
-    graph: Graph, sources: GraphSuite, key: str, keywords: list[str], said: str
+    graph: Graph, suite: GraphSuite, key: str, keywords: list[str], said: str
 ) -> None:
     with pytest.raises(UsageError, match=said):
-        theme_of(graph.store, {key: 1.0}, sources.model, min=0.99, keywords=keywords)
+        theme_of(graph.store, {key: 1.0}, suite.model, min=0.99, keywords=keywords)
 
 
 def test_prompts_are_split_in_halves_that_share_none() -> None:

@@ -75,9 +75,9 @@ def test_plans_of_a_graph_keep_what_they_were_asked_for(graph: Graph, tmp_path: 
     export.write(vector, tmp_path / "plan.json", "json")
     found = export.read_plan(tmp_path / "plan.json")
     assert same(found, vector)
-    assert found.sources is not None
-    assert found.sources.path == graph.path.absolute()
-    assert [sae.name for sae in found.sources.saes] == [sae.name for sae in graph.store.saes]
+    assert found.suite is not None
+    assert found.suite.path == graph.path.absolute()
+    assert [sae.name for sae in found.suite.saes] == [sae.name for sae in graph.store.saes]
 
 
 def test_a_plan_that_was_read_is_written_the_same(graph: Graph, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def plan_of(path: Path, plan: Path, **settings: Any) -> None:
 def test_a_plan_finds_its_graph_beside_it(moved: Path, tmp_path: Path) -> None:
     plan_of(moved, tmp_path / "plan.json", mode="ablate")
     moved.rename(tmp_path / "toy.featgraph")
-    found = export.read_plan(tmp_path / "plan.json").sources
+    found = export.read_plan(tmp_path / "plan.json").suite
     assert found is not None
     assert found.path == tmp_path / "toy.featgraph"
 
@@ -120,7 +120,7 @@ def test_a_plan_finds_its_graph_beside_it(moved: Path, tmp_path: Path) -> None:
 def test_a_plan_of_numbers_needs_no_graph(moved: Path, tmp_path: Path) -> None:
     plan_of(moved, tmp_path / "plan.json")
     shutil.rmtree(moved)
-    assert export.read_plan(tmp_path / "plan.json").sources is None
+    assert export.read_plan(tmp_path / "plan.json").suite is None
 
 
 def test_a_plan_that_changes_activations_needs_its_graph(moved: Path, tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ def test_a_plan_steers_as_the_vector_it_was_made_of(
     with featgraph.open(small) as opened:
         key = str(opened.sql("select key from feature where site = 'res' order by density desc").rows[0][0])
         vector = opened.steering_vector(key, **settings)
-    assert vector.sources is not None
-    loaded = vector.sources.model
+    assert vector.suite is not None
+    loaded = vector.suite.model
     export.write(vector, tmp_path / "plan.json", "json")
     found = export.read_plan(tmp_path / "plan.json")
     ids = torch.arange(2, 12)[None]
@@ -301,7 +301,7 @@ def test_a_changed_byte_never_ends_in_another_error(
     tmp_path_factory: pytest.TempPathFactory, graph: Graph, place: float, byte: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "flipped.json"
-    export.write(replace(graph.steering_vector("1/res/0", mode="clamp"), sources=None), path, "json")
+    export.write(replace(graph.steering_vector("1/res/0", mode="clamp"), suite=None), path, "json")
     content = bytearray(path.read_bytes())
     content[int(place * len(content))] = byte
     path.write_bytes(content)

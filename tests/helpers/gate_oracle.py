@@ -19,11 +19,11 @@ def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 def loaded_of(vector: SteeringVector, model: Any) -> list[LoadedSae]:
-    sources = vector.sources
-    assert isinstance(sources, GraphSuite)
+    suite = vector.suite
+    assert isinstance(suite, GraphSuite)
     language_model = LanguageModel(model, None, "random")
     sae_ranges = sorted({member.sae_number for member in vector.members})
-    return [sources.sae(sources.saes[sae_range], language_model, keep=True) for sae_range in sae_ranges]
+    return [suite.sae(suite.saes[sae_range], language_model, keep=True) for sae_range in sae_ranges]
 
 
 def check(model: Any, vector: SteeringVector, steered: Sequence[bool], ids: torch.Tensor = IDS) -> None:

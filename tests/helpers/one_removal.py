@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from featgraph.ablation.removing import Effects, Removals
-from featgraph.activations.forward import formed
 from featgraph.suite import LoadedSae
+from featgraph.suite.hooks import sae_input
 
 
 @torch.no_grad()
@@ -25,13 +25,13 @@ def one_by_one(
     for number in range(len(removals)):
         entry = removals.take(np.array([number]))
         up, position = upstream[int(entry.sae[0])], int(entry.position[0])
-        ids = torch.from_numpy(rows[int(entry.piece[0])][: position + 1].astype(np.int64))[None]
+        ids = torch.from_numpy(rows[int(entry.row[0])][: position + 1].astype(np.int64))[None]
         clean = run(model, ids, up, downstream, None)
         codes = encode(up, clean["read"], model)
         less = codes.clone()
         less[0, int(entry.src[0])] = 0
         assert up.reading is not None
-        read = formed(clean["read"], up.reading, model)
+        read = sae_input(clean["read"], up.reading, model)
         delta = up.decode(less, read)
         encode(up, clean["read"], model)  # some SAEs remember the scale of it for one decoding
         delta = delta - up.decode(codes, read)
@@ -47,7 +47,7 @@ def one_by_one(
 def encode(loaded: LoadedSae, tensor: torch.Tensor, model: Any) -> torch.Tensor:
     assert loaded.reading is not None
     assert loaded.sae is not None
-    codes: torch.Tensor = loaded.sae.encode(formed(tensor, loaded.reading, model))
+    codes: torch.Tensor = loaded.sae.encode(sae_input(tensor, loaded.reading, model))
     return codes
 
 

@@ -182,10 +182,10 @@ SEED = "1/res/3"
 
 def test_a_sweep_compares_every_scale_with_one_baseline(beside: Path) -> None:
     with featgraph.open(beside) as graph:
-        sources = GraphSuite(graph.store)
-        vectors = sweep(graph.store, {SEED: 1.0}, Settings(), [0.0, 40.0], sources)
+        suite = GraphSuite(graph.store)
+        vectors = sweep(graph.store, {SEED: 1.0}, Settings(), [0.0, 40.0], suite)
     assert vectors[0.0] is None
-    rows = compare(sources.model, vectors, ["the cat"], Generation(max_tokens=6))
+    rows = compare(suite.model, vectors, ["the cat"], Generation(max_tokens=6))
     assert [(row.scale, row.sample) for row in rows] == [(0.0, 1), (0.0, 2), (40.0, 1), (40.0, 2)]
     assert [row.baseline for row in rows[:2]] == [row.baseline for row in rows[2:]]
     assert [row.steered for row in rows[:2]] == [row.baseline for row in rows[:2]]
@@ -194,13 +194,13 @@ def test_a_sweep_compares_every_scale_with_one_baseline(beside: Path) -> None:
 
 def test_rescaling_by_1_is_the_baseline_and_what_else_is_wrong_is_still_said(beside: Path) -> None:
     with featgraph.open(beside) as graph:
-        sources = GraphSuite(graph.store)
+        suite = GraphSuite(graph.store)
         rescale = Settings(mode="rescale")
-        assert sweep(graph.store, {SEED: 1.0}, rescale, [1.0], sources) == {1.0: None}
+        assert sweep(graph.store, {SEED: 1.0}, rescale, [1.0], suite) == {1.0: None}
         with pytest.raises(UsageError, match="no feature '9/res/3'"):
-            sweep(graph.store, {"9/res/3": 1.0}, rescale, [1.0], sources)
+            sweep(graph.store, {"9/res/3": 1.0}, rescale, [1.0], suite)
         with pytest.raises(UsageError, match="scale 2 is given twice"):
-            sweep(graph.store, {SEED: 1.0}, rescale, [2.0, 2.0], sources)
+            sweep(graph.store, {SEED: 1.0}, rescale, [2.0, 2.0], suite)
 
 
 def call(*arguments: object, text: str | None = None) -> Result:

@@ -73,10 +73,10 @@ def test_features_of_every_site_are_added_where_they_write(family: str, position
 
 
 def loaded_of(vector: SteeringVector, place: str, model: Any) -> LoadedSae:
-    assert vector.sources is not None
+    assert vector.suite is not None
     layer, site = place.split("/")
-    [sae] = [sae for sae in vector.sources.saes if (sae.layer, sae.site) == (int(layer), site)]
-    return vector.sources.sae(sae, LanguageModel(model, None, "random"), keep=True)
+    [sae] = [sae for sae in vector.suite.saes if (sae.layer, sae.site) == (int(layer), site)]
+    return vector.suite.sae(sae, LanguageModel(model, None, "random"), keep=True)
 
 
 def written(vector: SteeringVector, model: Any, place: str) -> Any:

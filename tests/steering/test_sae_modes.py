@@ -99,11 +99,11 @@ def test_nothing_before_the_sae_changes_by_a_bit(family: str, place: str) -> Non
 
 def test_an_sae_is_loaded_once_for_each_model_and_not_kept_longer_than_that() -> None:
     _, graph = suite_of("llama")
-    sources = GraphSuite(graph.store)
+    suite = GraphSuite(graph.store)
     sae, first = graph.store.saes[2], random_model("llama")
-    loaded = sources.sae(sae, LanguageModel(first, None, "random"), keep=True)
-    assert sources.sae(sae, LanguageModel(first, None, "random")) is loaded
-    assert sources.sae(sae, LanguageModel(random_model("llama"), None, "random")) is not loaded
+    loaded = suite.sae(sae, LanguageModel(first, None, "random"), keep=True)
+    assert suite.sae(sae, LanguageModel(first, None, "random")) is loaded
+    assert suite.sae(sae, LanguageModel(random_model("llama"), None, "random")) is not loaded
     gone = weakref.ref(loaded)
     del first, loaded
     gc.collect()
@@ -130,7 +130,7 @@ def test_many_tokens_are_encoded_group_by_group(family: str, monkeypatch: pytest
     vector = vector_of(family, places, mode="clamp", positions="generated", scale=2)
     with vector.apply(model, prompt_tokens=3):
         whole = stream(model)
-    monkeypatch.setattr("featgraph.activations.encoding.ENCODE_CODES", 30)
+    monkeypatch.setattr("featgraph.suite.sae.ENCODE_CODES", 30)
     with vector.apply(model, prompt_tokens=3):
         grouped = stream(model)
     for name, found in grouped.items():

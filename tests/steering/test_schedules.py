@@ -1,10 +1,11 @@
 """Schedules, compensation, units on a real text, spans, shared members, and settings that make no plan."""
 
+import inspect
 import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import duckdb
 import numpy as np
@@ -18,9 +19,11 @@ import featgraph
 from featgraph import Graph, UsageError
 from featgraph.activations.statistics import Reconstruction
 from featgraph.activations.tokens import read_shards
+from featgraph.cli.steering_options import with_settings
 from featgraph.core.arrays import Matrix
-from featgraph.steering import Settings
+from featgraph.steering import Settings, SettingsOptions
 from featgraph.steering.schedules import compensation, scheduled
+from featgraph.steering.settings import settings_table
 from featgraph.store import vectors
 from featgraph.suite.graph_suite import GraphSuite
 from helpers.small_suite import N_FEATURES
@@ -108,16 +111,16 @@ def test_compensation_counts_what_was_added_between_attention_and_mlp() -> None:
 
 def on_the_text(graph: Graph, layer: int) -> tuple[float, Matrix]:
     """Root mean square length of out(layer) over the whole text, and the largest activations of its SAE."""
-    sources = GraphSuite(graph.store)
+    suite = GraphSuite(graph.store)
     [sae] = [sae for sae in graph.store.saes if (sae.layer, sae.site) == (layer, "res")]
-    loaded = sources.sae(sae)
+    loaded = suite.sae(sae)
     assert loaded.sae is not None
     squares, largest, n_tokens = 0.0, np.zeros(N_FEATURES, dtype=np.float32), 0
-    assert sources.recipe.text is not None
-    for shard in read_shards(sources.recipe.text, sources.model.tokenizer):
+    assert suite.recipe.text is not None
+    for shard in read_shards(suite.recipe.text, suite.model.tokenizer):
         for row in shard.rows:
             with torch.inference_mode():
-                hidden = sources.model.model(torch.from_numpy(row)[None].long(), output_hidden_states=True)
+                hidden = suite.model.model(torch.from_numpy(row)[None].long(), output_hidden_states=True)
                 stream = hidden.hidden_states[layer + 1][0][torch.from_numpy(shard.counted(row))]
                 largest = np.maximum(largest, loaded.sae.encode(stream).amax(0).numpy())
             squares += float(stream.double().square().sum())
@@ -332,9 +335,15 @@ def test_a_graph_of_directions_alone_makes_vectors_too(tmp_path: Path) -> None:
     assert (vector.model.type, list(vector.layers), list(vector.middles)) == ("", [1], [1])
 
 
-def test_the_options_of_commands_are_the_settings_with_their_defaults() -> None:
-    from featgraph.cli.steering_options import _OPTIONS
-    from featgraph.steering import SettingsOptions
+def test_keyword_arguments_are_the_settings() -> None:
+    assert get_type_hints(SettingsOptions) == get_type_hints(Settings)
 
-    assert {name: default for name, (_, default) in _OPTIONS.items()} == vars(Settings())
-    assert list(SettingsOptions.__annotations__) == list(vars(Settings()))
+
+def test_the_options_of_commands_are_the_settings() -> None:
+    options = inspect.signature(with_settings(lambda settings: None)).parameters
+    assert {name: option.default for name, option in options.items()} == vars(Settings())
+
+
+def test_the_documented_table_is_made_of_the_settings() -> None:
+    page = Path(__file__).parents[2] / "docs" / "steering.md"
+    assert settings_table() in page.read_text(encoding="utf-8")
