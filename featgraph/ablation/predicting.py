@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from featgraph.core.arrays import Indices
 from featgraph.core.bootstrap import cluster_interval
 from featgraph.core.keys import EDGE_KINDS
+from featgraph.core.measures import FINDERS, names
 from featgraph.core.result import Result
 from featgraph.errors import UsageError
 from featgraph.store import Store
@@ -16,7 +17,7 @@ STRONG = 0.5
 MIN_TOKENS = 5
 """Fewest tokens of an edge that counts. Our choice: with fewer, its mean change says little."""
 
-MEASURES = ("cosine", "pearson", "jaccard", "necessity", "sufficiency", "virtual_weight")
+MEASURES = names("geometric", "statistical", "attributed")
 
 _COLUMNS = {
     "kind": "VARCHAR",
@@ -34,9 +35,9 @@ _COLUMNS = {
 
 _GROUPS = [
     *((kind, "any") for kind in (*EDGE_KINDS, "all")),
-    *(("all", finder) for finder in ("cosine", "coactivation", "both")),
+    *(("all", finder) for finder in FINDERS[:-1]),
 ]
-"""Kinds of edges, and the search that found them."""
+"""Kinds of edges, and the searches that proposed them."""
 
 _ABLATED = f"""
     select dst, kind, found_by, ablation_change, {", ".join(MEASURES)}
@@ -53,7 +54,7 @@ def predictions(store: Store, *, seed: int = 0) -> Result:
     downstream activation than for another. spearman: the rank correlation with the change. Both have 95 %
     intervals over clusters of edges into one feature. A measure leaves out the edges on which it is NULL.
 
-    The last rows split the edges by the search that found them: an edge with a low cosine is a candidate only
+    The last rows take the edges of each search alone: an edge with a low cosine is a candidate only
     because its ends fire together, and the other way round, so over all edges the two measures are opposed.
 
     Raises UsageError: none of the edges has been ablated on enough tokens.
@@ -70,7 +71,8 @@ def predictions(store: Store, *, seed: int = 0) -> Result:
     )
     figures = []
     for kind, finder in _GROUPS:
-        chosen = ((kinds == kind) | (kind == "all")) & ((finders == finder) | (finder == "any"))
+        proposed = np.array([finder in ("any", *one.split(",")) for one in finders])
+        chosen = ((kinds == kind) | (kind == "all")) & proposed
         for name, values in zip(MEASURES, measures, strict=True):
             known = chosen & ~np.isnan(values)
             if known.any():

@@ -6,7 +6,7 @@ their pairs never meet, dense blocks give way to sparse ones. Tokens are regroup
 depends on the SAEs alone, so results are the same however the text was cut.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from featgraph.activations.statistics import Moments
 from featgraph.core.arrays import Counts, Indices, Matrix
-from featgraph.edges import evidence
+from featgraph.edges.evidence import FORMULAS, PairStats
 from featgraph.edges.pair_sums import EXACT, FINE, FINE_SUM, DenseBlock, Downstream, SparseBlock
 from featgraph.edges.top_pairs import Pairs, TopPairs
 
@@ -26,14 +26,17 @@ Codes: TypeAlias = scipy.sparse.csr_matrix
 Shards = Callable[[], Iterable[tuple[Codes, Codes]]]
 """Opens the codes of both SAEs from the start, one shard at a time."""
 
+VirtualWeights = Callable[[Indices, Indices], Matrix]
+"""Virtual weights of some pairs, by the indices of their sources and targets."""
+
 PART = 20_000_000
 """Codes of both SAEs that are in memory at once, at most; about 20 bytes each."""
 
 BLOCK = 2**20
-"""Pairs counted in one block, 12 bytes each: their sums stay in the cache while tokens are added."""
+"""Pairs counted in one block, 20 bytes each: their sums stay in the cache while tokens are added."""
 
 GROUP = 20
-"""Blocks kept at once, 240 MB, where the text has several parts: every group reads the text again."""
+"""Blocks kept at once, 400 MB, where the text has several parts: every group reads the text again."""
 
 RARE = 0.1
 """Tokens that a feature shares with others on average from which dense blocks are faster; measured, see
@@ -46,8 +49,24 @@ class CoActive(Pairs):
 
     requested: NDArray[np.bool_]
     """Asked for by the caller."""
-    found: NDArray[np.bool_]
-    """Among the k largest of its source or of its target by pearson or by jaccard."""
+    proposed: Mapping[str, NDArray[np.bool_]]
+    """By the name of each finder: among the k largest of its source or of its target."""
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A measure by which pairs become candidates: the k largest of every source and of every target.
+
+    Only pairs of positive value do: not one that fires together less than by chance, nor one in which the
+    first feature suppresses the second.
+    """
+
+    name: str
+    """One of `core.measures.FINDERS`."""
+    k: int
+    """Pairs per source and per target; 0 finds none."""
+    value: Callable[[Pairs], Matrix]
+    """The measure of some pairs, (n_pairs,)."""
 
 
 class _Block(NamedTuple):
@@ -64,31 +83,30 @@ def count(
     downstream: Moments,
     n_tokens: int,
     requested: tuple[Indices, Indices],
-    k: int,
+    finders: Sequence[Finder],
     min_support: int,
 ) -> CoActive:
-    """Return the requested pairs and those that co-activation finds, each counted over the whole text.
+    """Return the requested pairs and those that the finders propose, each summed over the whole text.
 
-    shards: may be called several times. requested: sources and targets of pairs. k: pairs found per source
-    and per target by either measure, ties to the smaller index; 0 finds none. min_support: tokens with both
-    active that a found pair has at least. Pearson finds only pairs that fire together more than by chance.
-
-    Source: arXiv 2410.08869 (Balcells et al.), both measures; the best of both ends is ours.
+    shards: may be called several times. requested: sources and targets of pairs. finders: ties go to the
+    smaller index. min_support: tokens with both active that a proposed pair has at least.
     """
     n_d = len(downstream.sum)
+    finders = [finder for finder in finders if finder.k]
     order = np.argsort(-upstream.n_active, kind="stable")
     answers = _RequestedPairs(order, *requested)
-    by_jaccard, by_pearson = TopPairs(n_d, k), TopPairs(n_d, k)
+    kept = [TopPairs(n_d, finder.k) for finder in finders]
     for block, sums in _counted(shards, order, upstream, downstream, n_tokens):
         answers.read(block, sums)
-        if k and upstream.n_active[order[block.lo]] >= min_support:
+        if finders and upstream.n_active[order[block.lo]] >= min_support:
             row, dst = sums.at_least(max(min_support, 1))
             pairs = Pairs(order[block.lo + row], dst, *sums.at(row, dst))
-            by_jaccard.add(pairs, _jaccard(upstream, downstream, pairs))
-            value = _pearson(upstream, downstream, n_tokens, pairs)
-            positive = np.flatnonzero(value > 0)
-            by_pearson.add(pairs.take(positive), value[positive])
-    return _union(answers.pairs, Pairs.joined([by_jaccard.pairs(), by_pearson.pairs()]), n_d)
+            for finder, top in zip(finders, kept, strict=True):
+                value = finder.value(pairs)
+                positive = np.flatnonzero(value > 0)
+                top.add(pairs.take(positive), value[positive])
+    names = [finder.name for finder in finders]
+    return _union(answers.pairs, dict(zip(names, (top.pairs() for top in kept), strict=True)), n_d)
 
 
 def _counted(
@@ -200,30 +218,71 @@ class _RequestedPairs:
         place[order] = np.arange(len(order))
         by_place = np.argsort(place[src], kind="stable")
         src, dst = src[by_place], dst[by_place]
-        self.pairs = Pairs(src, dst, np.zeros(len(src), dtype=np.int64), np.zeros(len(src)))
+        zeros = np.zeros(len(src))
+        self.pairs = Pairs(src, dst, np.zeros(len(src), dtype=np.int64), zeros, zeros.copy())
         self.place = place[src]
 
     def read(self, block: _Block, sums: DenseBlock | SparseBlock) -> None:
         part = slice(*np.searchsorted(self.place, [block.lo, block.hi]))
-        n_both, product = sums.at(self.place[part] - block.lo, self.pairs.dst[part])
-        self.pairs.n_both[part], self.pairs.product[part] = n_both, product
+        n_both, product, ratio = sums.at(self.place[part] - block.lo, self.pairs.dst[part])
+        self.pairs.n_both[part], self.pairs.product[part], self.pairs.ratio[part] = n_both, product, ratio
 
 
-def _jaccard(upstream: Moments, downstream: Moments, pairs: Pairs) -> Matrix:
-    return evidence.jaccard(upstream.n_active[pairs.src], downstream.n_active[pairs.dst], pairs.n_both)
-
-
-def _pearson(upstream: Moments, downstream: Moments, n_tokens: int, pairs: Pairs) -> Matrix:
+def statistics(
+    upstream: Moments, downstream: Moments, n_tokens: int, pairs: Pairs, weight: Matrix | None
+) -> PairStats:
+    """Return the sums of some pairs as formulas take them; weight: their virtual weights."""
     u, d, src, dst = upstream, downstream, pairs.src, pairs.dst
-    return evidence.pearson(n_tokens, u.sum[src], u.square[src], d.sum[dst], d.square[dst], pairs.product)
+    return PairStats(
+        n_tokens=n_tokens,
+        n_u=u.n_active[src],
+        n_d=d.n_active[dst],
+        n_both=pairs.n_both,
+        sum_u=u.sum[src],
+        square_u=u.square[src],
+        sum_d=d.sum[dst],
+        square_d=d.square[dst],
+        product=pairs.product,
+        ratio=pairs.ratio,
+        weight=weight,
+    )
 
 
-def _union(requested: Pairs, found: Pairs, n_downstream: int) -> CoActive:
+def finder(
+    name: str,
+    k: int,
+    upstream: Moments,
+    downstream: Moments,
+    n_tokens: int,
+    weigh: VirtualWeights | None = None,
+) -> Finder:
+    """Return the search by one of FORMULAS; one that predicts causes needs virtual weights."""
+
+    def value(pairs: Pairs) -> Matrix:
+        weight = weigh(pairs.src, pairs.dst) if weigh else None
+        measure = FORMULAS[name](statistics(upstream, downstream, n_tokens, pairs, weight))
+        assert measure is not None, f"{name} needs virtual weights"
+        return measure
+
+    return Finder(name, k, value)
+
+
+def _union(requested: Pairs, proposed: Mapping[str, Pairs], n_downstream: int) -> CoActive:
     """Return every pair once, with what it was taken for."""
-    both = Pairs.joined([requested, found])
+    both = Pairs.joined([requested, *proposed.values()])
     key = both.src * n_downstream + both.dst
-    _, first, place = np.unique(key, return_index=True, return_inverse=True)
-    pairs, named = both.take(first), np.zeros((2, len(first)), dtype=np.bool_)
-    named[0, place[: len(requested)]] = True
-    named[1, place[len(requested) :]] = True
-    return CoActive(pairs.src, pairs.dst, pairs.n_both, pairs.product, *named)
+    distinct, first = np.unique(key, return_index=True)
+    pairs = both.take(first)
+
+    def among(some: Pairs) -> NDArray[np.bool_]:
+        return np.isin(distinct, some.src * n_downstream + some.dst)
+
+    return CoActive(
+        pairs.src,
+        pairs.dst,
+        pairs.n_both,
+        pairs.product,
+        pairs.ratio,
+        among(requested),
+        {name: among(some) for name, some in proposed.items()},
+    )

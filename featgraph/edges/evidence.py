@@ -4,10 +4,37 @@ Every function takes arrays with one entry per pair. u is the upstream feature, 
 feature is active on a token if its activation is not zero. A share of nothing is NaN.
 """
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from featgraph.core.arrays import Counts, Indices, Matrix, Sums
 from featgraph.edges.candidates import cosines
+
+
+@dataclass(frozen=True)
+class PairStats:
+    """The sums over the text that formulas take, one entry per pair."""
+
+    n_tokens: int
+    n_u: Counts
+    """Tokens on which u is active."""
+    n_d: Counts
+    n_both: Counts
+    sum_u: Sums
+    """Sum of u over tokens."""
+    square_u: Sums
+    """Sum of u squared."""
+    sum_d: Sums
+    square_d: Sums
+    product: Sums
+    """Sum of u times d."""
+    ratio: Sums
+    """Sum of u / d over tokens on which both are active."""
+    weight: Matrix | None
+    """Virtual weights; None where they are not known."""
 
 
 def jaccard(n_u: Counts, n_d: Counts, n_both: Counts) -> Matrix:
@@ -18,17 +45,17 @@ def jaccard(n_u: Counts, n_d: Counts, n_both: Counts) -> Matrix:
     >>> jaccard(np.array([4]), np.array([3]), np.array([2])).tolist()
     [0.4000000059604645]
     """
-    return _share(n_both, n_u + n_d - n_both)
+    return _share(n_both, n_u + n_d - n_both).astype(np.float32)
 
 
 def necessity(n_d: Counts, n_both: Counts) -> Matrix:
     """Return P(u active | d active), 0 to 1. Source: arXiv 2410.08869, necessity."""
-    return _share(n_both, n_d)
+    return _share(n_both, n_d).astype(np.float32)
 
 
 def sufficiency(n_u: Counts, n_both: Counts) -> Matrix:
     """Return P(d active | u active), 0 to 1. Source: arXiv 2410.08869, sufficiency."""
-    return _share(n_both, n_u)
+    return _share(n_both, n_u).astype(np.float32)
 
 
 def pearson(n_tokens: int, sum_u: Sums, square_u: Sums, sum_d: Sums, square_d: Sums, product: Sums) -> Matrix:
@@ -64,8 +91,56 @@ def virtual_weight(
     return weights
 
 
-def _share(part: Counts, whole: Counts) -> Matrix:
-    shares = np.full(len(part), np.nan, dtype=np.float32)
-    some = whole > 0
+def twera(weight: Matrix, sum_d: Sums, product: Sums) -> Matrix:
+    """Return V E[u d] / E[d], with both means over all tokens, in units of d's pre-activation.
+
+    weight: virtual weights V. The mean of V u over tokens, weighted by d's activation: the part of d's
+    pre-activation that u carries, where u may be silent. NaN for a feature that never fires.
+
+    Source: Anthropic, "Circuit Tracing" (2025), target-weighted expected residual attribution.
+
+    >>> twera(np.array([2.0]), np.array([4.0]), np.array([6.0])).tolist()
+    [3.0]
+    """
+    return _product(weight, _share(product, sum_d))
+
+
+def attribution(weight: Matrix, ratio: Sums, n_both: Counts) -> Matrix:
+    """Return V mean(u / d) over tokens on which both are active: the share of d that removing u would take.
+
+    weight: virtual weights V. ratio: sums of u / d over these tokens. NaN for features that never meet.
+
+    Source: arXiv 2406.11944 (Dunefsky et al.), section 4, input-dependent attribution, relative to d.
+
+    >>> attribution(np.array([2.0]), np.array([0.5]), np.array([4])).tolist()
+    [0.25]
+    """
+    return _product(weight, _share(ratio, n_both))
+
+
+def _product(weight: Matrix, mean: NDArray[np.float64]) -> Matrix:
+    attributed: Matrix = (weight.astype(np.float64) * mean).astype(np.float32)
+    return attributed
+
+
+def _share(part: Counts | Sums, whole: Counts | Sums) -> NDArray[np.float64]:
+    shares = np.full(len(part), np.nan)
+    some = whole != 0
     shares[some] = part[some] / whole[some]
     return shares
+
+
+def _weighted(formula: Callable[[Matrix, PairStats], Matrix]) -> Callable[[PairStats], Matrix | None]:
+    """Return a formula that has no value where virtual weights are not known."""
+    return lambda pairs: None if pairs.weight is None else formula(pairs.weight, pairs)
+
+
+FORMULAS: Mapping[str, Callable[[PairStats], Matrix | None]] = {
+    "jaccard": lambda p: jaccard(p.n_u, p.n_d, p.n_both),
+    "necessity": lambda p: necessity(p.n_d, p.n_both),
+    "sufficiency": lambda p: sufficiency(p.n_u, p.n_both),
+    "pearson": lambda p: pearson(p.n_tokens, p.sum_u, p.square_u, p.sum_d, p.square_d, p.product),
+    "attribution": _weighted(lambda weight, p: attribution(weight, p.ratio, p.n_both)),
+    "twera": _weighted(lambda weight, p: twera(weight, p.sum_d, p.product)),
+}
+"""Every measure that an ingest takes from the text, by its column. `core/measures.py` defines the columns."""

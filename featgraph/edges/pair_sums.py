@@ -32,32 +32,40 @@ class TokenRun(NamedTuple):
 
     tokens: slice
     values: Any
+    inverse: Any
     ones: Any
 
 
 class Downstream:
-    """Downstream codes on fewer than EXACT tokens, (n_tokens, n_d), made ready for many products."""
+    """Downstream codes on fewer than EXACT tokens, (n_tokens, n_d), made ready for many products.
+
+    No code is an explicit zero.
+    """
 
     def __init__(self, codes: scipy.sparse.csr_matrix) -> None:
         self.n_tokens = codes.shape[0]
         self.l0 = codes.nnz / max(self.n_tokens, 1)
         self.values, self.ones = codes.astype(np.float64), _ones(codes)
+        self.inverse = _inverse(self.values)
         self.whole = [self._run(0, self.n_tokens)]
         step = max(1, int(FINE / max(self.l0, 1)))
         self.fine = [self._run(start, start + step) for start in range(0, self.n_tokens, step)]
 
     def _run(self, start: int, stop: int) -> TokenRun:
         tokens = slice(start, min(stop, self.n_tokens))
-        return TokenRun(tokens, *(_operand(_rows(codes, tokens)) for codes in (self.values, self.ones)))
+        return TokenRun(
+            tokens, *(_operand(_rows(codes, tokens)) for codes in (self.values, self.inverse, self.ones))
+        )
 
 
 class DenseBlock:
-    """n_both and sums of products of some upstream features with every downstream one, in dense arrays."""
+    """n_both, sums of u d and of u / d of some upstream features with all others, in dense arrays."""
 
     def __init__(self, n_rows: int, n_downstream: int, n_tokens: int) -> None:
         counting = np.float32 if n_tokens < EXACT else np.float64
         self.n_both = np.zeros((n_rows, n_downstream), dtype=counting)
         self.product: Sums = np.zeros((n_rows, n_downstream))
+        self.ratio: Sums = np.zeros((n_rows, n_downstream))
         self._empty = True
 
     def add(self, rows: scipy.sparse.csr_matrix, downstream: Downstream) -> None:
@@ -65,7 +73,9 @@ class DenseBlock:
         fine = rows.nnz * downstream.l0 >= FINE_SUM * len(downstream.fine) * self.n_both.size
         for run in downstream.fine if fine else downstream.whole:
             part = rows[:, run.tokens] if fine else rows
-            _add(self.product, part.astype(np.float64), run.values, replace=self._empty)
+            values = part.astype(np.float64)
+            _add(self.product, values, run.values, replace=self._empty)
+            _add(self.ratio, values, run.inverse, replace=self._empty)
             _add(self.n_both, _ones(part), run.ones, replace=self._empty)
             self._empty = False
 
@@ -74,9 +84,9 @@ class DenseBlock:
         row, column = np.divmod(np.flatnonzero(self.n_both >= n), self.n_both.shape[1])
         return row, column
 
-    def at(self, row: Indices, column: Indices) -> tuple[Counts, Sums]:
-        """Return n_both and the sum of products of some pairs."""
-        return self.n_both[row, column].astype(np.int64), self.product[row, column]
+    def at(self, row: Indices, column: Indices) -> tuple[Counts, Sums, Sums]:
+        """Return n_both, the sum of u d and the sum of u / d of some pairs."""
+        return self.n_both[row, column].astype(np.int64), self.product[row, column], self.ratio[row, column]
 
 
 class SparseBlock:
@@ -85,12 +95,15 @@ class SparseBlock:
     def __init__(self, n_rows: int, n_downstream: int) -> None:
         self.n_both = scipy.sparse.csr_matrix((n_rows, n_downstream), dtype=np.float32)
         self.product = scipy.sparse.csr_matrix((n_rows, n_downstream), dtype=np.float64)
+        self.ratio = scipy.sparse.csr_matrix((n_rows, n_downstream), dtype=np.float64)
         self._empty = True
 
     def add(self, rows: scipy.sparse.csr_matrix, downstream: Downstream) -> None:
         """Add some tokens; rows: the block's codes on them, (n_rows, n_tokens)."""
-        product, n_both = rows.astype(np.float64) @ downstream.values, _ones(rows) @ downstream.ones
+        values, n_both = rows.astype(np.float64), _ones(rows) @ downstream.ones
+        product, ratio = values @ downstream.values, values @ downstream.inverse
         self.product = product if self._empty else self.product + product
+        self.ratio = ratio if self._empty else self.ratio + ratio
         self.n_both = n_both if self._empty else self.n_both + n_both
         self._empty = False
 
@@ -100,13 +113,17 @@ class SparseBlock:
         row = np.searchsorted(self.n_both.indptr, kept, side="right") - 1
         return row, self.n_both.indices[kept].astype(np.int64)
 
-    def at(self, row: Indices, column: Indices) -> tuple[Counts, Sums]:
-        """Return n_both and the sum of products of some pairs."""
-        n_both = _entries(self.n_both, row, column)
-        # Sums that cancel leave no entry; without any, both have theirs in the same places.
-        same = np.array_equal(self.product.indices, self.n_both.indices)
-        product = n_both if same else _entries(self.product, row, column)
-        return _values(self.n_both, n_both).astype(np.int64), _values(self.product, product)
+    def at(self, row: Indices, column: Indices) -> tuple[Counts, Sums, Sums]:
+        """Return n_both, the sum of u d and the sum of u / d of some pairs."""
+        entries = _entries(self.n_both, row, column)
+
+        def values(sums: scipy.sparse.csr_matrix) -> Sums:
+            # Sums that cancel leave no entry; without any, all have theirs in the same places.
+            same = np.array_equal(sums.indices, self.n_both.indices)
+            return _values(sums, entries if same else _entries(sums, row, column))
+
+        n_both = _values(self.n_both, entries).astype(np.int64)
+        return n_both, values(self.product), values(self.ratio)
 
 
 def _entries(sums: scipy.sparse.csr_matrix, row: Indices, column: Indices) -> Indices:
@@ -182,6 +199,11 @@ def _rows(codes: scipy.sparse.csr_matrix, tokens: slice) -> scipy.sparse.csr_mat
     shape = (tokens.stop - tokens.start, codes.shape[1])
     parts = (codes.data[inside], codes.indices[inside], starts - starts[0])
     return scipy.sparse.csr_matrix(parts, shape=shape)
+
+
+def _inverse(codes: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+    """Return the same matrix with 1 / activation where it is active."""
+    return scipy.sparse.csr_matrix((1 / codes.data, codes.indices, codes.indptr), shape=codes.shape)
 
 
 def _ones(codes: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:

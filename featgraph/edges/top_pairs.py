@@ -23,19 +23,23 @@ class Pairs:
     """Tokens on which both are active."""
     product: Sums
     """Sum over tokens of u times d."""
+    ratio: Sums
+    """Sum of u / d over tokens on which both are active."""
 
     def __len__(self) -> int:
         return len(self.src)
 
     def take(self, places: NDArray[np.intp]) -> "Pairs":
         """Return the pairs in some places."""
-        return Pairs(self.src[places], self.dst[places], self.n_both[places], self.product[places])
+        src, dst, n_both = self.src[places], self.dst[places], self.n_both[places]
+        return Pairs(src, dst, n_both, self.product[places], self.ratio[places])
 
     @classmethod
     def joined(cls, parts: Iterable["Pairs"]) -> "Pairs":
         """Return the pairs of all parts, one after the other."""
         none = np.zeros(0, dtype=np.int64)
-        columns = zip(*([(none, none, none, np.zeros(0))] + [_columns(part) for part in parts]), strict=True)
+        empty = (none, none, none, np.zeros(0), np.zeros(0))
+        columns = zip(*(empty, *(_columns(part) for part in parts)), strict=True)
         return cls(*(np.concatenate(column) for column in columns))
 
 
@@ -78,5 +82,5 @@ class TopPairs:
         self._held = len(kept)
 
 
-def _columns(pairs: Pairs) -> tuple[Indices, Indices, Counts, Sums]:
-    return pairs.src, pairs.dst, pairs.n_both, pairs.product
+def _columns(pairs: Pairs) -> tuple[Indices, Indices, Counts, Sums, Sums]:
+    return pairs.src, pairs.dst, pairs.n_both, pairs.product, pairs.ratio

@@ -73,7 +73,7 @@ class Plan:
         """Load each SAE."""
         for layer, source in self.recipe.places:
             name = f"{layer}.{source.site}"
-            files = [f"saes/{name}.json", f"saes/{name}.norms.npy", f"saes/{name}.encoder.npy"]
+            files = [f"saes/{name}.json", f"saes/{name}.npz", f"saes/{name}.encoder.npy"]
             files.append(f"graph/vectors/{source.site}.{layer}.faiss")
             run = partial(steps.load_sae, place=(layer, source.site))
             yield Step(f"load/{name}", self._sae_keys[name], run, tuple(files))
@@ -151,7 +151,7 @@ class Plan:
         """Per SAE, in the order of the recipe; the model takes part because some decoders go through it."""
         return {
             f"{layer}.{source.site}": key_of(
-                "load",
+                "load SAE",
                 self._model_key,
                 version("sae_lens"),
                 self.recipe.name,

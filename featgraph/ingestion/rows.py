@@ -6,6 +6,7 @@ enter the database. A measure that was not taken is NULL.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +15,11 @@ from numpy.typing import NDArray
 from featgraph.activations.contexts import AFTER, BEFORE, Contexts
 from featgraph.activations.statistics import Moments
 from featgraph.activations.vocabulary import Vocabulary, label
-from featgraph.core.arrays import Indices, Matrix
+from featgraph.core.arrays import Counts, Indices, Matrix
 from featgraph.core.keys import EdgeKind, SaeRange
+from featgraph.core.measures import FINDERS
 from featgraph.core.ranking import ranks
-from featgraph.edges import evidence
-from featgraph.edges.candidates import Candidates
-from featgraph.edges.coactivation import CoActive
+from featgraph.edges.candidates import Candidates, Mask
 
 TOP_TOKENS = 10
 """Tokens listed per feature, fired on and promoted."""
@@ -38,23 +38,11 @@ class FeatureStats:
     words: Vocabulary
 
 
-@dataclass(frozen=True)
-class CoactivationStats:
-    """Statistics of pairs of features of two SAEs on the text."""
-
-    pairs: CoActive
-    upstream: Moments
-    downstream: Moments
-    n_tokens: int
-
-
-def features(
-    sae: SaeRange, norms: Matrix, scores: Mapping[str, Matrix], fired: FeatureStats | None
-) -> pa.Table:
+def features(sae: SaeRange, weights: Mapping[str, Matrix], fired: FeatureStats | None) -> pa.Table:
     """Return the rows of `feature`, without ids.
 
-    norms: lengths of the decoder rows, (n_features,). scores: s_res, s_mlp and s_att as far as there are such
-    writers, each (n_features,). fired: None for a graph of directions alone.
+    weights: columns that follow from weights alone, each (n_features,): decoder_norm, encoder_alignment, and
+    s_res, s_mlp, s_att as far as there are such writers. fired: None for a graph of directions alone.
     """
     idx = np.arange(sae.n_features)
     columns: dict[str, object] = {
@@ -62,8 +50,7 @@ def features(
         "layer": np.full(sae.n_features, sae.layer),
         "site": [sae.site] * sae.n_features,
         "idx": idx,
-        "decoder_norm": norms,
-        **{name: _nullable(values) for name, values in scores.items()},
+        **{name: _nullable(values) for name, values in weights.items()},
     }
     if fired is not None:
         moments, active = fired.moments, fired.moments.n_active > 0
@@ -80,46 +67,41 @@ def features(
 
 
 def edges(
-    kind: EdgeKind, found: Candidates, weights: Matrix | None, text: CoactivationStats | None
+    kind: EdgeKind,
+    pairs: Candidates,
+    found_by: Mapping[str, Mask],
+    measures: Mapping[str, Matrix | Counts | None],
 ) -> pa.Table:
     """Return the rows of `edge` between two SAEs, by index, ordered by src, then dst.
 
-    weights: virtual weights, one per edge, None where nothing reads the residual stream. text: None for a
-    graph of directions alone.
+    found_by: the edges that each finder proposes. measures: columns of evidence beside the cosine, None for
+    one that is not known.
     """
-    n = len(found)
-    columns: dict[str, object] = {
-        "src": found.src,
-        "dst": found.dst,
-        "kind": pa.repeat(kind, n),
-        "cosine": found.cosine,
-        "rank_out": found.rank_out,
-        "rank_in": found.rank_in,
-        "found_by": pa.repeat("cosine", n),
-    }
-    if weights is not None:
-        columns["virtual_weight"] = _nullable(weights)
-    if text is not None:
-        columns |= _measures(text)
-    return pa.table(columns)
-
-
-def _measures(text: CoactivationStats) -> dict[str, object]:
-    both, u, d = text.pairs, text.upstream, text.downstream
-    src, dst = both.src, both.dst
-    n_u, n_d = u.n_active[src], d.n_active[dst]
-    pearson = evidence.pearson(
-        text.n_tokens, u.sum[src], u.square[src], d.sum[dst], d.square[dst], both.product
+    return pa.table(
+        {
+            "src": pairs.src,
+            "dst": pairs.dst,
+            "kind": pa.repeat(kind, len(pairs)),
+            "cosine": pairs.cosine,
+            "rank_out": pairs.rank_out,
+            "rank_in": pairs.rank_in,
+            **{name: _nullable(values) for name, values in measures.items() if values is not None},
+            "found_by": _joined(found_by, len(pairs)),
+        }
     )
-    found_by = np.where(both.requested, np.where(both.found, "both", "cosine"), "coactivation")
-    return {
-        "n_both": both.n_both,
-        "jaccard": _nullable(evidence.jaccard(n_u, n_d, both.n_both)),
-        "necessity": _nullable(evidence.necessity(n_d, both.n_both)),
-        "sufficiency": _nullable(evidence.sufficiency(n_u, both.n_both)),
-        "pearson": _nullable(pearson),
-        "found_by": found_by,
-    }
+
+
+def _joined(found_by: Mapping[str, Mask], n_pairs: int) -> list[str]:
+    """Return, per edge, the finders that propose it, in the order of FINDERS, joined by commas."""
+    masks = [found_by.get(name, np.zeros(n_pairs, dtype=np.bool_)) for name in FINDERS]
+    code = sum(
+        (mask.astype(np.int64) << place for place, mask in enumerate(masks)), np.zeros(n_pairs, np.int64)
+    )
+    words = [
+        ",".join(name for place, name in enumerate(FINDERS) if number >> place & 1)
+        for number in range(1 << len(FINDERS))
+    ]
+    return [words[number] for number in code]
 
 
 def examples(
@@ -170,6 +152,8 @@ def labels(rows: pa.Table) -> pa.Table:
     )
 
 
-def _nullable(values: NDArray[np.floating]) -> pa.Array:
-    """float32 with NaN as NULL."""
+def _nullable(values: NDArray[Any]) -> pa.Array:
+    """Return counts as they are, strengths as float32 with NaN as NULL."""
+    if values.dtype.kind == "i":
+        return pa.array(values)
     return pa.array(values.astype(np.float32), from_pandas=True)

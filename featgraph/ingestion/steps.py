@@ -16,14 +16,18 @@ from featgraph.activations.encoding import encode_rows
 from featgraph.activations.statistics import Moments, Reconstruction
 from featgraph.activations.top_tokens import TopTokens
 from featgraph.activations.vocabulary import Vocabulary, top_logit_tokens
+from featgraph.core.arrays import Counts, Matrix
 from featgraph.core.keys import EdgeKind, SaeRange
 from featgraph.core.ranking import ranks
-from featgraph.edges import coactivation, evidence
+from featgraph.edges import coactivation
 from featgraph.edges.calibration import thresholds
 from featgraph.edges.candidates import Candidates
+from featgraph.edges.coactivation import CoActive, Finder, VirtualWeights, finder
+from featgraph.edges.evidence import FORMULAS, virtual_weight
 from featgraph.errors import SourceError
 from featgraph.ingestion import rows
 from featgraph.ingestion.worker import Place, Worker, pair_name
+from featgraph.recipe import EdgePlan
 from featgraph.store import new_graph, vectors, vectors_file
 
 
@@ -36,7 +40,10 @@ def load_sae(worker: Worker, place: Place) -> None:
         vectors.save(path, loaded.directions)
     encoder = np.zeros((0, 0), dtype=np.float32) if loaded.encoder is None else loaded.encoder
     work.save_matrix(f"saes/{loaded.name}.encoder.npy", encoder)
-    work.save_matrix(f"saes/{loaded.name}.norms.npy", loaded.norms)
+    arrays = {"norms": loaded.norms}
+    if loaded.encoder_alignment is not None:
+        arrays["encoder_alignment"] = loaded.encoder_alignment
+    work.save_arrays(f"saes/{loaded.name}.npz", arrays)
     metadata = {
         "layer": loaded.layer,
         "site": loaded.site,
@@ -50,6 +57,7 @@ def load_sae(worker: Worker, place: Place) -> None:
         "architecture": loaded.architecture,
         "d_in": loaded.d_in,
         "neuronpedia_id": loaded.neuronpedia_id,
+        "no_virtual_weight": loaded.no_virtual_weight,
     }
     work.save_json(f"saes/{loaded.name}.json", metadata)
 
@@ -125,45 +133,74 @@ def calibrate(worker: Worker, sae: SaeRange, upstream: SaeRange) -> None:
 
 def link(worker: Worker, upstream: SaeRange, downstream: SaeRange, kind: EdgeKind) -> None:
     """Candidates and codes of two SAEs -> their edges with all evidence, by index within the SAEs."""
-    name = pair_name(upstream, downstream)
-    near = worker.candidates(name)
-    ends = worker.directions(upstream), worker.directions(downstream)
-    coactivated = _coactivation(worker, upstream, downstream, near) if worker.n_shards else None
-    if coactivated is not None:
-        src, dst = coactivated.pairs.src, coactivated.pairs.dst
-        cosine = edges.cosines(*ends, src, dst)
-        near = Candidates(src, dst, cosine, ranks(src, cosine, dst), ranks(dst, cosine, src))
-    encoder = worker.work.matrix(f"saes/{downstream.name}.encoder.npy")
-    weights = None
-    if len(encoder):
-        norms = worker.norms(upstream)
-        weights = evidence.virtual_weight(ends[0], norms, encoder, near.src, near.dst)
-    worker.work.save_rows(f"edges/{name}.parquet", rows.edges(kind, near, weights, coactivated))
+    name, weigh = pair_name(upstream, downstream), _virtual_weights(worker, upstream, downstream)
+    pairs, found_by = worker.candidates(name), {}
+    found_by["cosine"] = np.ones(len(pairs), dtype=np.bool_)
+    sums = _pair_sums(worker, upstream, downstream, pairs, weigh) if worker.n_shards else None
+    if sums is not None:
+        src, dst = sums.src, sums.dst
+        cosine = edges.cosines(worker.directions(upstream), worker.directions(downstream), src, dst)
+        pairs = Candidates(src, dst, cosine, ranks(src, cosine, dst), ranks(dst, cosine, src))
+        found_by = {"cosine": sums.requested, **sums.proposed}
+    weight = weigh(pairs.src, pairs.dst) if weigh else None
+    measures: dict[str, Matrix | Counts | None] = {"virtual_weight": weight}
+    if sums is not None:
+        moments = worker.moments(upstream), worker.moments(downstream)
+        statistics = coactivation.statistics(*moments, worker.n_tokens, sums, weight)
+        measures["n_both"] = sums.n_both
+        measures |= {key: formula(statistics) for key, formula in FORMULAS.items()}
+    worker.work.save_rows(f"edges/{name}.parquet", rows.edges(kind, pairs, found_by, measures))
 
 
-def _coactivation(
-    worker: Worker, upstream: SaeRange, downstream: SaeRange, near: Candidates
-) -> rows.CoactivationStats:
-    plan, ends = worker.recipe.edges, (worker.moments(upstream), worker.moments(downstream))
-    pairs = coactivation.count(
+def _pair_sums(
+    worker: Worker,
+    upstream: SaeRange,
+    downstream: SaeRange,
+    nearest: Candidates,
+    weigh: VirtualWeights | None,
+) -> CoActive:
+    """Return the sums over the text of the nearest pairs and of those that other searches propose."""
+    plan, moments = worker.recipe.edges, (worker.moments(upstream), worker.moments(downstream))
+    return coactivation.count(
         lambda: zip(worker.codes(upstream), worker.codes(downstream), strict=True),
-        *ends,
+        *moments,
         worker.n_tokens,
-        (near.src, near.dst),
-        plan.coactive_k,
+        (nearest.src, nearest.dst),
+        _finders(plan, *moments, worker.n_tokens, weigh),
         plan.min_support,
     )
-    return rows.CoactivationStats(pairs, *ends, worker.n_tokens)
+
+
+def _virtual_weights(worker: Worker, upstream: SaeRange, downstream: SaeRange) -> VirtualWeights | None:
+    """Return the virtual weights between two SAEs, None where they are not known."""
+    ends = [downstream] if upstream.site == "res" else [upstream, downstream]
+    if any(worker.sae_metadata(sae.name)["no_virtual_weight"] for sae in ends):
+        return None
+    directions, norms = worker.directions(upstream), worker.sae_arrays(upstream)["norms"]
+    encoder = worker.work.matrix(f"saes/{downstream.name}.encoder.npy")
+    return lambda src, dst: virtual_weight(directions, norms, encoder, src, dst)
+
+
+def _finders(
+    plan: EdgePlan, upstream: Moments, downstream: Moments, n_tokens: int, weigh: VirtualWeights | None
+) -> list[Finder]:
+    """Return the searches for edges among features that fire together."""
+    ends = upstream, downstream, n_tokens
+    finders = [finder(name, plan.coactive_k, *ends) for name in ("pearson", "jaccard")]
+    return [finder("twera", plan.twera_k, *ends, weigh), *finders] if weigh else finders
 
 
 def describe(worker: Worker, sae: SaeRange, writers: Sequence[SaeRange]) -> None:
     """Statistics of one SAE's features -> the rows of `feature`, `example` and `label`."""
-    scores = {}
+    arrays = worker.sae_arrays(sae)
+    weights = {"decoder_norm": arrays["norms"]}
+    if "encoder_alignment" in arrays:
+        weights["encoder_alignment"] = arrays["encoder_alignment"]
     for writer in writers:
         matched = worker.candidates(pair_name(writer, sae))
-        scores[f"s_{writer.site}"] = edges.best_cosine(sae.n_features, matched.dst, matched.cosine)
+        weights[f"s_{writer.site}"] = edges.best_cosine(sae.n_features, matched.dst, matched.cosine)
     statistics = _feature_stats(worker, sae) if worker.n_shards else None
-    features = rows.features(sae, worker.norms(sae), scores, statistics)
+    features = rows.features(sae, weights, statistics)
     worker.work.save_rows(f"features/{sae.name}.parquet", features)
     if statistics is not None:
         contexts = Contexts.of(worker.work.arrays(f"contexts/{sae.name}.npz"))

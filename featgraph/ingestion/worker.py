@@ -131,9 +131,9 @@ class Worker:
         directions = self.directions(sae)
         return directions[self.moments(sae).n_active > 0] if self.n_shards else directions
 
-    def norms(self, sae: SaeRange) -> Matrix:
-        """Return the lengths of the decoder rows of one SAE, (n_features,)."""
-        return self.work.matrix(f"saes/{sae.name}.norms.npy")
+    def sae_arrays(self, sae: SaeRange) -> Arrays:
+        """Return numbers of one SAE's features: `norms` of decoder rows, `encoder_alignment` if known."""
+        return self.work.arrays(f"saes/{sae.name}.npz")
 
     def candidates(self, name: str) -> Candidates:
         """Return the cosine candidates of one pair of SAEs."""

@@ -1,6 +1,7 @@
 """The files of the steps -> `graph.duckdb` and the manifest, in the order of the features' ids."""
 
 import tomllib
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -43,7 +44,7 @@ def write_tables(plan: Plan, advance: Advance) -> None:
         _insert_file(connection, "edge", work.root / f"edges/{pair_name(up, down)}.parquet", shifted)
         advance(1)
     meta = {"recipe": plan.recipe.name, "model": plan.recipe.model_name}
-    meta |= {"top_k": str(plan.recipe.edges.top_k), "coactive_k": str(plan.recipe.edges.coactive_k)}
+    meta |= {name: str(getattr(plan.recipe.edges, name)) for name in ("top_k", "twera_k", "coactive_k")}
     if plan.recipe.text is not None:
         meta["n_tokens"] = str(plan.worker.n_tokens)
     _insert(connection, "meta", pa.table({"key": list(meta), "value": list(meta.values())}))
@@ -64,7 +65,7 @@ def _sae(plan: Plan, sae: SaeRange) -> dict[str, Any]:
     """Return the row of one SAE."""
     metadata, worker = plan.worker.sae_metadata(sae.name), plan.worker
     thresholds = worker.work.json(f"thresholds/{sae.name}.json")
-    names = ("hook_name", "release", "sae_id", "architecture", "d_in", "neuronpedia_id")
+    names = ("hook_name", "release", "sae_id", "architecture", "d_in", "neuronpedia_id", "no_virtual_weight")
     row = {
         "number": sae.number,
         "layer": sae.layer,
@@ -96,9 +97,7 @@ def write_manifest(plan: Plan, steps: list[dict[str, object]], started: datetime
         "saes": [{name: one[name] for name in names} for one in metadata],
         "text": None if recipe.text is None else _text(plan),
         "settings": {
-            "top_k": recipe.edges.top_k,
-            "coactive_k": recipe.edges.coactive_k,
-            "min_support": recipe.edges.min_support,
+            **{name: value for name, value in asdict(recipe.edges).items() if name != "kinds"},
             "null_quantile": calibration.NULL_QUANTILE,
             "null_draws": calibration.NULL_DRAWS,
             "same_feature": SAME_FEATURE,

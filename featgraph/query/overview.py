@@ -8,7 +8,7 @@ from featgraph.core.result import Result
 from featgraph.errors import StoreError
 from featgraph.query.run import run
 from featgraph.store import Store
-from featgraph.store.health import warnings
+from featgraph.store.health import unpredicted, warnings
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,23 @@ _FACTS = {"name": "VARCHAR", "value": "VARCHAR"}
 
 _SAES = """
     select s.layer, s.site, s.n_features, s.n_dead, s.l0, s.expected_l0, s.explained_variance,
-        s.expected_variance, s.threshold_low, s.threshold_high, s.architecture, s.hook_name
+        s.expected_variance, f.encoder_alignment, f.encoder_alignment_p05, s.threshold_low, s.threshold_high,
+        s.architecture, s.hook_name
     from sae s
+    left join (
+        select layer, site, median(encoder_alignment) as encoder_alignment,
+            quantile_cont(encoder_alignment, 0.05)::float as encoder_alignment_p05
+        from feature
+        group by layer, site
+    ) f on f.layer = s.layer and f.site = s.site
     order by s.number
 """
 
 _EDGES = """
     select e.kind, count(*) as n, count(*) filter (e.cosine >= s.threshold_low) as n_above_low,
         count(*) filter (e.cosine >= s.threshold_high) as n_above_high,
-        count(e.jaccard) as n_coactivation, count(e.ablation_change) as n_ablation
+        count(e.jaccard) as n_coactivation, count(e.twera) as n_predicted, count(e.effect) as n_effect,
+        count(e.ablation_change) as n_ablation
     from edge e
     join sae s on e.dst between s.first_id and s.first_id + s.n_features - 1
     group by e.kind
@@ -121,7 +129,9 @@ def _health(store: Store) -> Result:
     fit = fit or [("fit", True, "no SAE explains far less, or fires far more or less, than it should")]
     broken = [sae.name for sae in store.saes if not _holds_directions(store, sae)]
     detail = f"absent or damaged: {', '.join(broken)}" if broken else f"{len(store.saes)} indexes"
-    return Result(checks.columns, [*checks.rows, ("vectors", not broken, detail), *fit], checks.types)
+    causes = ("causes", True, unpredicted(store) or "every edge has its predicted cause")
+    rows = [*checks.rows, ("vectors", not broken, detail), *fit, causes]
+    return Result(checks.columns, rows, checks.types)
 
 
 def _holds_directions(store: Store, sae: SaeRange) -> bool:

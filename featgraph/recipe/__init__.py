@@ -1,8 +1,8 @@
-"""One `ingest/*.toml` -> `Recipe`: which model, which SAEs, which text, which edges.
+"""One `ingest/*.toml` -> `Recipe`: a model, its SAEs, a text, and the searches for edges.
 
-sources   what a recipe says: a model, SAEs, a text, the edges wanted
-reading   a file's keys -> those values
-check     a table's keys and kinds; every complaint names the file, the line and the key
+recipe      the values of a recipe; `EdgePlan` has the defaults of `[edges]`
+reader      the keys of a file -> these values
+toml_file   checks of one TOML table; every error names the file, the line and the key
 """
 
 from featgraph.recipe.reader import all_recipes, choose, chosen, find_recipe, read_recipe

@@ -1,12 +1,12 @@
-"""One `ingest/*.toml` -> `Recipe`. No defaults for anything that changes a number: what is not in the file is
-an error that names the file, the key and the line.
+"""One `ingest/*.toml` -> `Recipe`: the keys of a recipe, which of them go together, and their errors.
 
-Owns the keys of a recipe and what goes together; `sources` has what they mean.
+`recipe.py` says what each key means. Only `[edges]` has defaults, in `EdgePlan`; any other missing key is an
+error that names the file, the key and the line.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ _KEYS: dict[str, Kinds] = {
         "tokens": int,
         "context": int,
     },
-    "edges": {"kinds": list, "top_k": int, "coactive_k": int, "min_support": int},
+    "edges": {"kinds": list, **{field.name: int for field in fields(EdgePlan) if field.name != "kinds"}},
 }
 _SITE_KEYS: Kinds = {
     "path": str,
@@ -122,16 +122,13 @@ class _Reader:
 
     def recipe(self) -> Recipe:
         raw, file = self.raw, self.file
-        always = ("title", "seed", "model", "suite", "edges")
+        always = ("title", "seed", "model", "suite")
         file.check(raw, "", _KEYS[""], required=always)
         file.check(raw["model"], "model", _KEYS["model"], required=())
         file.check(raw["suite"], "suite", _KEYS["suite"], required=("layers", "sites"))
-        file.check(raw["edges"], "edges", _KEYS["edges"], required=tuple(_KEYS["edges"]))
-        suite, edges = raw["suite"], raw["edges"]
+        suite = raw["suite"]
         file.at_least(suite, "suite", 1, "layers")
         file.at_least(suite, "suite", 0, "block")
-        file.at_least(edges, "edges", 1, "top_k", "min_support")
-        file.at_least(edges, "edges", 0, "coactive_k")
         widths = self.widths(suite)
         recipe = Recipe(
             name=file.path.stem,
@@ -141,9 +138,7 @@ class _Reader:
             layers=suite["layers"],
             declared=self.sources(suite["sites"], suite["layers"], [width.name for width in widths]),
             text=self.text(raw["text"]) if "text" in raw else None,
-            edges=EdgePlan(
-                self.kinds(edges["kinds"]), edges["top_k"], edges["coactive_k"], edges["min_support"]
-            ),
+            edges=self.edges(raw.get("edges", {})),
             seed=raw["seed"],
             width=self.width(suite, widths),
             widths=widths,
@@ -283,6 +278,15 @@ class _Reader:
             tokens=raw["tokens"],
             context=raw["context"],
         )
+
+    def edges(self, raw: dict[str, Any]) -> EdgePlan:
+        self.file.check(raw, "edges", _KEYS["edges"], required=())
+        self.file.at_least(raw, "edges", 1, "top_k", "min_support")
+        self.file.at_least(raw, "edges", 0, "twera_k", "coactive_k")
+        chosen = {key: value for key, value in raw.items() if key != "kinds"}
+        if "kinds" in raw:
+            return EdgePlan(self.kinds(raw["kinds"]), **chosen)
+        return EdgePlan(**chosen)
 
     def kinds(self, raw: list[Any]) -> tuple[EdgeKind, ...]:
         for kind in raw:

@@ -1,14 +1,14 @@
-"""What a recipe says: a model, SAEs, a text, the edges wanted, and which SAE stands at which layer.
+"""The values of a recipe: a model, its SAEs by layer and site, a text, and the searches for edges.
 
-Values only; `recipe` reads them from a file. Texts that name SAEs are patterns; what they name is looked up
-elsewhere: in sae_lens's registry by `registry`, on disk by `loading`.
+`reader.py` reads them from a file. Names of SAEs are patterns: `suite/registry.py` looks them up in
+sae_lens's registry, `suite/sae_files.py` on disk.
 """
 
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from featgraph.core.keys import SITES, EdgeKind, Site
+from featgraph.core.keys import EDGE_KINDS, SITES, EdgeKind, Site
 from featgraph.errors import UsageError, nearest
 
 HOOKS: dict[Site, str] = {
@@ -19,7 +19,7 @@ HOOKS: dict[Site, str] = {
 """Where the decoders of a file without any metadata write, if the recipe names no hook: the site itself."""
 
 _TEXT_SUFFIXES = (".txt", ".gz", ".json", ".jsonl", ".csv", ".parquet", ".md")
-"""What a dataset's id does not end in: a file of that name that is not there is a slip, not a dataset."""
+"""Endings that no dataset id has: such a name without a file is a slip of the pen, not a dataset."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Width:
     features: int
     """Features of each SAE."""
     words: tuple[tuple[str, str], ...] = ()
-    """What else the patterns may name at this width."""
+    """Further words that patterns may name at this width, with their values."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class SaeSource:
     widths: tuple[str, ...] = ()
     """The suite's widths in which this site is published; empty: in all of them."""
     d_in: int | None = None
-    """What these SAEs read, if it is not d_model (the heads of attention before W_O)."""
+    """Width of the tensor that these SAEs read, if it is not d_model (the heads of attention before W_O)."""
     l0: int | None = None
     """Features that fire per token: picks among published L0s, and counts the codes in estimates."""
 
@@ -95,30 +95,36 @@ class TextSource:
     path: Path | None
     """A file, or a folder of files."""
     dataset: str | None
-    """A Hugging Face dataset id, or what else `datasets.load_dataset` reads: a folder, a file."""
+    """A Hugging Face dataset id, or a folder or file that `datasets.load_dataset` reads."""
     config: str | None
     split: str | None
     column: str | None
     """The column that holds the text; files of plain text have none."""
     separator: str
-    """What stands between two documents in a file of plain text."""
+    """The text between two documents in a file of plain text."""
     tokens: int
-    """Read at most so many."""
+    """Most tokens to read."""
     context: int
-    """Longest piece of text that the model sees at once, in tokens."""
+    """Tokens of the longest row that the model reads at once."""
 
 
 @dataclass(frozen=True)
 class EdgePlan:
-    """Which edges are looked for, and how many candidates each feature keeps at either end."""
+    """The searches for edges: the `[edges]` table of a recipe. A key that is left out has the default here.
 
-    kinds: tuple[EdgeKind, ...]
-    top_k: int
-    """Candidates by cosine."""
-    coactive_k: int
-    """Candidates by co-activation, by each of its measures; 0: co-activation finds no pairs."""
-    min_support: int
-    """Tokens on which both features must fire before co-activation finds the pair."""
+    Each search keeps its k best pairs of every source and of every target.
+    """
+
+    kinds: tuple[EdgeKind, ...] = EDGE_KINDS
+    """Pairs of sites that edges join; pairs that the suite lacks are passed over."""
+    top_k: int = 8
+    """Candidates by cosine, per source and per target."""
+    twera_k: int = 8
+    """Candidates by `twera`, the predicted cause; 0 finds none."""
+    coactive_k: int = 4
+    """Candidates by `pearson`, and as many by `jaccard`; 0 finds none."""
+    min_support: int = 10
+    """Tokens on which both features must be active before a search other than by cosine proposes the pair."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ class Recipe:
     model: ModelSource
     layers: int
     declared: tuple[SaeSource, ...]
-    """What the file says of each site, at whatever width."""
+    """The SAEs of each site at every width, as in the file."""
     text: TextSource | None
     """None: data-free, so only geometry is measured."""
     edges: EdgePlan

@@ -1,6 +1,6 @@
 """The tables of one TOML file, checked: every complaint names the file, the line where it can, and the key.
 
-Knows nothing of what a recipe means; `recipe` says which keys there are and what goes together.
+`reader.py` says which keys a recipe has and which go together.
 """
 
 import re
@@ -13,7 +13,7 @@ from featgraph.core.files import os_reason
 from featgraph.errors import RecipeError, nearest
 
 Kinds = Mapping[str, type | tuple[type, ...]]
-"""What a table may hold: each key with the type, or the types, of its value."""
+"""The keys of a table, each with the type, or the types, of its value."""
 
 _NAMES: dict[type, str] = {str: "text", int: "a whole number", list: "a list", dict: "a table"}
 

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import islice
 
 from featgraph.core.keys import EDGE_KINDS, SITES, SaeRange
+from featgraph.core.measures import FINDERS
 from featgraph.errors import FeatgraphError
 from featgraph.query import VERBS
 from featgraph.store import Store
@@ -33,7 +34,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "site": SITES,
     "kind": EDGE_KINDS,
     "by": ("product", "sum", "min"),
-    "found_by": ("cosine", "coactivation", "both"),
+    "found_by": FINDERS,
     "direction": ("up", "down"),
     "origin": ("mlp", "att", "mlp+att", "unexplained"),
 }

@@ -29,6 +29,14 @@ _FAR = """
 """
 
 
+_UNPREDICTED = """
+    select layer || '/' || site as place, no_virtual_weight
+    from sae
+    where no_virtual_weight is not null
+    order by number
+"""
+
+
 def warnings(store: Store) -> list[str]:
     """Return a sentence for each thing that looks wrong with the suite; it names the worst SAE.
 
@@ -51,3 +59,18 @@ def warnings(store: Store) -> list[str]:
             f"({place}: {l0:.1f} for {expected:.1f}); {CAUSES}"
         )
     return found
+
+
+def unpredicted(store: Store) -> str | None:
+    """Return which SAEs have edges without predicted causes, and why; None where all have them.
+
+    Raises StoreError: the database cannot be read.
+    """
+    rows = store.rows(_UNPREDICTED)
+    if not rows:
+        return None
+    place, reason = rows[0]
+    return (
+        f"no virtual_weight, attribution and twera on the edges of {len(rows)} of {len(store.saes)} SAEs "
+        f"({place}: {reason})"
+    )

@@ -136,8 +136,7 @@ def _text(draft: _Draft) -> str:
     ]
     if draft.others:
         parts.append(_alternatives(draft.others))
-    kinds = ["res_res", *(f"{site}_res" for site in ("mlp", "att") if site in sites)]
-    parts += [_READING, f"[edges]\nkinds = {json.dumps(kinds)}\n{_EDGES}"]
+    parts.append(_READING)
     return "\n\n".join(parts) + "\n"
 
 
@@ -161,12 +160,9 @@ dataset = "monology/pile-uncopyrighted" # on the Hugging Face hub, streamed; or 
 split = "train"
 column = "text"
 tokens = 500_000                        # read at most so many
-context = 512                           # longest piece the model sees at once"""
+context = 512                           # longest piece the model sees at once
 
-_EDGES = """\
-top_k = 8                               # candidates by cosine, kept per source and per target
-coactive_k = 4                          # candidates by firing together, per measure; 0 looks for none
-min_support = 10                        # tokens on which both must fire to be found so"""
+# [edges] says how edges are searched for; its defaults are in ingest/README.md"""
 
 
 def _model(draft: _Draft) -> str:

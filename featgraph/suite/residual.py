@@ -33,6 +33,17 @@ class Writer:
             rows = _passed(rows, path, model)
         return centred_rows(rows) if self.centred else rows
 
+    def unknown_length(self, model: LanguageModel | None) -> str | None:
+        """Return why the length of what a row writes is not known; None where it is.
+
+        A norm on the way divides by the length of all that passes it at a token.
+        """
+        for path in self.modules:
+            assert model is not None, "a writer with modules is made from a model"
+            if any(parameter.ndim == 1 for parameter in model.model.get_submodule(path).parameters()):
+                return f"{path}, a norm, scales what it writes by another factor at each token"
+        return None
+
 
 def centred_rows(rows: Matrix) -> Matrix:
     """Return rows less their mean over d_model.
@@ -68,7 +79,48 @@ def encoder_rows(sae: Any, *, centred: bool) -> Matrix | None:
     rows: Matrix = np.ascontiguousarray(sae.W_enc.detach().cpu().numpy().T, dtype=np.float32)
     if _rescaled(sae):
         rows = rows * _norms(sae.W_dec.detach().cpu().numpy())
+    if sae.cfg.architecture() == "gated":
+        rows = rows * np.exp(sae.r_mag.detach().cpu().numpy().astype(np.float32))[:, None]
     return centred_rows(rows) if centred or sae.cfg.normalize_activations == "layer_norm" else rows
+
+
+_SCALED_BY = {
+    "layer_norm": "standard deviation",
+    "constant_norm_rescale": "length",
+}
+"""Per-token normalisation of sae_lens -> what an SAE divides each activation by before it encodes."""
+
+
+def unknown_reading(sae: Any) -> str | None:
+    """Return why pre-activations per unit of the residual stream are not known; None where they are.
+
+    The mean that LayerNorm takes away and a subtracted decoder bias do not matter: `encoder_rows` has the
+    one, and the other is the same with and without an upstream feature.
+    """
+    if sae is None:
+        return "it is a file of decoders, which has no encoder"
+    if sae.cfg.architecture() == "matching_pursuit":
+        return "matching pursuit encodes without an encoder"
+    divisor = _SCALED_BY.get(sae.cfg.normalize_activations)
+    return divisor and f"it divides each activation by its own {divisor} before it encodes"
+
+
+def encoder_alignment(sae: Any) -> Matrix | None:
+    """Return the cosine of each feature's encoder and decoder rows, (n_features,).
+
+    None where the encoder reads another space than the decoder writes (transcoders), or there is none. Low
+    ones are dead or unstable features.
+
+    Source: arXiv 2605.18629, alignment of encoder and decoder.
+    """
+    architecture = sae.cfg.architecture()
+    if "transcoder" in architecture or architecture == "matching_pursuit":
+        return None
+    encoder = sae.W_enc.detach().cpu().numpy().T.astype(np.float32)
+    decoder = sae.W_dec.detach().cpu().numpy().astype(np.float32)
+    products = np.einsum("ij,ij->i", encoder, decoder)
+    alignment: Matrix = products / (_norms(encoder) * _norms(decoder))[:, 0]
+    return alignment
 
 
 def _passed(rows: Matrix, path: str, model: LanguageModel) -> Matrix:

@@ -16,7 +16,13 @@ from featgraph.errors import SourceError
 from featgraph.recipe import Recipe, SaeSource
 from featgraph.suite.hooks import Blocks, Hook, Reading, find_hook
 from featgraph.suite.language_model import LanguageModel
-from featgraph.suite.residual import Writer, decoder_rows, encoder_rows
+from featgraph.suite.residual import (
+    Writer,
+    decoder_rows,
+    encoder_alignment,
+    encoder_rows,
+    unknown_reading,
+)
 from featgraph.suite.sae_files import SaeFile, read_sae
 
 if TYPE_CHECKING:
@@ -60,6 +66,10 @@ class LoadedSae:
     """Length of each decoder row in that basis before scaling to unit length, (n_features,)."""
     encoder: Matrix | None
     """Rows by which a residual SAE's pre-activations read the residual stream, (n_features, d_model)."""
+    encoder_alignment: Matrix | None
+    """Cosine of each feature's encoder and decoder rows, (n_features,); None if they are not of one space."""
+    no_virtual_weight: str | None
+    """Why virtual weights of its edges are not known; None where they are."""
 
     @property
     def name(self) -> str:
@@ -142,6 +152,8 @@ def load_sae(recipe: Recipe, source: SaeSource, layer: int, model: LanguageModel
         written / np.maximum(norms, np.finfo(np.float32).tiny)[:, None],
         norms,
         None if sae is None or source.site != "res" else encoder_rows(sae, centred=centred),
+        None if sae is None else encoder_alignment(sae),
+        unknown_reading(sae) if source.site == "res" else writer.unknown_length(model),
     )
 
 

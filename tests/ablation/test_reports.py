@@ -19,12 +19,13 @@ from featgraph.ablation import ablate, baselines, predictions
 from featgraph.ablation.baselines import Tried, _compared, _pooled
 from featgraph.ablation.firing import codes_of
 from featgraph.ablation.measuring import removed
-from featgraph.ablation.predicting import auroc, spearman
+from featgraph.ablation.predicting import MEASURES, auroc, spearman
 from featgraph.ablation.sessions import Session
 from featgraph.ablation.targets import Targets, draw_targets
 from featgraph.cli import app
 from featgraph.core.bootstrap import cluster_interval
 from featgraph.core.keys import EDGE_KINDS
+from featgraph.core.measures import FINDERS
 from featgraph.core.progress import Silent
 from featgraph.store import open_store
 
@@ -84,6 +85,10 @@ def test_one_cluster_has_no_interval() -> None:
 # ---- which measures predict an effect
 
 
+N = len(MEASURES)
+"""Rows per group of edges."""
+
+
 def test_a_measure_that_is_the_effect_predicts_it_and_its_negative_does_not(graph: Path) -> None:
     database = duckdb.connect(str(graph / "graph.duckdb"))
     database.execute(
@@ -97,16 +102,24 @@ def test_a_measure_that_is_the_effect_predicts_it_and_its_negative_does_not(grap
         [(n, strong)] = opened.sql(
             "select count(*), count(*) filter (cosine >= 0.5) from edge where kind <> 'res_res'"
         ).rows
-    assert [(row["kind"], row["found_by"]) for row in found[::6]] == [
+        proposed = [
+            opened.sql(
+                "select count(*) from edge where kind <> 'res_res' "
+                f"and list_contains(string_split(found_by, ','), '{name}')"
+            ).rows[0][0]
+            for name in FINDERS[:-1]
+        ]
+    assert [(row["kind"], row["found_by"]) for row in found[::N]] == [
         ("mlp_res", "any"),
         ("att_res", "any"),
         ("all", "any"),
         ("all", "cosine"),
-        ("all", "coactivation"),
-        ("all", "both"),
+        ("all", "twera"),
+        ("all", "pearson"),
+        ("all", "jaccard"),
     ]
     by_name = {row["measure"]: row for row in found if (row["kind"], row["found_by"]) == ("all", "any")}
-    assert sum(int(str(row["n"])) for row in found[18::6]) == n
+    assert [row["n"] for row in found[3 * N :: N]] == proposed
     assert (by_name["cosine"]["n"], by_name["cosine"]["n_strong"]) == (n, strong)
     assert (
         by_name["cosine"]["auroc"] == by_name["cosine"]["auroc_low"] == by_name["cosine"]["auroc_high"] == 1

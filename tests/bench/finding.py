@@ -25,7 +25,7 @@ from featgraph.core.ranking import ranks
 from featgraph.edges import candidates, evidence
 from featgraph.edges.calibration import thresholds
 from featgraph.edges.candidates import cosines
-from featgraph.edges.coactivation import CoActive, count
+from featgraph.edges.coactivation import CoActive, count, finder, statistics
 from featgraph.store import Store
 
 TESTS = Path(__file__).parent.parent
@@ -95,13 +95,8 @@ def _edges(suite: Suite, upstream: SaeRange, downstream: SaeRange) -> pa.Table:
     near = candidates(*ends, TOP_K)
     pairs, u, d = _coactive(suite, upstream.layer, (near.src, near.dst), COACTIVE_K)
     src, dst, cosine = pairs.src, pairs.dst, cosines(*ends, pairs.src, pairs.dst)
-    n_u, n_d = u.n_active[src], d.n_active[dst]
-    columns = {
-        "jaccard": evidence.jaccard(n_u, n_d, pairs.n_both),
-        "necessity": evidence.necessity(n_d, pairs.n_both),
-        "sufficiency": evidence.sufficiency(n_u, pairs.n_both),
-        "pearson": _pearson(suite, pairs, u, d),
-    }
+    sums = statistics(u, d, suite.n_tokens, pairs, None)
+    columns = {name: formula(sums) for name, formula in evidence.FORMULAS.items()}
     return pa.table(
         {
             "src": upstream.first_id + src,
@@ -111,7 +106,11 @@ def _edges(suite: Suite, upstream: SaeRange, downstream: SaeRange) -> pa.Table:
             "rank_out": ranks(src, cosine, dst),
             "rank_in": ranks(dst, cosine, src),
             "n_both": pairs.n_both,
-            **{name: pa.array(values, from_pandas=True) for name, values in columns.items()},
+            **{
+                name: pa.array(values, from_pandas=True)
+                for name, values in columns.items()
+                if values is not None
+            },
         }
     )
 
@@ -123,7 +122,8 @@ def _coactive(
     u, d = Moments(suite.n_features), Moments(suite.n_features)
     u.update(codes[0])
     d.update(codes[1])
-    return count(lambda: [codes], u, d, suite.n_tokens, wanted, k, MIN_SUPPORT), u, d
+    finders = [finder(name, k, u, d, suite.n_tokens) for name in ("pearson", "jaccard")]
+    return count(lambda: [codes], u, d, suite.n_tokens, wanted, finders, MIN_SUPPORT), u, d
 
 
 def _pearson(suite: Suite, pairs: CoActive, u: Moments, d: Moments) -> Matrix:

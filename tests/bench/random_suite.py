@@ -103,6 +103,8 @@ def _placed(model: LanguageModel, layer: int, site: Site) -> LoadedSae:
         directions=nothing,
         norms=nothing[:, 0],
         encoder=None,
+        encoder_alignment=None,
+        no_virtual_weight=None,
     )
 
 

@@ -35,11 +35,11 @@ from featgraph.activations.top_tokens import TopTokens
 from featgraph.core.arrays import Indices
 from featgraph.core.keys import EDGE_KINDS, SaeRange, edge_plan
 from featgraph.edges import coactivation
-from featgraph.recipe import read_recipe
+from featgraph.recipe import EdgePlan, read_recipe
 from featgraph.suite import LanguageModel, LoadedSae, load_model, load_sae
 from featgraph.suite.sae import tokens_at_once
 
-SHARD, TOP_K, COACTIVE_K, MIN_SUPPORT = 8192, 8, 4, 10
+SHARD, TOP_K = 8192, 8
 DEMO = Path(__file__).parents[2] / "ingest" / "demo.toml"
 
 T = TypeVar("T")
@@ -161,15 +161,21 @@ def gather(clock: Clock, found: Statistics, codes: scipy.sparse.csr_matrix, toke
 
 def count(ends: Sequence[Statistics], n_tokens: int) -> None:
     """Count one pair of SAEs; as many random pairs are wanted as cosine would give."""
-    rng, sides = np.random.default_rng(0), [end.moments for end in ends]
+    rng, sides = np.random.default_rng(0), (ends[0].moments, ends[1].moments)
     n_wanted = TOP_K * sum(len(side.sum) for side in sides)
     wanted: list[Indices] = [rng.integers(0, len(side.sum), size=n_wanted) for side in sides]
 
     def shards() -> Iterator[tuple[scipy.sparse.csr_matrix, scipy.sparse.csr_matrix]]:
         return zip(ends[0].codes, ends[1].codes, strict=True)
 
+    plan = EdgePlan()
+    weights = rng.standard_normal((len(sides[0].sum), len(sides[1].sum)), dtype=np.float32)
+    finders = [
+        coactivation.finder("twera", plan.twera_k, *sides, n_tokens, lambda src, dst: weights[src, dst]),
+        *(coactivation.finder(name, plan.coactive_k, *sides, n_tokens) for name in ("pearson", "jaccard")),
+    ]
     pairs = wanted[0], wanted[1]
-    coactivation.count(shards, sides[0], sides[1], n_tokens, pairs, COACTIVE_K, MIN_SUPPORT)
+    coactivation.count(shards, sides[0], sides[1], n_tokens, pairs, finders, plan.min_support)
 
 
 def measure(suite: Suite) -> tuple[Clock, float]:

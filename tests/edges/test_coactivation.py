@@ -15,7 +15,7 @@ from featgraph.core import ranking
 from featgraph.core.arrays import Indices, Matrix
 from featgraph.core.ranking import largest
 from featgraph.edges import coactivation, pair_sums, top_pairs
-from featgraph.edges.coactivation import CoActive
+from featgraph.edges.coactivation import CoActive, Finder, finder
 from featgraph.edges.top_pairs import Pairs, TopPairs
 from helpers.examples import examples
 
@@ -64,7 +64,29 @@ def count(
             )
 
     ends = moments(upstream), moments(downstream)
-    return coactivation.count(shards, *ends, len(upstream), requested, k, min_support)
+    return coactivation.count(shards, *ends, len(upstream), requested, finders(codes, k), min_support)
+
+
+def finders(codes: tuple[Matrix, Matrix], k: int) -> list[Finder]:
+    """All searches, twera with made-up weights."""
+    ends, n = (moments(codes[0]), moments(codes[1])), len(codes[0])
+
+    def weigh(src: Indices, dst: Indices) -> Matrix:
+        return weights(codes)[src, dst]
+
+    return [
+        finder("twera", k, *ends, n, weigh),
+        finder("pearson", k, *ends, n),
+        finder("jaccard", k, *ends, n),
+    ]
+
+
+def weights(codes: tuple[Matrix, Matrix]) -> Matrix:
+    """Virtual weights in quarters; those of twins are the same."""
+    made = np.random.default_rng(0).integers(-4, 5, size=(codes[0].shape[1], codes[1].shape[1])) / 4
+    if min(made.shape) > OTHER_TWIN:
+        made[OTHER_TWIN], made[:, OTHER_TWIN] = made[TWIN], made[:, TWIN]
+    return made.astype(np.float32)
 
 
 def dense_sums(codes: tuple[Matrix, Matrix]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -73,8 +95,15 @@ def dense_sums(codes: tuple[Matrix, Matrix]) -> tuple[NDArray[np.int64], NDArray
     return n_both.astype(np.int64), upstream.T @ downstream
 
 
-def dense_measures(codes: tuple[Matrix, Matrix]) -> tuple[Matrix, Matrix]:
-    """jaccard and pearson of all pairs, NaN where not defined."""
+def dense_ratios(codes: tuple[Matrix, Matrix]) -> NDArray[np.float64]:
+    """Sums of u / d over tokens on which both are active."""
+    upstream, downstream = (side.astype(np.float64) for side in codes)
+    inverse = np.divide(1, downstream, out=np.zeros_like(downstream), where=downstream != 0)
+    return upstream.T @ inverse
+
+
+def dense_measures(codes: tuple[Matrix, Matrix]) -> dict[str, Matrix]:
+    """The measures of all searches for all pairs, NaN where not defined."""
     n = len(codes[0])
     n_both, product = dense_sums(codes)
     (on_u, on_d), (sum_u, sum_d), (square_u, square_d) = (
@@ -84,23 +113,32 @@ def dense_measures(codes: tuple[Matrix, Matrix]) -> tuple[Matrix, Matrix]:
     with np.errstate(invalid="ignore", divide="ignore"):
         jaccard = n_both / (on_u[:, None] + on_d - n_both)
         spread = (n * square_u - sum_u**2)[:, None] * (n * square_d - sum_d**2)
-        pearson = (n * product - sum_u[:, None] * sum_d) / np.sqrt(spread)
-    return jaccard.astype(np.float32), np.clip(pearson, -1, 1).astype(np.float32)
+        pearson = np.clip((n * product - sum_u[:, None] * sum_d) / np.sqrt(spread), -1, 1)
+        twera = weights(codes) * (product / sum_d)
+    measures = {"twera": twera, "pearson": pearson, "jaccard": jaccard}
+    return {name: values.astype(np.float32) for name, values in measures.items()}
 
 
-def expected_finds(codes: tuple[Matrix, Matrix], k: int, min_support: int) -> set[Pair]:
-    n_both, _ = dense_sums(codes)
-    jaccard, pearson = dense_measures(codes)
-    found: set[Pair] = set()
-    supported = n_both >= max(min_support, 1)
-    for value, usable in ((jaccard, supported), (pearson, supported & (pearson > 0))):
+def expected_finds(codes: tuple[Matrix, Matrix], k: int, min_support: int) -> dict[str, set[Pair]]:
+    """By search, the pairs of positive value that are among the k best of their row or of their column."""
+    supported = dense_sums(codes)[0] >= max(min_support, 1)
+    found: dict[str, set[Pair]] = {}
+    for name, value in dense_measures(codes).items():
+        usable, best = supported & (value > 0), set()
         for u in range(len(value)):
-            best = sorted(np.flatnonzero(usable[u]), key=lambda d: (-value[u, d], d))
-            found |= {(u, int(d)) for d in best[:k]}
+            best |= {
+                (u, int(d)) for d in sorted(np.flatnonzero(usable[u]), key=lambda d: (-value[u, d], d))[:k]
+            }
         for d in range(value.shape[1]):
-            best = sorted(np.flatnonzero(usable[:, d]), key=lambda u: (-value[u, d], u))
-            found |= {(int(u), d) for u in best[:k]}
+            best |= {
+                (int(u), d) for u in sorted(np.flatnonzero(usable[:, d]), key=lambda u: (-value[u, d], u))[:k]
+            }
+        found[name] = best
     return found
+
+
+def finds(found: CoActive) -> dict[str, set[Pair]]:
+    return {name: pairs_where(found, mask) for name, mask in found.proposed.items()}
 
 
 def pairs_where(found: CoActive, flag: NDArray[np.bool_]) -> set[Pair]:
@@ -108,7 +146,10 @@ def pairs_where(found: CoActive, flag: NDArray[np.bool_]) -> set[Pair]:
 
 
 def same(one: CoActive, other: CoActive) -> bool:
-    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in vars(one))
+    columns = all(
+        np.array_equal(getattr(one, name), getattr(other, name)) for name in vars(one) if name != "proposed"
+    )
+    return columns and all(np.array_equal(mask, other.proposed[name]) for name, mask in one.proposed.items())
 
 
 @pytest.fixture(params=["mkl where there is one", "scipy alone"])
@@ -156,8 +197,9 @@ def test_sums_and_finds_equal_the_dense_oracle(
     assert pairs_where(found, found.requested) == set(
         zip(*(side.tolist() for side in requested), strict=True)
     )
-    assert pairs_where(found, found.found) == expected_finds(codes, k, min_support)
-    assert (found.requested | found.found).all()
+    np.testing.assert_allclose(found.ratio, dense_ratios(codes)[found.src, found.dst], rtol=1e-12, atol=1e-12)
+    assert finds(found) == (expected_finds(codes, k, min_support) if k else {})
+    assert np.logical_or.reduce([found.requested, *found.proposed.values()]).all()
     assert (np.diff(found.src * n_d + found.dst) > 0).all()
 
 
@@ -173,7 +215,8 @@ def test_both_kinds_of_blocks_and_of_products_equal_the_oracle(
     n_both, product = dense_sums(codes)
     np.testing.assert_array_equal(found.n_both, n_both.ravel())
     np.testing.assert_array_equal(found.product, product.ravel())
-    assert pairs_where(found, found.found) == expected_finds(codes, 3, 5)
+    np.testing.assert_allclose(found.ratio, dense_ratios(codes).ravel(), rtol=1e-12, atol=1e-12)
+    assert finds(found) == expected_finds(codes, 3, 5)
 
 
 @pytest.mark.parametrize("part", [1, 700, 8_000_000])
@@ -217,7 +260,7 @@ def test_explicit_zeros_are_not_active() -> None:
     for end, side in zip(ends, sides, strict=True):
         end.update(side)
     every = (np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
-    found = coactivation.count(lambda: [(sides[0], sides[1])], ends[0], ends[1], 3, every, 1, 1)
+    found = coactivation.count(lambda: [(sides[0], sides[1])], ends[0], ends[1], 3, every, [], 1)
     assert ends[0].n_active.tolist() == [2, 2]
     assert found.n_both.tolist() == [2, 2, 2, 2]
 
@@ -227,7 +270,8 @@ def test_min_support_is_met_exactly_at_the_edge() -> None:
     n_both, _ = dense_sums(codes)
     for edge in (1, 7, int(n_both.max()), int(n_both.max()) + 1):
         found = count(codes, k=20, min_support=edge)
-        assert pairs_where(found, found.found) <= set(zip(*np.nonzero(n_both >= edge), strict=True))
+        supported = set(zip(*np.nonzero(n_both >= edge), strict=True))
+        assert all(pairs <= supported for pairs in finds(found).values())
         assert (found.n_both == edge).any() == (n_both == edge).any()
 
 
@@ -235,26 +279,25 @@ def test_a_feature_that_never_varies_is_found_by_jaccard_alone() -> None:
     rng = np.random.default_rng(5)
     codes = random_codes(rng, 100, 6, 6)
     found = count(codes, k=6)
-    _, pearson = dense_measures(codes)
-    assert np.isnan(pearson[ALWAYS]).all()
-    assert (ALWAYS, ALWAYS) in pairs_where(found, found.found)
+    assert np.isnan(dense_measures(codes)["pearson"][ALWAYS]).all()
+    assert (ALWAYS, ALWAYS) in finds(found)["jaccard"] - finds(found)["pearson"]
 
 
 def test_features_that_meet_less_than_by_chance_are_not_found_by_pearson() -> None:
     on = np.array([[1, 1], [1, 0], [1, 0], [0, 1], [0, 1]], dtype=np.float32)
     codes = on[:, :1], np.column_stack([on[:, 1], on[:, 0]])
-    _, pearson = dense_measures(codes)
+    pearson = dense_measures(codes)["pearson"]
     assert pearson[0, 0] < 0 < pearson[0, 1]
-    found = count(codes, k=1)
-    assert pairs_where(found, found.found) == {(0, 0), (0, 1)}, "jaccard finds both, each for its own target"
-    assert expected_finds(codes, 1, 1) == {(0, 0), (0, 1)}
+    found = finds(count(codes, k=1))
+    assert found["pearson"] == {(0, 1)}
+    assert found["jaccard"] == {(0, 0), (0, 1)}, "each is the best of its own target"
 
 
 def test_twins_tie_and_the_smaller_index_wins() -> None:
     codes = random_codes(np.random.default_rng(6), 200, 8, 8)
     codes[1][:, 5] = codes[1][:, 6] = codes[0][:, TWIN]
     found = count(codes, k=1)
-    best = pairs_where(found, found.found)
+    best = finds(found)["pearson"]
     assert {(TWIN, 5), (TWIN, 6), (OTHER_TWIN, 5)} <= best
     assert (OTHER_TWIN, 6) not in best
 
@@ -266,7 +309,7 @@ def test_nothing_to_find_leaves_the_wanted_pairs() -> None:
         found = count(codes, requested, k, min_support)
         assert list(zip(found.src.tolist(), found.dst.tolist(), strict=True)) == [(0, 0), (0, 3), (4, 2)]
         assert found.requested.all()
-        assert not found.found.any()
+        assert not any(mask.any() for mask in found.proposed.values())
         assert found.n_both[0] == 0
 
 
@@ -290,7 +333,7 @@ def test_the_text_is_opened_once_if_it_fits_and_once_per_group_if_not(
 
     def times_opened() -> int:
         opened.clear()
-        coactivation.count(shards, moments(upstream), moments(downstream), 60, NONE, 1, 1)
+        coactivation.count(shards, moments(upstream), moments(downstream), 60, NONE, [], 1)
         return len(opened)
 
     monkeypatch.setattr(coactivation, "BLOCK", 20)
@@ -325,6 +368,6 @@ def test_pairs_of_a_target_are_held_within_bounds() -> None:
     rng = np.random.default_rng(9)
     kept = TopPairs(10, 2)
     for src in range(400):
-        pairs = Pairs(np.full(10, src), np.arange(10), np.ones(10, dtype=np.int64), np.ones(10))
+        pairs = Pairs(np.full(10, src), np.arange(10), np.ones(10, dtype=np.int64), np.ones(10), np.ones(10))
         kept.add(pairs, rng.random(10, dtype=np.float32))
         assert kept._held <= (top_pairs.HELD + 1) * 2 * 10

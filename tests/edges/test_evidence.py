@@ -9,6 +9,7 @@ from featgraph.core.arrays import Matrix
 from featgraph.edges import coactivation, evidence
 
 N_TOKENS, N_U, N_D = 400, 12, 9
+WEIGHTS = np.random.default_rng(2).normal(size=(N_U, N_D)).astype(np.float32)
 
 
 def sparse_codes(rng: np.random.Generator, n_features: int) -> Matrix:
@@ -38,18 +39,12 @@ def measured(codes: tuple[Matrix, Matrix]) -> dict[str, Matrix]:
         u.update(parts[0])
         d.update(parts[1])
         batches.append((parts[0], parts[1]))
-    both = coactivation.count(lambda: batches, u, d, N_TOKENS, (src, dst), 0, 1)
-    n_u, n_d = u.n_active[src], d.n_active[dst]
-    measures = {
-        "n_both": both.n_both.astype(np.float32),
-        "jaccard": evidence.jaccard(n_u, n_d, both.n_both),
-        "necessity": evidence.necessity(n_d, both.n_both),
-        "sufficiency": evidence.sufficiency(n_u, both.n_both),
-        "pearson": evidence.pearson(
-            N_TOKENS, u.sum[src], u.square[src], d.sum[dst], d.square[dst], both.product
-        ),
-    }
-    return {name: values.reshape(N_U, N_D) for name, values in measures.items()}
+    both = coactivation.count(lambda: batches, u, d, N_TOKENS, (src, dst), [], 1)
+    weight = WEIGHTS[src, dst]
+    pairs = coactivation.statistics(u, d, N_TOKENS, both, weight)
+    measures = {name: formula(pairs) for name, formula in evidence.FORMULAS.items()}
+    measures["n_both"] = both.n_both.astype(np.float32)
+    return {name: values.reshape(N_U, N_D) for name, values in measures.items() if values is not None}
 
 
 def test_counts_and_shares_equal_dense_counting(
@@ -84,6 +79,38 @@ def test_pearson_equals_numpy_and_is_nan_where_a_feature_never_varies(
     assert np.isnan(measured["pearson"][0]).all()
     assert np.isnan(measured["pearson"][1]).all()
     assert measured["pearson"][4, 3] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_predicted_causes_equal_the_definitions_token_by_token(
+    codes: tuple[Matrix, Matrix], measured: dict[str, Matrix]
+) -> None:
+    upstream, downstream = (side.astype(np.float64) for side in codes)
+    for u in range(N_U):
+        for d in range(N_D):
+            a_u, a_d, weight = upstream[:, u], downstream[:, d], float(WEIGHTS[u, d])
+            if not a_d.any():
+                assert np.isnan(measured["twera"][u, d])
+            else:
+                expected = weight * (a_u * a_d).mean() / a_d.mean()
+                assert measured["twera"][u, d] == pytest.approx(expected, rel=1e-5)
+            both = (a_u != 0) & (a_d != 0)
+            if not both.any():
+                assert np.isnan(measured["attribution"][u, d])
+            else:
+                expected = weight * (a_u[both] / a_d[both]).mean()
+                assert measured["attribution"][u, d] == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_virtual_weights_only_predicted_causes_are_unknown(codes: tuple[Matrix, Matrix]) -> None:
+    ends = [Moments(side.shape[1]) for side in codes]
+    sides = [scipy.sparse.csr_matrix(side) for side in codes]
+    for end, side in zip(ends, sides, strict=True):
+        end.update(side)
+    every = np.arange(N_D), np.arange(N_D)
+    sums = coactivation.count(lambda: [(sides[0], sides[1])], ends[0], ends[1], N_TOKENS, every, [], 1)
+    pairs = coactivation.statistics(ends[0], ends[1], N_TOKENS, sums, None)
+    unknown = {name for name, formula in evidence.FORMULAS.items() if formula(pairs) is None}
+    assert unknown == {"twera", "attribution"}
 
 
 def test_virtual_weight_is_the_change_of_the_pre_activation() -> None:

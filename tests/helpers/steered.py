@@ -73,6 +73,7 @@ path = "{layer}.att"
 [edges]
 kinds = ["res_res"]
 top_k = 1
+twera_k = 0
 coactive_k = 0
 min_support = 1
 """

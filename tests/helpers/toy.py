@@ -99,7 +99,7 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
     for sae in saes():
         connection.execute(
             "insert into sae values "
-            "(?, ?, ?, ?, ?, ?, 'toy', ?, 'jumprelu', ?, null, ?, 2.0, 0.9, 8.0, null, null, ?, ?)",
+            "(?, ?, ?, ?, ?, ?, 'toy', ?, 'jumprelu', ?, null, ?, 2.0, 0.9, 8.0, null, null, null, ?, ?)",
             [
                 sae.number,
                 sae.layer,
@@ -124,7 +124,7 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
             best.get((key, f"{writer}_res")) if site == "res" else None for writer in ("res", "mlp", "att")
         ]
         connection.execute(
-            "insert into feature values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "insert into feature values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 place,
                 key,
@@ -135,6 +135,7 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
                 None if dead else 1.5,
                 None if dead else 4.0,
                 2.0,
+                0.75,
                 *scores,
                 [] if dead else [f"token{idx}", f"other{idx}"],
                 [f"next{idx}", f"then{idx}"],
@@ -142,7 +143,8 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
         )
     for src, dst, kind, cosine in sorted(EDGES, key=lambda edge: (number[edge[0]], number[edge[1]])):
         connection.execute(
-            "insert into edge values (?, ?, ?, ?, ?, ?, 10, 0.25, 0.5, 0.4, 0.6, 1.25, null, null, 'cosine')",
+            "insert into edge values (?, ?, ?, ?, ?, ?, 10, 0.25, 0.5, 0.4, 0.6, 1.25, 0.5, 0.75, "
+            "null, null, null, null, null, null, 'cosine')",
             [number[src], number[dst], kind, cosine, _rank(src, kind, 0, dst), _rank(dst, kind, 1, src)],
         )
     for named, text in LABELS.items():

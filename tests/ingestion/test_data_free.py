@@ -30,10 +30,13 @@ def test_the_geometry_is_that_of_the_whole_graph(data_free: Path, small: Path) -
         both.execute(f"attach '{small / 'graph.duckdb'}' as whole (read_only)")
         both.execute(f"attach '{data_free / 'graph.duckdb'}' as free (read_only)")
         edges = "select src, dst, kind, cosine, virtual_weight from {}.edge"
-        by_cosine = edges.format("whole") + " where found_by <> 'coactivation'"
+        by_cosine = edges.format("whole") + " where found_by like 'cosine%'"
         for left, right in ((edges.format("free"), by_cosine), (by_cosine, edges.format("free"))):
             assert both.execute(f"select count(*) from ({left} except all {right})").fetchall() == [(0,)]
-        features = "select id, key, layer, site, idx, decoder_norm, s_res, s_mlp, s_att from {}.feature"
+        features = (
+            "select id, key, layer, site, idx, decoder_norm, encoder_alignment, s_res, s_mlp, s_att "
+            "from {}.feature"
+        )
         for left, right in (("free", "whole"), ("whole", "free")):
             compared = f"{features.format(left)} except all {features.format(right)}"
             assert both.execute(f"select count(*) from ({compared})").fetchall() == [(0,)]
@@ -43,7 +46,7 @@ def test_what_needs_a_text_is_null(data_free: Path) -> None:
     needs = {
         "sae": ("n_dead", "l0", "explained_variance"),
         "feature": ("density", "mean_activation", "max_activation", "top_tokens", "logit_tokens"),
-        "edge": ("n_both", "jaccard", "necessity", "sufficiency", "pearson"),
+        "edge": ("n_both", "jaccard", "necessity", "sufficiency", "pearson", "attribution", "twera"),
     }
     with featgraph.open(data_free) as graph:
         for table, columns in needs.items():

@@ -14,6 +14,7 @@ from featgraph import suite
 from featgraph.activations import TokenRows, read_shards
 from featgraph.core.arrays import Matrix
 from featgraph.core.keys import SaeRange, edge_plan
+from featgraph.core.measures import FINDERS
 from featgraph.graph import Graph
 from featgraph.ingestion import ingest
 from featgraph.recipe import Recipe, read_recipe
@@ -146,7 +147,8 @@ def test_edges_equal_brute_force_on_cosine_counts_and_weights(dense: Dense, grap
         assert u is not None
         assert d is not None
         rows = graph.store.connection.execute(
-            "select src - $up, dst - $down, cosine, n_both, pearson, virtual_weight, found_by from edge "
+            "select src - $up, dst - $down, cosine, n_both, pearson, virtual_weight, attribution, twera, "
+            "found_by from edge "
             "where kind = $kind and src between $up and $last order by src, dst",
             {
                 "up": up.first_id,
@@ -160,9 +162,9 @@ def test_edges_equal_brute_force_on_cosine_counts_and_weights(dense: Dense, grap
         cosine = decoder_u @ decoder_d.T
         cosine /= np.linalg.norm(decoder_u, axis=1)[:, None] * np.linalg.norm(decoder_d, axis=1)
         near = best_at_either_end(cosine, dense.recipe.edges.top_k)
-        together = coactive_pairs(dense, up, down)
-        assert {(src, dst) for src, dst, *_ in rows} == near | together
-        for src, dst, value, both, pearson, weight, found_by in rows:
+        proposed = {"cosine": near, **proposed_pairs(dense, up, down, decoder_u @ d.W_enc.detach().numpy())}
+        assert {(src, dst) for src, dst, *_ in rows} == set().union(*proposed.values())
+        for src, dst, value, both, pearson, weight, attribution, twera, found_by in rows:
             x, y = dense.codes[up.number][:, src], dense.codes[down.number][:, dst]
             assert value == pytest.approx(cosine[src, dst], abs=1e-5)
             assert both == ((x != 0) & (y != 0)).sum()
@@ -173,10 +175,12 @@ def test_edges_equal_brute_force_on_cosine_counts_and_weights(dense: Dense, grap
                 assert pearson == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-3)
             else:
                 assert pearson is None
-            by = [
-                name for name, pairs in (("cosine", near), ("coactivation", together)) if (src, dst) in pairs
-            ]
-            assert found_by == ("both" if len(by) == 2 else by[0])
+            shared = (x != 0) & (y != 0)
+            loss = weight * (x[shared] / y[shared]).mean() if shared.any() else None
+            traffic = weight * (x * y).mean() / y.mean() if y.any() else None
+            assert attribution == (None if loss is None else pytest.approx(loss, rel=1e-3, abs=1e-5))
+            assert twera == (None if traffic is None else pytest.approx(traffic, rel=1e-3, abs=1e-5))
+            assert found_by == ",".join(name for name in FINDERS if (src, dst) in proposed.get(name, ()))
     assert column(graph, "select count(*) from edge") == [seen]
 
 
@@ -188,20 +192,28 @@ def best_at_either_end(score: Matrix, k: int) -> set[tuple[int, int]]:
     return {(i, j) for i, j in out | into if np.isfinite(score[i, j])}
 
 
-def coactive_pairs(dense: Dense, up: SaeRange, down: SaeRange) -> set[tuple[int, int]]:
-    """The pairs that fire together often enough, and are the best of either end by pearson or by jaccard."""
+def proposed_pairs(
+    dense: Dense, up: SaeRange, down: SaeRange, weights: Matrix
+) -> dict[str, set[tuple[int, int]]]:
+    """By search, the pairs that fire together often enough and are among the best of either end."""
     plan = dense.recipe.edges
     x, y = dense.codes[up.number].astype(float), dense.codes[down.number].astype(float)
     on, off = (x != 0).astype(float), (y != 0).astype(float)
     both = on.T @ off
     jaccard = both / np.maximum(on.sum(0)[:, None] + off.sum(0) - both, 1)
-    x, y = x - x.mean(0), y - y.mean(0)
     with np.errstate(invalid="ignore", divide="ignore"):
+        twera = weights * (x.T @ y / y.sum(0))
+        x, y = x - x.mean(0), y - y.mean(0)
         pearson = x.T @ y / np.sqrt((x**2).sum(0)[:, None] * (y**2).sum(0))
-    found: set[tuple[int, int]] = set()
-    for score in (pearson, jaccard):
-        found |= best_at_either_end(np.where(both >= plan.min_support, score, np.nan), plan.coactive_k)
-    return found
+    searches = {
+        "twera": (twera, plan.twera_k),
+        "pearson": (pearson, plan.coactive_k),
+        "jaccard": (jaccard, plan.coactive_k),
+    }
+    return {
+        name: best_at_either_end(np.where((both >= plan.min_support) & (score > 0), score, np.nan), k)
+        for name, (score, k) in searches.items()
+    }
 
 
 def test_scores_are_the_largest_cosines_to_each_writer(dense: Dense, graph: Graph) -> None:

@@ -1,12 +1,14 @@
 """Recipes: what ships parses, and what is wrong is named with file, line and key."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from featgraph.core.shipped import shipped
 from featgraph.errors import RecipeError, UsageError
-from featgraph.recipe import Recipe, all_recipes, choose, chosen, find_recipe, read_recipe
+from featgraph.recipe import EdgePlan, Recipe, all_recipes, choose, chosen, find_recipe, read_recipe
 from helpers.small_suite import END, RECIPE
 
 
@@ -77,9 +79,8 @@ def test_a_recipe_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ),
         ("[suite.sites.res]", "[suite.sites.mlp.x]", "missing key 'suite.sites.res'"),
         ('title = "a small random suite"', "", "1: missing key 'title'"),
-        ("coactive_k = 2\n", "", "25: missing key 'edges.coactive_k'"),
-        ("coactive_k = 2", "coactive_k = -1", "28: 'edges.coactive_k' must be at least 0, not -1"),
-        ("min_support = 3", "min_support = 0", "29: 'edges.min_support' must be at least 1, not 0"),
+        ("coactive_k = 2", "coactive_k = -1", "29: 'edges.coactive_k' must be at least 0, not -1"),
+        ("min_support = 3", "min_support = 0", "30: 'edges.min_support' must be at least 1, not 0"),
         ('path = "small/text.txt.gz"', "", "19: give either 'path' or 'dataset' in [text]"),
         (f'separator = "{END}"', "", "19: missing key 'text.separator' (plain text) or 'text.column'"),
         (
@@ -249,3 +250,22 @@ def test_what_was_chosen_can_be_chosen_again(tmp_path: Path) -> None:
         recipe.data_free(),
     ):
         assert choose(recipe, json.loads(json.dumps(chosen(made)))) == made
+
+
+def test_the_edges_table_may_be_left_out_in_part_or_whole(tmp_path: Path) -> None:
+    text = RECIPE[: RECIPE.index("[edges]")]
+    file = tmp_path / "new.toml"
+    file.write_text(text, encoding="utf-8")
+    assert read_recipe(file).edges == EdgePlan()
+    file.write_text(f"{text}[edges]\ntwera_k = 0\n", encoding="utf-8")
+    assert read_recipe(file).edges == EdgePlan(twera_k=0)
+
+
+def test_the_readme_of_recipes_has_the_defaults_of_the_edges_table() -> None:
+    lines = shipped("ingest").joinpath("README.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:3]] for line in lines if line.startswith("| `")]
+    shown = dict(rows)
+    for field in fields(EdgePlan):
+        default = field.default
+        expected = ", ".join(default) if isinstance(default, tuple) else str(default)
+        assert shown[field.name] == expected

@@ -20,6 +20,8 @@ create table sae (                    -- one row per SAE, in the order the model
     rms_length         float,         -- root mean square length of what it rebuilds, over the same part
     expected_l0        float,         -- what sae_lens's registry says of it; NULL where it says nothing
     expected_variance  float,         -- likewise, of explained_variance
+    no_virtual_weight  varchar,       -- why virtual_weight, twera and attribution of its edges (res: of those
+                                      -- into it) are NULL; NULL where they are known
     threshold_low      float,         -- cosine below which a match from the previous layer says nothing
     threshold_high     float          -- cosine from which a match is taken as the same feature
 );
@@ -34,6 +36,8 @@ create table feature (                -- one row per feature, ordered by id
     mean_activation float,            -- mean over the tokens on which it is active; NULL if dead
     max_activation  float,            -- largest activation on the text; NULL if dead
     decoder_norm    float,            -- length of its W_dec row before scaling to unit length
+    encoder_alignment float,          -- cosine of its encoder and decoder rows, -1 to 1; NULL where they are
+                                      -- not of one space; low = dead or unstable; arXiv 2605.18629
     s_res           float,            -- largest cosine to a feature of the previous residual; res only
     s_mlp           float,            -- largest cosine to an mlp feature of its layer; res only
     s_att           float,            -- largest cosine to an att feature of its layer; res only
@@ -41,22 +45,36 @@ create table feature (                -- one row per feature, ordered by id
     logit_tokens    varchar[]         -- ten tokens its direction promotes most through the unembedding
 );
 
-create table edge (                   -- one row per candidate link, ordered by src, dst
+create table edge (                   -- one row per candidate link, ordered by src, dst; u = src, d = dst;
+                                      -- a measure that is not known is NULL
     src             integer,          -- upstream feature id
     dst             integer,          -- downstream feature id
     kind            varchar,          -- res_res | mlp_res | att_res
-    cosine          float,            -- of the two decoder directions, -1 to 1; never NULL
+    cosine          float,            -- of the two decoder directions; never NULL; -1 to 1; arXiv 2502.03032
     rank_out        smallint,         -- 1 = best of src's edges of this kind by cosine, ties by id
     rank_in         smallint,         -- 1 = best of dst's edges of this kind by cosine, ties by id
     n_both          integer,          -- tokens on which both are active
-    jaccard         float,            -- n_both / tokens on which either is active, 0 to 1
-    necessity       float,            -- P(src active | dst active), 0 to 1
-    sufficiency     float,            -- P(dst active | src active), 0 to 1
-    pearson         float,            -- correlation of activations over all tokens, -1 to 1
-    virtual_weight  float,            -- dst pre-activation per unit of src activation along the residual
-    ablation_change float,            -- mean of 1 - dst activation without src / with src; NULL = not measured, or on no token
-    ablation_n      integer,          -- tokens on which the ablation was measured; NULL = not measured
-    found_by        varchar           -- which candidates it was among: cosine | coactivation | both
+    jaccard         float,            -- n_both / tokens on which either is active; 0 to 1; arXiv 2410.08869
+    necessity       float,            -- P(u active | d active); 0 to 1; arXiv 2410.08869
+    sufficiency     float,            -- P(d active | u active); 0 to 1; arXiv 2410.08869
+    pearson         float,            -- correlation of activations over all tokens; -1 to 1; arXiv 2410.08869
+    virtual_weight  float,            -- d's pre-activation per unit of u's activation along the residual
+                                      -- stream; d / u; arXiv 2406.11944 s4
+    attribution     float,            -- virtual_weight * mean of u / d over tokens where both are active:
+                                      -- predicted loss; share of d's activation; arXiv 2406.11944 s4
+    twera           float,            -- virtual_weight * E[u d] / E[d], means over all tokens: predicted
+                                      -- traffic; d's pre-activation; Anthropic, Circuit Tracing (2025), global
+                                      -- weights
+    effect          float,            -- mean of 1 - d without u / d over tokens where d is active, 0 where u
+                                      -- is silent; share of d's activation; at most 1; ours
+    effect_n        integer,          -- tokens on which effect was measured
+    effect_se       float,            -- standard error of effect; share of d's activation; from 0; ours
+    silenced        float,            -- share of those tokens on which d falls silent without u; 0 to 1; ours
+    ablation_change float,            -- mean of 1 - d without u / d over tokens where both are active; share
+                                      -- of d's activation; at most 1; arXiv 2502.03032 s5.2
+    ablation_n      integer,          -- tokens on which ablation_change was measured
+    found_by        varchar           -- searches that proposed it, in this order, joined by commas:
+                                      -- cosine, twera, pearson, jaccard, effect
 );
 
 create table pair (                   -- one row per pair of SAEs that edges join, ordered by src_sae, dst_sae
