@@ -2,7 +2,7 @@
 
 The ending of its name says which, and how it is compressed. A file is read as its documents are asked for;
 of plain text and lines no more than one document and one chunk is in memory. Which files, and in which order,
-is left to `reading`.
+is left to `documents.py`.
 """
 
 import codecs
@@ -24,7 +24,7 @@ ONE_DOCUMENT = 64_000_000
 """Letters of the longest document of plain text without a separator, which is in memory whole."""
 
 CHUNK = 1 << 20
-"""Bytes read at once; our choice: so many that the calls do not count, few beside any model."""
+"""Bytes read at once; our choice: large beside the cost of a call, small beside any model."""
 
 ROWS = 1024
 """Rows of a Parquet file decoded at once; our choice: some megabytes of usual documents."""
@@ -39,14 +39,14 @@ CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 """Endings of compressed files -> what pyarrow calls their compression."""
 
 REASON = 300
-"""Characters that are kept of what a library says."""
+"""Characters kept of a library's message."""
 
 FAULTS = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError)
-"""What pyarrow and `datasets` raise on input that they cannot read."""
+"""Exceptions of pyarrow and `datasets` on input that they cannot read."""
 
 
 def file_documents(path: Path, source: TextSource) -> Iterator[str]:
-    """Yield the documents of one file as they stand in it; an ending that says nothing means plain text.
+    """Yield the documents of one file, unchanged; a file of unknown ending is plain text.
 
     Raises SourceError: unreadable, not UTF-8, malformed, or without the column.
     """
@@ -116,7 +116,7 @@ def no_column(column: str, known: Iterable[str], place: str) -> SourceError:
 
 @contextmanager
 def reading(what: str, *more: type[Exception]) -> Iterator[None]:
-    """Turn what a library says of unreadable input into a SourceError that names the input.
+    """Turn a library's error about unreadable input into a SourceError that names the input.
 
     more: errors of a library that derive from none of FAULTS.
     """
@@ -207,11 +207,11 @@ READERS: dict[str, Callable[[Path, TextSource], Iterator[str]]] = {
     ".csv": _csv,
     ".parquet": _parquet,
 }
-"""Endings that say what a file holds; in a folder, files with other endings are no text."""
+"""Endings of files that are read as text, with the reader of each; in a folder, others are passed over."""
 
 
 def _chunks(path: Path) -> Iterator[str]:
-    """Yield the text of a file piece by piece, unpacked, every line end as \\n, without a byte order mark."""
+    """Yield the text of a file chunk by chunk, unpacked, every line end as \\n, without a byte order mark."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     lines = io.IncrementalNewlineDecoder(decoder, translate=True)
     n_bytes, first = 0, True

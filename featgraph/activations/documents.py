@@ -1,7 +1,7 @@
 """A text source -> its documents in one order: a file, a folder of files, or a Hugging Face dataset.
 
-Nothing is read before it is asked for, so a caller who has enough leaves the rest unread. What one file
-holds is left to `files`; tokens, and how many are wanted, to the caller.
+Documents are read as the caller asks for them, so one who has enough leaves the rest unread.
+`document_files.py` reads single files.
 """
 
 import hashlib
@@ -81,7 +81,7 @@ def _local(source: TextSource) -> Path | None:
 
 
 def _is_dataset(source: TextSource, path: Path) -> bool:
-    """Return whether `datasets` has to read what is at a path; a single file is read as under 'text.path'."""
+    """Return whether `datasets` reads the path: a folder does, a single file is read as under 'text.path'."""
     return source.dataset is not None and path.is_dir()
 
 

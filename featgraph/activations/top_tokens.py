@@ -53,7 +53,7 @@ class TopTokens:
     def best(self, k: int) -> list[list[int]]:
         """Return each feature's k tokens with the largest mean activation over all their occurrences.
 
-        Means are compared in float32: what the order of batches changes does not decide.
+        Means are compared in float32, so that the order of batches decides nothing.
         """
         often = np.flatnonzero(self.occurrences >= MIN_OCCURRENCES)
         columns = self.sums[often].tocsc()

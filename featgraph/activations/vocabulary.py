@@ -54,7 +54,7 @@ def top_logit_tokens(directions: Matrix, unembedding: Matrix, k: int) -> list[li
 
 
 def label(top: list[str], promotes: list[str]) -> str:
-    """Return a short label: what a feature fires on, and what it promotes.
+    """Return a short label: tokens that a feature fires on, and tokens that it promotes.
 
     >>> label([" cat", " Cat", " dog", " pig", " hen"], [" purr", "red", " ran"])
     'cat, dog, pig → purr, red'

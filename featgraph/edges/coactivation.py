@@ -268,7 +268,7 @@ def finder(
 
 
 def _union(requested: Pairs, proposed: Mapping[str, Pairs], n_downstream: int) -> CoActive:
-    """Return every pair once, with what it was taken for."""
+    """Return every pair once, with the searches that proposed it."""
     both = Pairs.joined([requested, *proposed.values()])
     key = both.src * n_downstream + both.dst
     distinct, first = np.unique(key, return_index=True)

@@ -31,7 +31,7 @@ CHUNK = 256
 
 
 class Run(Protocol):
-    """What runs a function many times, in threads perhaps."""
+    """Runs a function many times, perhaps in threads."""
 
     def __call__(self, work: Callable[[int], T], items: Iterable[int], /) -> Iterable[T]:
         """Call `work` with each of the numbers and give its results in order, like `map`."""
@@ -136,9 +136,9 @@ def rounded(
 def prepared(device: "torch.device") -> "Iterator[Run]":
     """Have torch sum products in float32 throughout, as margins rely on; put its settings back afterwards.
 
-    What the yielded function runs has a thread to itself: threads that share a product wait for each other at
-    each step of it, which takes very long where another process uses their cores. Results come in order, and
-    work is no more than two results per thread ahead of who takes them.
+    Each call of the yielded function has a thread to itself: threads that share a product wait for each other
+    at each step of it, which takes very long where another process uses their cores. Results come in order, at
+    most two per thread ahead of the caller.
 
     Source: PyTorch documentation, Numerical accuracy: TF32, reduced precision reduction of bf16 GEMMs.
     """

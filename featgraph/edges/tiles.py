@@ -48,8 +48,8 @@ def possible_pairs(
     """Yield pairs among which are the k nearest of every target and, unless told otherwise, of every source.
 
     upstream, downstream: unit directions, (n_source, d_model) and (n_target, d_model). src, dst: the features
-    that take part. Nearest by float32 cosine, whatever breaks ties. Each pair comes once, and all come at the
-    end unless very many are about as good. To be exhausted or closed, as torch is prepared for it meanwhile.
+    that take part. Nearest by float32 cosine, however ties are broken. Each pair comes once, and all come at
+    the end unless very many are about as good. Exhaust or close it: it changes torch's settings meanwhile.
     """
     import torch
 
@@ -123,7 +123,7 @@ def _tile(rows: Rounded, columns: Rounded, out: _Bounds, into: _Bounds) -> Itera
         row, column = torch.cat([row, row_too[new]]), torch.cat([column, column_too[new]])
         yield _pairs(rows, columns, row, column, torch.cat([product, product_too[new]]))
         return
-    # So many are about as good that groups spare nothing, and that all at once would take much memory.
+    # Where this many pairs are about as good, groups save nothing, and all at once would take much memory.
     step = max(1, HELD // tile.shape[1])
     for top in range(0, len(tile), step):
         part = tile[top : top + step]
@@ -181,7 +181,7 @@ class _Groups:
 def _promising(
     held: list[PossiblePairs], src: Indices, dst: Indices, out: _Bounds, into: _Bounds
 ) -> Iterator[PossiblePairs]:
-    """Yield those pairs that may still be among the nearest of either end, by what is known by now."""
+    """Yield the pairs that may still be among the nearest of either end, by the present bounds."""
     row, column, bound = (np.concatenate(part) for part in zip(*held, strict=True))
     kept = np.flatnonzero((bound >= out.last()[row]) | (bound >= into.last()[column]))
     for start in range(0, len(kept), HELD):

@@ -2,7 +2,7 @@
 
     plan         the order of the steps, and what each one reads (its key)
     steps        the work of each step: read files, compute, write files
-    worker       what the steps of one process share: recipe, model, SAEs, earlier files
+    worker       state that the steps of one process share: recipe, model, SAEs, earlier files
     step_files   how steps write and read files
     ledger       which steps are done
     ingest       runs the steps that are not done, then puts the graph in place

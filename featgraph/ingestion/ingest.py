@@ -59,7 +59,7 @@ def ingest(
 ) -> Summary:
     """Build the graph of a recipe's suite at `out`, replacing the graph there only once all is written.
 
-    What stops it leaves the finished steps beside `out`, and the next call goes on from there.
+    An interruption leaves the finished steps beside `out`, and the next call resumes from them.
     engine: where steps run. ray_address: of a running cluster. fresh: forget the steps of an earlier call.
 
     Raises SourceError: the model, an SAE or the text cannot be used. StoreError: `out` is something else, is
@@ -142,7 +142,7 @@ class Build:
         return {"step": stage.name, "n": len(stage.steps), "seconds": round(seconds, 2)}
 
     def note(self, error: BaseException) -> None:
-        """Have an error say what is kept; where that is nothing, remove the build directory."""
+        """Add the number of kept steps to an error; where there are none, remove the build directory."""
         if len(self.ledger):
             error.add_note(f"{len(self.ledger)} finished steps are kept; the same command goes on from there")
         else:

@@ -56,7 +56,7 @@ class Cluster:
         return max(int(node.get("CPU", 1)) for node in self._nodes())
 
     def _nodes(self) -> list[dict[str, float]]:
-        """What each machine has."""
+        """Resources of each machine."""
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def __enter__(self) -> "Cluster":
@@ -95,11 +95,11 @@ class Cluster:
 
 def _check_reachable(address: str | None) -> None:
     """Ask first whether anything listens at `host:port`: Ray itself goes on asking for minutes."""
-    found = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address or "")
-    if found is None:
+    match = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address or "")
+    if match is None:
         return
     try:
-        socket.create_connection((found[1], int(found[2])), timeout=REACHABLE).close()
+        socket.create_connection((match[1], int(match[2])), timeout=REACHABLE).close()
     except OSError as error:
         raise SourceError(f"cannot join a Ray cluster at {address!r}: {os_reason(error)}") from error
 

@@ -86,7 +86,7 @@ def _sae(plan: Plan, sae: SaeRange) -> dict[str, Any]:
 
 
 def write_manifest(plan: Plan, steps: list[dict[str, object]], started: datetime) -> None:
-    """Write the manifest: what the graph was made of, how, by what, and how long the steps took."""
+    """Write the manifest: inputs of the graph, settings, versions, and seconds of each step."""
     recipe, worker = plan.recipe, plan.worker
     metadata = [worker.sae_metadata(sae.name) for sae in plan.saes]
     names = ("layer", "site", "release", "sae_id", "hook_name", "sha256")

@@ -87,17 +87,17 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def chosen(recipe: Recipe) -> dict[str, object]:
-    """Return what was chosen on top of the recipe's file (width, text), for a manifest."""
+    """Return the choices that differ from the recipe's file (width, text), for a manifest."""
     as_read = read_recipe(recipe.file)
-    found: dict[str, object] = {}
+    choices: dict[str, object] = {}
     if recipe.width != as_read.width and recipe.width is not None:
-        found["width"] = recipe.width.name
+        choices["width"] = recipe.width.name
     if recipe.text is None and as_read.text is not None:
-        found["text"] = None
+        choices["text"] = None
     elif recipe.text is not None and recipe.text != as_read.text:
         path = recipe.text.path and recipe.as_written(recipe.text.path)
-        found["text"] = {**asdict(recipe.text), "path": path}
-    return found
+        choices["text"] = {**asdict(recipe.text), "path": path}
+    return choices
 
 
 def choose(recipe: Recipe, what: Mapping[str, object]) -> Recipe:
@@ -160,15 +160,15 @@ class _Reader:
         return ModelSource(path, raw.get("hf"), raw.get("d_model"), raw.get("parameters"), dtype)
 
     def dtype(self, raw: dict[str, Any], where: str) -> str | None:
-        found = raw.get("dtype")
-        if found is not None and found not in _DTYPES:
+        dtype = raw.get("dtype")
+        if dtype is not None and dtype not in _DTYPES:
             raise self.file.error(
-                f"{where}.dtype", f"'{where}.dtype' must be one of {', '.join(_DTYPES)}, not {found!r}"
+                f"{where}.dtype", f"'{where}.dtype' must be one of {', '.join(_DTYPES)}, not {dtype!r}"
             )
-        return found
+        return dtype
 
     def widths(self, suite: dict[str, Any]) -> tuple[Width, ...]:
-        found = []
+        widths = []
         for name, value in suite.get("widths", {}).items():
             key = f"suite.widths.{name}"
             self.file.kind(key, value, (int, dict))
@@ -177,8 +177,8 @@ class _Reader:
             self.file.check(table, key, kinds, required=("features",))
             self.file.at_least(table, key, 1, "features")
             words = tuple((word, str(text)) for word, text in table.items() if word != "features")
-            found.append(Width(name, table["features"], words))
-        return tuple(found)
+            widths.append(Width(name, table["features"], words))
+        return tuple(widths)
 
     def width(self, suite: dict[str, Any], widths: tuple[Width, ...]) -> Width | None:
         if ("width" in suite) != bool(widths):
@@ -192,20 +192,20 @@ class _Reader:
         raise self.file.error("suite.width", f"no width {suite['width']!r} in [suite.widths]{hint}")
 
     def ladder(self, suite: dict[str, Any]) -> tuple[int, ...]:
-        found: list[int] = suite.get("ladder", [])
-        self.numbers("suite.ladder", found, least=1)
-        if "ladder" in suite and (len(found) != suite["layers"] or "widths" in suite):
+        ladder: list[int] = suite.get("ladder", [])
+        self.numbers("suite.ladder", ladder, least=1)
+        if "ladder" in suite and (len(ladder) != suite["layers"] or "widths" in suite):
             raise self.file.error(
                 "suite.ladder",
-                f"'suite.ladder' gives the features of {len(found)} layers, but there are {suite['layers']}"
-                if len(found) != suite["layers"]
+                f"'suite.ladder' gives the features of {len(ladder)} layers, but there are {suite['layers']}"
+                if len(ladder) != suite["layers"]
                 else "a suite has either [suite.widths] or 'suite.ladder'",
             )
         if ("ladder" in suite) != ("block" in suite):
             raise self.file.error(
                 "suite", "'suite.ladder' and 'suite.block' go together: widths at one block"
             )
-        return tuple(found)
+        return tuple(ladder)
 
     def sources(self, raw: dict[str, Any], layers: int, widths: list[str]) -> tuple[SaeSource, ...]:
         self.file.check(raw, "suite.sites", _KEYS["suite.sites"], required=())
@@ -295,15 +295,15 @@ class _Reader:
                 raise self.file.error("edges.kinds", f"unknown edge kind {kind!r} in 'edges.kinds'{hint}")
         return tuple(kind for kind in EDGE_KINDS if kind in raw)
 
-    def numbers(self, key: str, found: list[Any], *, least: int, most: int | None = None) -> None:
-        for number in found:
+    def numbers(self, key: str, numbers: list[Any], *, least: int, most: int | None = None) -> None:
+        for number in numbers:
             self.file.kind(key, number, int)
             if number < least or (most is not None and number > most):
                 bound = f"at least {least}" if most is None else f"between {least} and {most}"
                 raise self.file.error(key, f"{key!r} holds {number}, which is not {bound}")
 
     def check_patterns(self, recipe: Recipe) -> None:
-        """Refuse what the patterns name and no width has, and text for SAEs that cannot read it."""
+        """Refuse words in patterns that no width has, and a text for SAEs that cannot read it."""
         for source in recipe.declared:
             where = f"suite.sites.{source.site}"
             if source.decoders is not None and recipe.text is not None:

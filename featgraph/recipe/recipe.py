@@ -69,7 +69,7 @@ class SaeSource:
     layers: tuple[int, ...] = ()
     """The layers that have an SAE."""
     exceptions: tuple[tuple[int, str], ...] = ()
-    """Layers whose path, id or decoders are not what the pattern says."""
+    """Layers that do not follow the pattern, each with its own path, id or decoders."""
     widths: tuple[str, ...] = ()
     """The suite's widths in which this site is published; empty: in all of them."""
     d_in: int | None = None
@@ -209,20 +209,20 @@ class Recipe:
         return self.filled(source.hook, layer)
 
     def words(self, layer: int) -> dict[str, str]:
-        """Return what a pattern may name at a layer."""
-        found = {"layer": str(layer)}
+        """Return the words that a pattern may name at a layer, with their values."""
+        words = {"layer": str(layer)}
         if self.ladder:
-            found["width"] = str(self.ladder[layer])
+            words["width"] = str(self.ladder[layer])
         if self.block is not None:
-            found["block"] = str(self.block)
+            words["block"] = str(self.block)
         if self.width is not None:
-            found |= {"width": self.width.name, **dict(self.width.words)}
-        return found
+            words |= {"width": self.width.name, **dict(self.width.words)}
+        return words
 
     def filled(self, pattern: str, layer: int) -> str:
         """Return a pattern with everything filled in that the recipe knows at this layer."""
         words = self.words(layer)
-        return re.sub(r"\{(\w+)\}", lambda found: words.get(found[1], found[0]), pattern)
+        return re.sub(r"\{(\w+)\}", lambda match: words.get(match[1], match[0]), pattern)
 
     def data_free(self) -> "Recipe":
         """Return a copy that reads no text, so that nothing but geometry is measured."""
@@ -238,13 +238,13 @@ class Recipe:
         return replace(self, width=known[name])
 
     def with_tokens(self, tokens: int) -> "Recipe":
-        """Return a copy that reads so many tokens; raise UsageError where it reads no text."""
+        """Return a copy that reads another number of tokens; raise UsageError where it reads no text."""
         return replace(self, text=replace(self._has_text("--tokens"), tokens=tokens))
 
     def with_text(self, place: str) -> "Recipe":
         """Return a copy that reads another text: a file, a folder or a Hugging Face dataset.
 
-        What the place does not say stays as the recipe has it: tokens, context, separator and column. A
+        Tokens, context, separator and column stay as the recipe has them. A
         dataset's split is the recipe's, or else train.
 
         Raises UsageError: the recipe reads no text, or what looks like a path is not there.

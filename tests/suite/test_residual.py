@@ -255,6 +255,8 @@ def test_direction_times_norm_is_what_one_unit_of_activation_decodes_to(
         {},
         {"kind": "topk", "k": N_FEATURES, "rescale_acts_by_decoder_norm": True},
         {"kind": "jumprelu", "apply_b_dec_to_input": False},
+        {"kind": "jumprelu", "apply_b_dec_to_input": True},
+        {"kind": "gated"},
         CENTRED,
     ],
     ids=str,
@@ -272,12 +274,57 @@ def test_encoder_rows_are_how_pre_activations_change_with_the_stream(
     if loaded.reading.form == "centred":
         stream = stream - stream.mean(dim=-1, keepdim=True)
     with torch.inference_mode():
-        loaded.sae.b_enc.fill_(50.0)  # So that every feature fires, and linearly.
+        for name, bias in loaded.sae.named_parameters():
+            if name in ("b_enc", "b_gate", "b_mag"):
+                bias.fill_(50.0)  # So that every feature fires, and linearly.
         activations = loaded.sae.encode(stream)
     change = activations[1:] - activations[:1]
     torch.testing.assert_close(torch.from_numpy(loaded.encoder).T, change, atol=1e-4, rtol=1e-4)
+    assert loaded.no_virtual_weight is None
 
 
 def test_only_residual_saes_have_encoder_rows(tmp_path: Path) -> None:
     folder = save_sae(tmp_path / "sae", "blocks.1.hook_mlp_out", D_MODEL)
     assert load_one(recipe_of(folder, "mlp"), random_model("llama")).encoder is None
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"normalize_activations": "layer_norm"}, "divides each activation by its own standard deviation"),
+        ({"normalize_activations": "constant_norm_rescale"}, "divides each activation by its own length"),
+        ({"kind": "matching_pursuit"}, "encodes without an encoder"),
+    ],
+)
+def test_an_sae_that_scales_each_token_has_no_virtual_weights(
+    options: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    folder = save_sae(tmp_path / "sae", "blocks.1.hook_resid_post", D_MODEL, **options)
+    assert reason in str(load_one(recipe_of(folder, "res"), None).no_virtual_weight)
+
+
+@pytest.mark.parametrize(("family", "known"), [("llama", True), ("gemma2", False)])
+def test_what_passes_a_norm_on_its_way_has_no_virtual_weights(
+    family: str, known: bool, tmp_path: Path
+) -> None:
+    folder = save_sae(tmp_path / "sae", f"blocks.{BLOCK}.attn.hook_z", D_Z)
+    loaded = load_one(recipe_of(folder, "att"), random_model(family))
+    assert (loaded.no_virtual_weight is None) == known
+    assert known or "a norm, scales what it writes" in str(loaded.no_virtual_weight)
+
+
+@pytest.mark.parametrize("kind", ["standard", "gated", "topk"])
+def test_alignment_is_the_cosine_of_encoder_and_decoder_rows(kind: str, tmp_path: Path) -> None:
+    options = {"k": 2} if kind == "topk" else {}
+    folder = save_sae(tmp_path / "sae", "blocks.1.hook_mlp_out", D_MODEL, kind=kind, **options)
+    loaded = load_one(recipe_of(folder, "mlp"), None)
+    assert loaded.sae is not None
+    assert loaded.encoder_alignment is not None
+    expected = torch.cosine_similarity(loaded.sae.W_enc.T, loaded.sae.W_dec, dim=1)
+    torch.testing.assert_close(torch.from_numpy(loaded.encoder_alignment), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_rows_of_two_spaces_have_no_alignment(tmp_path: Path) -> None:
+    options = {"hook_name_out": "blocks.1.hook_mlp_out"}
+    folder = save_sae(tmp_path / "sae", "blocks.1.ln2.hook_normalized", D_MODEL, kind="transcoder", **options)
+    assert load_one(recipe_of(folder, "mlp"), random_model("llama")).encoder_alignment is None
