@@ -18,7 +18,7 @@ from typing import Any
 
 from featgraph.core.files import os_reason
 from featgraph.errors import SourceError, nearest
-from featgraph.recipe import TextSource
+from featgraph.recipe import CODECS, TextSource
 
 ONE_DOCUMENT = 64_000_000
 """Letters of the longest document of plain text without a separator, which is in memory whole."""
@@ -34,9 +34,6 @@ LONGEST_FIELD = 2**31 - 1
 
 COLUMN = "text"
 """The column that is read where the source names none; text datasets mostly call it so."""
-
-CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-"""Endings of compressed files -> what pyarrow calls their compression."""
 
 REASON = 300
 """Characters kept of a library's message."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featgraph.activations.document_files import (
-    CODECS,
     COLUMN,
     READERS,
     file_documents,
@@ -22,7 +21,7 @@ from featgraph.activations.document_files import (
 )
 from featgraph.core.files import file_sha256
 from featgraph.errors import SourceError, nearest
-from featgraph.recipe import TextSource
+from featgraph.recipe import CODECS, TextSource
 
 if TYPE_CHECKING:
     import datasets

@@ -136,9 +136,9 @@ def rounded(
 def prepared(device: "torch.device") -> "Iterator[Run]":
     """Have torch sum products in float32 throughout, as margins rely on; put its settings back afterwards.
 
-    Each call of the yielded function has a thread to itself: threads that share a product wait for each other
-    at each step of it, which takes very long where another process uses their cores. Results come in order, at
-    most two per thread ahead of the caller.
+    Each call of the yielded function has a thread to itself: threads that share a product wait for each
+    other at each step of it, which takes very long where another process uses their cores. Results come in
+    order, at most two per thread ahead of the caller.
 
     Source: PyTorch documentation, Numerical accuracy: TF32, reduced precision reduction of bf16 GEMMs.
     """

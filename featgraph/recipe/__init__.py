@@ -6,9 +6,20 @@ toml_file   checks of one TOML table; every error names the file, the line and t
 """
 
 from featgraph.recipe.reader import all_recipes, choose, chosen, find_recipe, read_recipe
-from featgraph.recipe.recipe import EdgePlan, ModelSource, Recipe, SaeSource, TextSource, Width
+from featgraph.recipe.recipe import (
+    CODECS,
+    TEXT_ENDINGS,
+    EdgePlan,
+    ModelSource,
+    Recipe,
+    SaeSource,
+    TextSource,
+    Width,
+)
 
 __all__ = [
+    "CODECS",
+    "TEXT_ENDINGS",
     "EdgePlan",
     "ModelSource",
     "Recipe",

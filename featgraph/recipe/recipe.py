@@ -18,7 +18,13 @@ HOOKS: dict[Site, str] = {
 }
 """Where the decoders of a file without any metadata write, if the recipe names no hook: the site itself."""
 
-_TEXT_SUFFIXES = (".txt", ".gz", ".json", ".jsonl", ".csv", ".parquet", ".md")
+TEXT_ENDINGS = (".txt", ".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+"""Endings of text files; `activations/document_files.py` has a reader for each."""
+
+CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+"""Endings of compressed files -> pyarrow's name of their compression."""
+
+_NO_DATASET = (*TEXT_ENDINGS, *CODECS, ".md")
 """Endings that no dataset id has: such a name without a file is a slip of the pen, not a dataset."""
 
 
@@ -253,7 +259,7 @@ class Recipe:
         path = Path(place)
         if path.exists():
             return replace(self, text=replace(text, path=path, dataset=None, config=None, split=None))
-        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w./-]+)?", place) or path.suffix in _TEXT_SUFFIXES:
+        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@[\w./-]+)?", place) or path.suffix in _NO_DATASET:
             raise UsageError(
                 f"there is no text at {place!r}; --text takes a file, a folder or a dataset's id"
             )

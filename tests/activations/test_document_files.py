@@ -17,9 +17,10 @@ from featgraph.activations import document_files as textfile
 from featgraph.activations.document_files import split_at
 from featgraph.activations.documents import documents
 from featgraph.errors import SourceError
+from featgraph.recipe import CODECS, TEXT_ENDINGS
 from helpers.texts import STORIES, all_of, refusal, source, write
 
-PACKED = [f"{ending}{codec}" for ending in (".txt", ".jsonl", "") for codec in textfile.CODECS]
+PACKED = [f"{ending}{codec}" for ending in (".txt", ".jsonl", "") for codec in CODECS]
 NOT_JSON = "not JSON, of which each line must be one object"
 MEND = "name one as 'text.column'"
 
@@ -30,6 +31,10 @@ def test_every_kind_of_file_gives_the_same_documents(tmp_path: Path, name: str) 
     path = write(tmp_path / f"stories{name}", [first, "", f" {others[0]}\n", "  ", None, *others[1:]])
     assert list(documents(source(path))) == STORIES
     assert list(documents(source(dataset=str(path)))) == STORIES
+
+
+def test_every_ending_of_a_text_file_has_a_reader() -> None:
+    assert tuple(textfile.READERS) == TEXT_ENDINGS
 
 
 @given(
