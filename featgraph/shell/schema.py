@@ -47,4 +47,5 @@ def _comments(table: str) -> dict[str, str]:
     """Return the comment behind each column of a table in `schema.sql`."""
     text = package_sql("schema.sql")
     body = re.search(rf"(?ms)^create table {re.escape(table)} \((.*?)^\);", text)
-    return dict(re.findall(r"(?m)^ +(\w+) [^-\n]*-- (.*)$", body[1])) if body else {}
+    comments = re.findall(r"(?m)^ +(\w+) [^-\n]*-- (.*(?:\n +-- .*)*)$", body[1]) if body else []
+    return {column: re.sub(r"\n +-- ", " ", comment) for column, comment in comments}

@@ -162,7 +162,8 @@ def test_a_statement_that_is_no_text_is_refused(toy: Path, encoding: str) -> Non
     ("text", "out", "talk"),
     [
         (".schema", "feature,36,", ""),
-        (".schema edge", 'necessity,FLOAT,"P(src active | dst active), 0 to 1"', ""),
+        (".schema edge", "necessity,FLOAT,P(u active | d active); 0 to 1; arXiv 2410.08869", ""),
+        (".schema edge", "stream; d / u; arXiv 2406.11944 s4", ""),
         (".schema Edge", "src,INTEGER,upstream feature id", ""),
         (".schema fature", "", "no table 'fature'; did you mean 'feature'? `.schema` lists all"),
         (".queries", "splits,", ""),
