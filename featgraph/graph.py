@@ -9,11 +9,15 @@ from featgraph import store
 from featgraph.core import arguments
 from featgraph.core.keys import MODULE_THRESHOLD, FeatureKey, Score
 from featgraph.core.result import MAX_ROWS, TIMEOUT, Result
+from featgraph.core.text import pluralize
+from featgraph.errors import UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from featgraph.core.progress import Progress
+    from featgraph.ingestion import Summary
+    from featgraph.ingestion.ingest import EngineName
     from featgraph.lineage.adjacency import Adjacency
     from featgraph.lineage.lineage import Lineage
     from featgraph.steering import SettingsOptions, SteeringVector
@@ -43,6 +47,12 @@ class Graph:
     def manifest(self) -> dict[str, Any]:
         """How the graph was made: recipe, model and SAE identities, settings, versions, times."""
         return self.store.manifest
+
+    def __repr__(self) -> str:
+        model, saes = self.manifest.get("model", {}), self.manifest.get("saes", [])
+        return (
+            f"<Graph {self.path}: {pluralize(len(saes), 'SAE')} of {model.get('name', 'an unnamed model')}>"
+        )
 
     def sql(
         self,
@@ -322,3 +332,38 @@ def open_graph(path: str | Path) -> Graph:
     Raises StoreError: there is no graph there, it is broken, being written, or of another format.
     """
     return Graph(store.open_store(path))
+
+
+def ingest(
+    recipe: str | Path,
+    out: str | Path | None = None,
+    *,
+    width: str | None = None,
+    text: str | None = None,
+    tokens: int | None = None,
+    data_free: bool = False,
+    progress: bool = True,
+    engine: "EngineName" = "local",
+    ray_address: str | None = None,
+    fresh: bool = False,
+) -> "Summary":
+    """Build the feature graph of a recipe's suite, as `featgraph ingest` does; return its size and `.path`.
+
+    recipe: a shipped recipe's name or a TOML file. out: the graph directory, by default NAME.featgraph here;
+    a graph that is there is replaced once the new one is complete. width, text, tokens: in place of the
+    recipe's. data_free: geometry alone, no text is read. progress: show a bar per step. An interrupted ingest
+    continues where it stopped, unless `fresh`. engine: where the steps run; ray_address: a running cluster.
+
+    Raises UsageError, RecipeError: no such recipe, or it is malformed. SourceError: the model, an SAE or the
+    text cannot be used. StoreError: `out` is something else, is being written, or the disk is full.
+    """
+    from featgraph.core.progress import shown
+    from featgraph.ingestion import ingest as build
+    from featgraph.recipe import find_recipe
+
+    if data_free and (text is not None or tokens is not None):
+        raise UsageError("a data-free graph reads no text; leave out text and tokens")
+    chosen = find_recipe(str(recipe)).changed(width=width, text=text, tokens=tokens, data_free=data_free)
+    target = Path(f"{chosen.name}.featgraph" if out is None else out)
+    with shown(quiet=not progress) as bars:
+        return build(chosen, target, bars, engine=engine, ray_address=ray_address, fresh=fresh)

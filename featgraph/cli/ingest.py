@@ -75,11 +75,7 @@ def ingest(
         raise UsageError("--data-free reads no text, so it goes with neither --text nor --tokens")
     if ray_address is not None and engine != "ray":
         raise UsageError("--ray-address needs --engine ray")
-    chosen = find_recipe(recipe)
-    chosen = chosen.with_width(width) if width is not None else chosen
-    chosen = chosen.with_text(text) if text is not None else chosen
-    chosen = chosen.with_tokens(tokens) if tokens is not None else chosen
-    chosen = chosen.data_free() if data_free else chosen
+    chosen = find_recipe(recipe).changed(width=width, text=text, tokens=tokens, data_free=data_free)
     target = out or Path(f"{chosen.name}.featgraph")
     if dry_run:
         _dry_run(chosen, target, format)

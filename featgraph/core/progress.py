@@ -37,7 +37,7 @@ class Bars:
             MofNCompleteColumn(),
             TextColumn("{task.fields[unit]}{task.fields[rate]}"),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            console=Console(stderr=True),
+            console=Console(stderr=True, force_jupyter=None if _has_widgets() else False),
         )
 
     @contextmanager
@@ -58,6 +58,13 @@ class Bars:
 
     def __exit__(self, *exception: object) -> None:
         self._bars.stop()
+
+
+def _has_widgets() -> bool:
+    """Say whether Rich can draw in a notebook; without ipywidgets it prints each bar once it is done."""
+    from importlib.util import find_spec
+
+    return find_spec("ipywidgets") is not None
 
 
 def shown(quiet: bool) -> AbstractContextManager[Progress]:

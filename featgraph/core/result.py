@@ -1,7 +1,18 @@
 """What a statement answers: named columns and rows, in memory."""
 
+from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from featgraph.core.text import cell, cut, pluralize
+from featgraph.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
 
 TIMEOUT = 60.0
 """Seconds after which a statement is stopped, unless the caller says otherwise."""
@@ -9,10 +20,20 @@ TIMEOUT = 60.0
 MAX_ROWS = 1_000_000
 """Most rows of an answer, and most paths of one repeated edge, unless the caller says otherwise."""
 
+SHOWN_ROWS = 20
+"""Rows that a notebook or a Python prompt shows."""
 
-@dataclass(frozen=True)
+_SHOWN_WIDTH = 60
+"""Characters of a cell that they show."""
+
+
+@dataclass(frozen=True, repr=False)
 class Result:
-    """Rows under named columns; iterate it for rows, or take `dicts()`."""
+    """Rows under named columns.
+
+    Iterate it for rows whose values have the columns' names (`row.key`), or take `rows` (plain tuples),
+    `dicts()`, `to_arrow()` or `to_pandas()`.
+    """
 
     columns: list[str]
     rows: list[tuple[object, ...]]
@@ -28,8 +49,18 @@ class Result:
         """
         return cls(list(columns), list(rows), list(columns.values()))
 
-    def __iter__(self) -> Iterator[tuple[object, ...]]:
-        return iter(self.rows)
+    @cached_property
+    def _row(self) -> Any:
+        """The named tuple of a row; a column whose name Python does not allow is `_0`, `_1`, by its place."""
+        return namedtuple("Row", self.columns, rename=True)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the rows as named tuples.
+
+        >>> [row.layer for row in Result.of({"layer": "INTEGER"}, [(0,), (1,)])]
+        [0, 1]
+        """
+        return map(self._row._make, self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -37,3 +68,65 @@ class Result:
     def dicts(self) -> list[dict[str, object]]:
         """Return one dictionary per row with the column names as keys."""
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+    def to_arrow(self) -> "pyarrow.Table":
+        """Return an Arrow table whose columns have the types of DuckDB's.
+
+        Raises UsageError: the values of a column are not of one type.
+        """
+        import pyarrow
+
+        scalars = {
+            "BIGINT": pyarrow.int64(),
+            "BOOLEAN": pyarrow.bool_(),
+            "DOUBLE": pyarrow.float64(),
+            "FLOAT": pyarrow.float32(),
+            "INTEGER": pyarrow.int32(),
+            "SMALLINT": pyarrow.int16(),
+            "VARCHAR": pyarrow.string(),
+        }
+        arrays = []
+        for place, name in enumerate(self.columns):
+            kind = self.types[place] if self.types else ""
+            base = scalars.get(kind.removesuffix("[]"))
+            wanted = pyarrow.list_(base) if base is not None and kind.endswith("[]") else base
+            try:
+                arrays.append(pyarrow.array([row[place] for row in self.rows], type=wanted))
+            except (pyarrow.ArrowException, OverflowError) as error:
+                raise UsageError(
+                    f"arrow and parquet cannot hold column {name!r} ({kind}); cast it in the query"
+                ) from error
+        return pyarrow.Table.from_arrays(arrays, names=self.columns)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a pandas data frame.
+
+        Raises UsageError: the values of a column are not of one type.
+        """
+        frame: pandas.DataFrame = self.to_arrow().to_pandas()
+        return frame
+
+    def __repr__(self) -> str:
+        """Return the first rows in columns, below a line that counts them all."""
+        shown = [self.columns, *self._cells()] if self.columns else []
+        widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+        lines = [
+            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+            for row in shown
+        ]
+        return "\n".join([f"Result of {pluralize(len(self), 'row')}{self._rest()}", *lines])
+
+    def _repr_html_(self) -> str:
+        """Return the first rows as an HTML table, for notebooks; all text is escaped."""
+        head = "".join(f"<th>{escape(name)}</th>" for name in self.columns)
+        body = "".join(
+            f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in self._cells()
+        )
+        count = f"{pluralize(len(self), 'row')}{self._rest()}"
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{count}</p>"
+
+    def _cells(self) -> list[list[str]]:
+        return [[cut(cell(value), _SHOWN_WIDTH) for value in row] for row in self.rows[:SHOWN_ROWS]]
+
+    def _rest(self) -> str:
+        return f", the first {SHOWN_ROWS} shown" if len(self) > SHOWN_ROWS else ""

@@ -1,4 +1,4 @@
-"""Text for people: a count with its noun, and text that a terminal shows as it is."""
+"""Text for people: counts with their nouns, cells of tables, and text that a terminal shows as it is."""
 
 
 def pluralize(n: int, noun: str) -> str:
@@ -17,3 +17,27 @@ def printable(text: str) -> str:
     a\nb
     """
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def cut(text: str, most: int) -> str:
+    """Return text, its end replaced by an ellipsis if it has more than `most` characters.
+
+    >>> cut("a long label", 6), cut("short", 6)
+    ('a lon…', 'short')
+    """
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def cell(value: object) -> str:
+    """Return what a table shows of a value: four digits of a float, nothing for NULL."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return ", ".join(cell(item) for item in value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{printable(str(name))}: {cell(item)}" for name, item in value.items()) + "}"
+    return printable(str(value))

@@ -9,10 +9,10 @@ plan_reader    a plan (format json) read back
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featgraph.core.saving import Written, set_save_vector
 from featgraph.errors import UsageError, nearest
 from featgraph.export.formats import ALL_FORMATS, FORMATS, LINEAGE_FORMATS
 
@@ -32,17 +32,6 @@ __all__ = [
     "write",
     "write_lineage",
 ]
-
-
-@dataclass(frozen=True)
-class Written:
-    """The files of one export."""
-
-    paths: tuple[Path, ...]
-    approximations: tuple[str, ...] = ()
-    """What the files change, where the format cannot hold the vector; the files say so themselves too."""
-    notes: tuple[str, ...] = ()
-    """What was left out and why."""
 
 
 def write(
@@ -74,6 +63,16 @@ def write(
     files = make(fitted, Path(path), approximations, *([] if extra is None else [extra]))
     write_files(files)
     return Written(tuple(files.files), approximations, files.notes)
+
+
+def save(
+    vector: "SteeringVector", path: str | Path, format: str | None = None, *, approximate: bool = False
+) -> Written:
+    """Write a steering vector in the format named, or in the one that the path ends in; see `write`."""
+    return write(vector, path, format_of(Path(path), format), approximate=approximate)
+
+
+set_save_vector(save)
 
 
 def write_lineage(lineage: "Lineage", store: "Store", path: str | Path, format: str) -> Written:

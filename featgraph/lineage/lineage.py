@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from featgraph.core.keys import MODULE_THRESHOLD, EdgeKind, FeatureKey
+from featgraph.core.text import pluralize
 from featgraph.lineage.in_memory import adjacency_if_repeated
 from featgraph.store import Store
 from featgraph.store.features import best_labels, find_feature, id_of
@@ -54,7 +55,7 @@ class Step:
     """Of the edge that joins it to the span on the seed's side; None for the seed itself."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Lineage:
     """A feature with its ancestors, descendants and writers, and the edges between them."""
 
@@ -63,6 +64,11 @@ class Lineage:
     """In order of id, which is the order in which the model computes them."""
     edges: tuple[Edge, ...]
     """In order of the source's id, then the target's."""
+
+    def __repr__(self) -> str:
+        layers = [member.layer for member in self.members]
+        counts = f"{pluralize(len(self.members), 'feature')}, {pluralize(len(self.edges), 'edge')}"
+        return f"<Lineage of {self.seed}: {counts}, layers {min(layers)} to {max(layers)}>"
 
     @property
     def span(self) -> tuple[Step, ...]:

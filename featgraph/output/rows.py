@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 from featgraph.core.result import Result
 from featgraph.errors import UsageError
-from featgraph.output.values import csv_cell, json_rows, types
+from featgraph.output.values import csv_cell, json_rows
 
 
 def write_json(result: Result, stream: TextIO) -> None:
@@ -36,25 +36,6 @@ def write_parquet(result: Result, stream: Any) -> None:
     """
     if stream.isatty():
         raise UsageError("parquet is binary and stdout is a terminal; name a file with -o FILE")
-    import pyarrow
     from pyarrow import parquet
 
-    scalars = {
-        "BIGINT": pyarrow.int64(),
-        "BOOLEAN": pyarrow.bool_(),
-        "DOUBLE": pyarrow.float64(),
-        "FLOAT": pyarrow.float32(),
-        "INTEGER": pyarrow.int32(),
-        "SMALLINT": pyarrow.int16(),
-        "VARCHAR": pyarrow.string(),
-    }
-    arrays = []
-    for place, kind in enumerate(types(result)):
-        base = scalars.get(kind.removesuffix("[]"))
-        wanted = pyarrow.list_(base) if base is not None and kind.endswith("[]") else base
-        try:
-            arrays.append(pyarrow.array([row[place] for row in result.rows], type=wanted))
-        except (pyarrow.ArrowException, OverflowError) as error:
-            name = result.columns[place]
-            raise UsageError(f"parquet cannot hold column {name!r} ({kind}); cast it in the query") from error
-    parquet.write_table(pyarrow.Table.from_arrays(arrays, names=result.columns), stream.buffer)
+    parquet.write_table(result.to_arrow(), stream.buffer)

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from featgraph.core.result import Result
+from featgraph.core.text import cell
 from featgraph.output.streams import note
-from featgraph.output.values import cell, types
+from featgraph.output.values import types
 
 _WIDE = 100_000
 """Columns where no terminal cuts a line."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from featgraph.core.result import Result
-from featgraph.core.text import printable
 
 _LARGEST_SINGLE = 3.4e38
 
@@ -56,18 +55,3 @@ def _shortest(value: float, single: bool) -> float:
 def csv_cell(value: object) -> object:
     """Return lists, structs and booleans as JSON text; NULL becomes an empty cell."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict, bool)) else value
-
-
-def cell(value: object) -> str:
-    """Return what a table shows of a value: four digits of a float, nothing for NULL."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list):
-        return ", ".join(cell(item) for item in value)
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{printable(str(name))}: {cell(item)}" for name, item in value.items()) + "}"
-    return printable(str(value))

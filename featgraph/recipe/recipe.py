@@ -230,6 +230,23 @@ class Recipe:
         words = self.words(layer)
         return re.sub(r"\{(\w+)\}", lambda match: words.get(match[1], match[0]), pattern)
 
+    def changed(
+        self,
+        *,
+        width: str | None = None,
+        text: str | None = None,
+        tokens: int | None = None,
+        data_free: bool = False,
+    ) -> "Recipe":
+        """Return a copy with another width, text or number of tokens, or without text; None changes nothing.
+
+        Raises UsageError: there is no such width, text or number.
+        """
+        recipe = self.with_width(width) if width is not None else self
+        recipe = recipe.with_text(text) if text is not None else recipe
+        recipe = recipe.with_tokens(tokens) if tokens is not None else recipe
+        return recipe.data_free() if data_free else recipe
+
     def data_free(self) -> "Recipe":
         """Return a copy that reads no text, so that nothing but geometry is measured."""
         return replace(self, text=None)

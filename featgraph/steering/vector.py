@@ -8,11 +8,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from featgraph.core.saving import Written, save_vector
 from featgraph.errors import SourceError, UsageError
 from featgraph.steering.hooks import steer
 from featgraph.steering.settings import Settings, SteeredFeature, SteeredModel
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from featgraph.core.arrays import Vector
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from featgraph.suite.graph_suite import GraphSuite
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SteeringVector:
     """One vector per layer, or features whose activations are changed; with provenance."""
 
@@ -54,6 +57,24 @@ class SteeringVector:
         elsewhere; an SAE of a gated vector cannot be loaded. UsageError, as the model runs: prompt_tokens.
         """
         return steer(self, model, prompt_tokens)
+
+    def save(self, path: "str | Path", format: str | None = None, *, approximate: bool = False) -> Written:
+        """Write the vector as a file of another tool; formats: `export.FORMATS`.
+
+        path: a file, or a folder for some formats; existing files are replaced. format: by default the one
+        that the path ends in. approximate: write the nearest thing where the format cannot hold the vector.
+
+        Raises UsageError: no such format, it cannot hold this vector, or a file cannot be written.
+        """
+        return save_vector()(self, path, format, approximate=approximate)
+
+    def __repr__(self) -> str:
+        keys = ", ".join(dict.fromkeys(member.key for member in self.members))
+        settings = self.settings
+        return (
+            f"<SteeringVector {settings.mode} {keys}: scale {settings.scale:g} ({settings.unit}), "
+            f"layers {', '.join(map(str, self.write_layers))} of {self.model.name}>"
+        )
 
     def check_model(self, model: "LanguageModel") -> None:
         """Raise SourceError: a language model has other weights than the one that the vector was made for.
