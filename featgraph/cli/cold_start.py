@@ -11,8 +11,6 @@ their oddness; without each, in multiples of `import duckdb` (CPU time, medians 
 """
 
 import gc
-import threading
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -20,11 +18,6 @@ from typing import Any, Literal, get_args, get_origin
 gc.set_threshold(50_000, 20, 20)
 
 from typer.core import TyperCommand, TyperGroup  # noqa: E402
-
-
-def preload(*modules: str) -> None:
-    """Import modules in a thread, while the database, which needs no interpreter, works on the answer."""
-    threading.Thread(target=lambda: [import_module(name) for name in modules], daemon=True).start()
 
 
 class QuickCommand(TyperCommand):

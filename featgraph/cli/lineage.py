@@ -7,7 +7,6 @@ import typer
 import featgraph
 from featgraph import output
 from featgraph.cli import options
-from featgraph.cli.cold_start import preload
 from featgraph.cli.verbs import verb_command
 from featgraph.core.keys import MODULE_THRESHOLD
 
@@ -28,8 +27,6 @@ def lineage(
     limit: options.LimitOption = None,
 ) -> None:
     """Print a lineage as a tree, as rows or as a graph."""
-    if format in (None, "tree"):
-        preload("featgraph.output.tree", "featgraph.output.table")
     with featgraph.open(graph) as opened:
         found = opened.lineage(key, min=min, hops=hops, writers=writers, writer_min=writer_min)
     output.write_lineage(found, format, out=out, limit=limit)

@@ -1,7 +1,7 @@
 """A lineage as attribution-graph JSON, for circuit-tracer's and Neuronpedia's graph pages.
 
-Those show what a prompt lit up, token by token. A lineage has no prompt: its columns are the three sites
-instead, and a link's weight is a cosine, not an attribution.
+Those show the features active on a prompt, token by token. A lineage has no prompt: its columns are the three
+sites instead, and a link's weight is a cosine, not an attribution.
 """
 
 import json

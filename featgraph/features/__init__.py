@@ -1,11 +1,11 @@
-"""Which features to look at or to steer with, by words, directions or prompts; and what a text lights up.
+"""Features to look at or to steer with, found by label, direction or prompts; and those active on a text.
 
-chosen          the four ways of looking, and which of the found ones pass
-contrast        what fires more on some prompts than on others
-output_score    whether a feature, amplified, brings up the tokens that it should
-active        the features that are active on a text, token by token
-lit             those of them that are of one lineage
-running         the language model and the SAEs over prompts, within bounds
+find              features by label, by direction or by contrast, filtered and ranked
+contrast          features more active on some prompts than on others
+output_score      whether an amplified feature brings up the tokens that it should
+active            the features active on a text, token by token
+active_lineages   lineages among them
+prompts           the language model and the SAEs over prompts, within a memory bound
 """
 
 from featgraph.features.active import ActiveFeatures, active_features

@@ -1,4 +1,4 @@
-"""What a text lights up: the features that are active on each of its tokens, and how strongly."""
+"""The features that are active on each token of a text, and how strongly."""
 
 from dataclasses import dataclass
 
@@ -20,14 +20,14 @@ PER_TOKEN = 3
 """Features shown of each token, unless the caller says otherwise: a sentence fits on a screen."""
 
 MIN_SHARE = 0.2
-"""Least share of its largest activation on the graph's text at which a feature counts as lit.
+"""Least share of its largest activation on the graph's text at which a feature counts as active.
 
 Source: arXiv 2410.08869, "relative activation"."""
 
 
 @dataclass(frozen=True, eq=False)
 class ActiveFeatures:
-    """The features that a text lights; the arrays are of one length, by token, then by falling share."""
+    """The features that are active on a text: arrays of one length, by token, then by falling share."""
 
     tokens: list[str]
     """The tokens that count, in the order of the text."""
@@ -46,7 +46,7 @@ class ActiveFeatures:
     """Of the SAEs that were looked at, in the order of the model."""
 
     def result(self, store: Store, per_token: int = PER_TOKEN) -> Result:
-        """Return the features that each token lights most.
+        """Return the most active features of each token.
 
         Columns: token_index, token, id, key, layer, site, activation, share, label.
 

@@ -1,12 +1,14 @@
-"""Lineages that a text lights up: features lit on one token that come from each other, layer by layer.
+"""Lineages that are active on a text: features active on one token that descend from each other.
 
 Each residual feature is joined to its best parent alone, the way a lineage is traced back; over all edges
-that pass, most of what is lit would be one lineage.
+that pass, most of the active features would be one lineage.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from featgraph.core.arguments import check_cosine, check_count
 from featgraph.core.result import Result
@@ -15,93 +17,95 @@ from featgraph.store import Store
 from featgraph.store.features import known_features
 
 Member = tuple[int, float, int]
-"""A feature lit on a token: id, share, layer."""
+"""A feature active on a token: id, share, layer."""
 
 
 @dataclass(frozen=True)
 class ActiveLineage:
-    """One lineage and where it is lit."""
+    """One lineage and the tokens on which it is active."""
 
     name: str
-    """A, B, ..., in order of `brightness` on the token where that is largest; AA after Z."""
-    lit: dict[int, list[Member]]
-    """By place of the token, ascending: its members lit there, from first to last layer;
-    two or more."""
+    """A, B, ..., in order of `strength` on the token where that is largest; AA after Z."""
+    by_token: dict[int, list[Member]]
+    """Its members active on each token, by place of the token, ascending; two or more, from first to last
+    layer."""
     key: str
-    """Of its brightest member."""
+    """Of its member with the largest share."""
     label: str | None
 
-    def brightness(self, token: int) -> float:
-        """How bright it is on a token: the largest share of each layer, added up; 0 where it is not lit."""
+    def strength(self, token: int) -> float:
+        """Return the sum over layers of the largest share on a token; 0 where it is not active."""
         largest: dict[int, float] = {}
-        for _, share, layer in self.lit.get(token, []):
+        for _, share, layer in self.by_token.get(token, []):
             largest[layer] = max(share, largest.get(layer, share))
         return sum(largest.values())
 
     @property
     def members(self) -> list[int]:
-        """Ids of the features, in the order of the model."""
-        return sorted({id for members in self.lit.values() for id, _, _ in members})
+        """Ids of its features, in the order of the model."""
+        return sorted({id for members in self.by_token.values() for id, _, _ in members})
 
     @property
     def layers(self) -> tuple[int, int]:
-        """First and last layer that is lit."""
-        found = [layer for members in self.lit.values() for _, _, layer in members]
-        return min(found), max(found)
+        """First and last layer of its members."""
+        layers = [layer for members in self.by_token.values() for _, _, layer in members]
+        return min(layers), max(layers)
 
     @property
     def mean_share(self) -> float:
-        """Mean over its members on all tokens that active_features it."""
-        shares = [share for members in self.lit.values() for _, share, _ in members]
+        """Mean over its members and the tokens on which they are active."""
+        shares = [share for members in self.by_token.values() for _, share, _ in members]
         return sum(shares) / len(shares)
 
 
 def find_active_lineages(
     store: Store, active: ActiveFeatures, *, min: float | None = None
 ) -> list[ActiveLineage]:
-    """Return the lineages with two or more features lit on one token, brightest first.
+    """Return the lineages with two or more features active on one token, strongest first.
 
-    A feature and its best parent (rank_in 1) are of one lineage if their cosine passes and some token lights
-    both. min: cosine threshold; None holds each edge against its downstream SAE's `threshold_high`.
+    A feature and its best parent (rank_in 1) belong to one lineage if their cosine passes and both are active
+    on some token. min: cosine threshold; None holds each edge against its downstream SAE's `threshold_high`.
 
     Source: arXiv 2502.03032 v3, sections 3.2 and 3.3 (backward top-1 matching).
 
-    Raises UsageError: min is no cosine.
+    Raises UsageError: min is out of range.
     """
-    places: dict[int, dict[int, tuple[float, int]]] = defaultdict(dict)
+    by_feature: dict[int, dict[int, tuple[float, int]]] = defaultdict(dict)
     columns = (active.token, active.feature, active.share, active.layer)
     for token, id, share, layer in zip(*(column.tolist() for column in columns), strict=True):
         if share == share:
-            places[id][token] = (share, layer)
+            by_feature[id][token] = (share, layer)
     threshold = None if min is None else check_cosine("min", min)
-    parents = store.rows(_PARENTS, {"ids": list(places), "min": threshold})
-    joined = [(src, dst) for src, dst in parents if places[src].keys() & places[dst].keys()]
-    component = _components(sorted(places), joined)
-    together: dict[int, dict[int, list[Member]]] = defaultdict(lambda: defaultdict(list))
-    for id in sorted(places):
-        for token, (share, layer) in places[id].items():
-            together[component[id]][token].append((id, share, layer))
-    lit = [
-        {token: members for token, members in sorted(tokens.items()) if len(members) > 1}
-        for tokens in together.values()
+    edges = [
+        (src, dst)
+        for src, dst in store.rows(_PARENTS, {"ids": list(by_feature), "min": threshold})
+        if by_feature[src].keys() & by_feature[dst].keys()
     ]
-    found = [ActiveLineage("", tokens, "", None) for tokens in lit if tokens]
-    found.sort(key=lambda lineage: (-max(map(lineage.brightness, lineage.lit)), lineage.members))
-    brightest = [_brightest(lineage.lit.values()) for lineage in found]
-    named = known_features(store, brightest)
+    components: dict[int, dict[int, list[Member]]] = defaultdict(lambda: defaultdict(list))
+    for id, component in _components(sorted(by_feature), edges).items():
+        for token, (share, layer) in by_feature[id].items():
+            components[component][token].append((id, share, layer))
+    by_token = [
+        {token: members for token, members in sorted(tokens.items()) if len(members) > 1}
+        for tokens in components.values()
+    ]
+    lineages = [ActiveLineage("", tokens, "", None) for tokens in by_token if tokens]
+    lineages.sort(key=lambda lineage: (-max(map(lineage.strength, lineage.by_token)), lineage.members))
+    strongest = [_strongest(lineage.by_token.values()) for lineage in lineages]
+    named = known_features(store, strongest)
     return [
         replace(lineage, name=_letters(number), key=str(named[id].key), label=named[id].label)
-        for number, (lineage, id) in enumerate(zip(found, brightest, strict=True))
+        for number, (lineage, id) in enumerate(zip(lineages, strongest, strict=True))
     ]
 
 
 def lineage_rows(
     store: Store, active: ActiveFeatures, lineages: list[ActiveLineage], per_token: int = PER_TOKEN
 ) -> Result:
-    """Return the lineages that are brightest on each token.
+    """Return the strongest lineages of each token.
 
-    Columns: token_index, token, lineage (its name in this text), first_layer, last_layer, n (members lit on
-    this token), mean_share, members (keys), label (of the member with the largest share).
+    Columns: token_index, token, lineage (its name in this text), first_layer, last_layer, n (members active
+    on this token), mean_share, members (keys), label (of the member with the largest share).
 
     Raises UsageError: per_token is below 1.
     """
@@ -109,33 +113,35 @@ def lineage_rows(
     named = known_features(store, active.feature.tolist())
     rows: list[tuple[object, ...]] = []
     for token, (place, text) in enumerate(zip(active.places, active.tokens, strict=True)):
-        here = sorted(lineages, key=lambda lineage: -lineage.brightness(token))[:most]
-        for name, members in [(one.name, one.lit[token]) for one in here if token in one.lit]:
-            best = _brightest([members])
+        here = sorted(lineages, key=lambda lineage: -lineage.strength(token))[:most]
+        for lineage in here:
+            if token not in lineage.by_token:
+                continue
+            members = lineage.by_token[token]
+            best = _strongest([members])
             keys = [str(named[id].key) for id, _, _ in members]
             layers = [layer for _, _, layer in members]
             mean = sum(share for _, share, _ in members) / len(members)
             span = (min(layers), max(layers), len(members))
-            rows.append((place, text, name, *span, mean, keys, named[best].label))
+            rows.append((place, text, lineage.name, *span, mean, keys, named[best].label))
     return Result.of(_COLUMNS, rows)
 
 
-def _brightest(lit: Iterable[list[Member]]) -> int:
-    """Return the id of the member with the largest share, of several the first."""
-    return max((member for members in lit for member in members), key=lambda member: (member[1], -member[0]))[
-        0
-    ]
-
-
-def _components(ids: list[int], joined: list[tuple[int, int]]) -> dict[int, int]:
-    """Return the number of the connected component of each feature; ids ascend."""
-    import numpy as np
-    from scipy.sparse import coo_array
+def _components(ids: list[int], edges: list[tuple[int, int]]) -> dict[int, int]:
+    """Return the number of the connected component of each feature."""
+    from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    ends = np.searchsorted(ids, np.array(joined, dtype=np.int64).reshape(-1, 2)).T
-    graph = coo_array((np.ones(len(joined)), tuple(ends)), shape=(len(ids), len(ids)))
-    return dict(zip(ids, connected_components(graph, directed=False)[1].tolist(), strict=True))
+    ends = np.searchsorted(ids, np.array(edges, dtype=np.int64).reshape(-1, 2))
+    joined = coo_matrix((np.ones(len(ends)), ends.T), shape=(len(ids), len(ids)))
+    _, component = connected_components(joined, directed=False)
+    return dict(zip(ids, component.tolist(), strict=True))
+
+
+def _strongest(by_token: Iterable[list[Member]]) -> int:
+    """Return the id of the member with the largest share, of several the first."""
+    every = (member for members in by_token for member in members)
+    return max(every, key=lambda member: (member[1], -member[0]))[0]
 
 
 def _letters(number: int) -> str:

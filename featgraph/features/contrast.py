@@ -1,4 +1,4 @@
-"""What fires more on some prompts than on others: standardised differences of activations."""
+"""Features more active on some prompts than on others: standardised differences of activations."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,14 +32,14 @@ class Contrast:
     """The features of one SAE on two sets of prompts, (n_features,) each."""
 
     score: Sums
-    """NaN for those that never fire, or too rarely on the side that they speak for."""
+    """NaN for a feature that is never active, or too rarely on the side of its sign."""
     firing_positive: Sums
     firing_negative: Sums
 
 
 @dataclass(frozen=True)
 class _Moments:
-    """Of one set of prompts: of each feature, over prompts, (n_features,)."""
+    """Statistics of each feature over one set of prompts, (n_features,)."""
 
     n: int
     mean: Sums
@@ -62,7 +62,7 @@ def contrasts(
 ) -> Iterator[tuple[SaeRange, Contrast]]:
     """Yield, SAE by SAE, how much more each feature fires on the positive prompts than on the negative ones.
 
-    The activation of a prompt is the largest over its tokens, BOS left out: BOS lights up features of its own
+    The activation of a prompt is the largest over its tokens, BOS left out: BOS activates features of its own
     on any prompt. The score is
 
         (mean over positive - mean over negative) / max(s, FLOOR * largest activation)

@@ -1,6 +1,6 @@
-"""Features by label, by nearness to a direction or by contrast of prompts; those that pass, best first.
+"""Features by label, by nearness to a direction or by contrast of prompts, best first.
 
-All that is found goes through one sieve: site, layers, density, and the output score if asked for.
+Candidates pass one filter: site, layers, density, and the output score if asked for.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from featgraph.store import Store
 from featgraph.store.features import known_features
 
 K = 20
-"""Features found, unless the caller says otherwise: about a screen."""
+"""Features returned, unless the caller says otherwise: about a screen."""
 
 _CHUNK = 2000
 """Candidates whose density and label are looked up at once."""
@@ -29,7 +29,7 @@ _CHUNK = 2000
 
 @dataclass(frozen=True)
 class FeatureFilter:
-    """Which features may be found."""
+    """Conditions on a feature: its site, layers and density."""
 
     site: str | None = None
     layers: tuple[int, int] | None = None
@@ -38,7 +38,7 @@ class FeatureFilter:
     max_density: float | None = None
 
     def saes(self, store: Store) -> list[SaeRange]:
-        """Return the SAEs whose features may be found.
+        """Return the SAEs whose features may pass.
 
         Raises UsageError: there are none, or a value is out of range.
         """
@@ -63,8 +63,8 @@ class FeatureFilter:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A candidate, and what is known of it by now."""
+class _Candidate:
+    """A feature that may be returned, with what was looked up so far."""
 
     id: int
     score: float
@@ -90,22 +90,22 @@ def find(
     min_s_out: float | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Return the k best features by one way of looking, best first.
+    """Return the k best features by label, direction or contrast, best first.
 
-    label: the words of a `search`. near: a key, the feature itself left out; vector: d_model numbers in the
-    residual stream; both by cosine. positive, negative: prompts, by `contrast.contrasts`; swap them for what
-    speaks against the positive ones. screen: run the k best through `output_score` and sort by it; min_s_out:
-    keep only those from there on.
+    label: words, as for `search`. near: a key, the feature itself left out; vector: d_model numbers in the
+    residual stream; both by cosine. positive, negative: prompts, by `contrast.contrasts`; swap them for
+    features more active on the negative ones. screen: run the k best through `output_score` and
+    sort by it; min_s_out: keep only those from there on.
     Columns: id, key, layer, site, score, firing_positive, firing_negative (of a contrast), density, s_out (of
     a screen), label.
 
-    Raises UsageError: not one way of looking is given, or a value is not one that exists. SourceError:
+    Raises UsageError: not exactly one criterion is given, or a value is not one that exists. SourceError:
     prompts or a screen need the language model, and it is not there.
     """
-    given = [name for name, value in _ways(label, near, vector, positive, negative).items() if value]
+    given = [name for name, value in _criteria(label, near, vector, positive, negative).items() if value]
     if len(given) != 1:
         raise UsageError(
-            f"{len(given)} ways of looking; give one of label, near, vector, or positive with negative"
+            f"give exactly one of label, near, vector, or positive with negative, got {len(given)}"
         )
     feature_filter, k = feature_filter or FeatureFilter(), check_count("k", k, least=1)
     saes = feature_filter.saes(store)
@@ -113,14 +113,14 @@ def find(
         share("min_firing", min_firing)
         found = list(
             islice(
-                _sieved(
+                _filtered(
                     store, _contrasted(store, saes, positive, negative, min_firing, progress), feature_filter
                 ),
                 k,
             )
         )
     elif label is not None:
-        found = list(islice(_sieved(store, _labelled(store, saes, label), feature_filter), k))
+        found = list(islice(_filtered(store, _labelled(store, saes, label), feature_filter), k))
     else:
         found = _near(store, saes, near, vector, k, feature_filter)
     screened = screen or min_s_out is not None
@@ -130,16 +130,16 @@ def find(
 
 
 def share(name: str, value: float) -> float:
-    """Return a share.
+    """Return a share, a number from 0 to 1.
 
-    Raises UsageError: it is none.
+    Raises UsageError: it is out of range.
     """
     if not 0 <= value <= 1:
-        raise UsageError(f"{name} = {value} is no share; give a number from 0 to 1")
+        raise UsageError(f"{name} = {value} is out of range: 0 to 1")
     return value
 
 
-def _ways(
+def _criteria(
     label: object, near: object, vector: object, positive: object, negative: object
 ) -> Mapping[str, bool]:
     for name, prompts in (("positive", positive), ("negative", negative)):
@@ -147,17 +147,17 @@ def _ways(
             raise UsageError(f"{name} is one text, {prompts!r}; give a list of prompts")
     if (positive is None) != (negative is None):
         raise UsageError("a contrast needs both positive and negative prompts")
-    ways = {"label": label, "near": near, "vector": vector, "positive": positive}
-    return {name: value is not None for name, value in ways.items()}
+    criteria = {"label": label, "near": near, "vector": vector, "positive": positive}
+    return {name: value is not None for name, value in criteria.items()}
 
 
-def _labelled(store: Store, saes: Sequence[SaeRange], words: str) -> list[_Found]:
+def _labelled(store: Store, saes: Sequence[SaeRange], words: str) -> list[_Candidate]:
     from featgraph.query import run_verb
 
     places = {(sae.layer, sae.site) for sae in saes}
     rows: list[dict[str, Any]] = run_verb(store, "search", {"words": words}).dicts()
     return [
-        _Found(row["id"], row["score"], label=row["text"])
+        _Candidate(row["id"], row["score"], label=row["text"])
         for row in rows
         if (row["layer"], row["site"]) in places
     ]
@@ -170,7 +170,7 @@ def _contrasted(
     negative: Sequence[str],
     min_firing: float,
     progress: Progress | None,
-) -> list[_Found]:
+) -> list[_Candidate]:
     from featgraph.suite.graph_suite import GraphSuite
 
     found = []
@@ -181,7 +181,7 @@ def _contrasted(
         columns = (contrast.score, contrast.firing_positive, contrast.firing_negative)
         for idx, (score, here, there) in enumerate(zip(*(one.tolist() for one in columns), strict=True)):
             if not isnan(score):
-                found.append(_Found(sae.first_id + idx, score, (here, there)))
+                found.append(_Candidate(sae.first_id + idx, score, (here, there)))
     return sorted(found, key=lambda one: (-one.score, one.id))
 
 
@@ -192,8 +192,8 @@ def _near(
     vector: Any,
     k: int,
     feature_filter: FeatureFilter,
-) -> list[_Found]:
-    """Search each SAE for more until none can hold a better one than those that pass already."""
+) -> list[_Candidate]:
+    """Search each SAE for more until none can hold a better one than those that pass."""
     from featgraph.query.similar import similar
 
     places, each = {(sae.layer, sae.site): sae for sae in saes}, k
@@ -202,16 +202,18 @@ def _near(
         rows: list[tuple[Any, ...]] = similar(store, near, k=each, vector=vector).rows
         for id, _, layer, site, cosine, _ in rows:
             if (layer, site) in places:
-                candidates.append(_Found(id, cosine))
+                candidates.append(_Candidate(id, cosine))
                 lowest[layer, site] = cosine
-        found = list(islice(_sieved(store, candidates, feature_filter), k))
+        found = list(islice(_filtered(store, candidates, feature_filter), k))
         open_ones = [lowest[place] for place, sae in places.items() if each < sae.n_features]
         if not open_ones or (len(found) == k and found[-1].score >= max(open_ones)):
             return found
         each *= 8
 
 
-def _sieved(store: Store, candidates: Iterable[_Found], feature_filter: FeatureFilter) -> Iterator[_Found]:
+def _filtered(
+    store: Store, candidates: Iterable[_Candidate], feature_filter: FeatureFilter
+) -> Iterator[_Candidate]:
     """Yield the candidates whose density passes, in their order, with what the graph says of them."""
     waiting = iter(candidates)
     bounds = {"least": feature_filter.min_density, "most": feature_filter.max_density}
@@ -225,8 +227,8 @@ def _sieved(store: Store, candidates: Iterable[_Found], feature_filter: FeatureF
 
 
 def _screened(
-    store: Store, found: list[_Found], least: float | None, progress: Progress | None
-) -> list[_Found]:
+    store: Store, found: list[_Candidate], least: float | None, progress: Progress | None
+) -> list[_Candidate]:
     from featgraph.features.output_score import output_scores
 
     if least is not None:
@@ -237,7 +239,7 @@ def _screened(
     return sorted(kept, key=lambda one: -1.0 if one.s_out is None else one.s_out, reverse=True)
 
 
-def _result(found: list[_Found], *, contrast: bool, screened: bool) -> Result:
+def _result(found: list[_Candidate], *, contrast: bool, screened: bool) -> Result:
     columns = {"id": "INTEGER", "key": "VARCHAR", "layer": "INTEGER", "site": "VARCHAR", "score": "FLOAT"}
     columns |= {"firing_positive": "FLOAT", "firing_negative": "FLOAT"} if contrast else {}
     columns |= {"density": "FLOAT"} | ({"s_out": "FLOAT"} if screened else {}) | {"label": "VARCHAR"}

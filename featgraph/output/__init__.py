@@ -124,11 +124,10 @@ def write_tree(lineage: "Lineage", *, out: Path | None = None, width: int | None
 
     Raises UsageError: the file cannot be written.
     """
-    from featgraph.output.table import console
-    from featgraph.output.tree import tree
+    from featgraph.output.tree import print_tree, tree
 
     with opened(out) as stream:
-        console(stream, width).print(tree(lineage))
+        print_tree(tree(lineage), stream, width)
 
 
 def _screenful() -> int:

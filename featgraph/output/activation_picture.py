@@ -1,4 +1,4 @@
-"""What a text lights up as a picture: tokens down, layers across, a letter for each lineage."""
+"""The features active on a text as a picture: tokens down, layers across, a letter for each lineage."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from featgraph.output.streams import opened
 from featgraph.output.table import console
 
 DRAWN = 20
-"""Lineages drawn at most, the brightest of the text."""
+"""Lineages drawn at most, the strongest of the text."""
 
 OF_TOKEN = 2
 """Lineages drawn of one token."""
@@ -40,8 +40,8 @@ def write_picture(
 ) -> None:
     """Write the picture with its legend, in bands of layers where the screen is narrow.
 
-    A cell is shaded by the largest share of any feature lit there, and bears the letter of the lineage that
-    passes through it, of those that are brightest on its token. Blocks and colours are for terminals.
+    A cell is shaded by the largest share of any feature active there, and bears the letter of the lineage
+    that passes through it, of the strongest on its token. Blocks and colours are for terminals.
 
     width: columns; left out, those of the terminal, and as many as needed elsewhere.
 
@@ -83,11 +83,11 @@ def _draw(screen: Console, active: ActiveFeatures, names: Mapping[tuple[int, int
 
 
 def _drawn(active: ActiveFeatures, lineages: Sequence[ActiveLineage]) -> list[ActiveLineage]:
-    """Return the brightest lineages of each token, in their order."""
+    """Return the strongest lineages of each token, in their order."""
     chosen = set()
     for token in range(len(active.tokens)):
-        here = sorted(lineages, key=lambda lineage: -lineage.brightness(token))[:OF_TOKEN]
-        chosen |= {lineage.name for lineage in here if token in lineage.lit}
+        here = sorted(lineages, key=lambda lineage: -lineage.strength(token))[:OF_TOKEN]
+        chosen |= {lineage.name for lineage in here if token in lineage.by_token}
     return [lineage for lineage in lineages if lineage.name in chosen][:DRAWN]
 
 
@@ -102,28 +102,28 @@ def _tell(screen: Console, lineages: Sequence[ActiveLineage], n_left: int) -> No
         line.append(f" {spanned}, mean share {lineage.mean_share:.2f}, {lineage.key}  {label}")
         _print(screen, line)
     if n_left:
-        _print(screen, Text(f"{n_left} more, not drawn: --lineages lists the brightest of each token"))
+        _print(screen, Text(f"{n_left} more, not drawn: --lineages lists the strongest of each token"))
 
 
 def _strongest(active: ActiveFeatures) -> dict[tuple[int, int], float]:
-    """Return the largest share lit at each token and layer."""
-    found: dict[tuple[int, int], float] = {}
+    """Return the largest share at each token and layer."""
+    largest: dict[tuple[int, int], float] = {}
     columns = (active.token, active.layer, active.share)
     for token, layer, share in zip(*(column.tolist() for column in columns), strict=True):
         if share == share:
-            found[token, layer] = max(share, found.get((token, layer), share))
-    return found
+            largest[token, layer] = max(share, largest.get((token, layer), share))
+    return largest
 
 
 def _names(lineages: Sequence[ActiveLineage]) -> dict[tuple[int, int], str]:
-    """Return the name of the lineage at each token and layer; of several, the brightest on the token."""
-    found: dict[tuple[int, int], tuple[float, int]] = {}
+    """Return the name of the lineage at each token and layer; of several, the strongest on the token."""
+    best: dict[tuple[int, int], tuple[float, int]] = {}
     for number, lineage in enumerate(lineages):
-        for token, members in lineage.lit.items():
-            here = (lineage.brightness(token), -number)
+        for token, members in lineage.by_token.items():
+            here = (lineage.strength(token), -number)
             for _, _, layer in members:
-                found[token, layer] = max(here, found.get((token, layer), here))
-    return {place: lineages[-number].name for place, (_, number) in found.items()}
+                best[token, layer] = max(here, best.get((token, layer), here))
+    return {place: lineages[-number].name for place, (_, number) in best.items()}
 
 
 def _shown(token: str, *, plain: bool) -> str:

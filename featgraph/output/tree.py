@@ -1,7 +1,13 @@
-"""A lineage as a Rich tree: layers from first to last, their features, and below each feature its writers."""
+"""A lineage as a tree of text: layers from first to last, their features, and below each feature its writers.
 
-from rich.text import Text
-from rich.tree import Tree
+Drawn without Rich, whose import takes a third as long as DuckDB's: see `cli.cold_start`.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TextIO
 
 from featgraph.core.text import pluralize, printable
 from featgraph.lineage.lineage import Edge, Lineage, Member
@@ -10,31 +16,85 @@ SHOWN_WRITERS = 3
 """Writers drawn below a feature; the rest are counted. `--format table` lists all."""
 
 
-def tree(lineage: Lineage) -> Tree:
-    """Return the tree; each line is cut at the console's width, none is wrapped."""
+_GUIDES = ("├── ", "└── ", "│   ", "    ")
+_ASCII_GUIDES = ("+-- ", "`-- ", "|   ", "    ")
+"""What stands before a node, before the last node, and below each of them."""
+
+_BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
+
+
+@dataclass
+class Node:
+    """One line of a tree, and the nodes below it."""
+
+    text: str
+    style: str = ""
+    """Escape sequence that a terminal needs for it."""
+    below: list["Node"] = field(default_factory=list)
+
+    def add(self, text: str, style: str = "") -> "Node":
+        """Add a node below and return it."""
+        self.below.append(Node(text, style))
+        return self.below[-1]
+
+
+def print_tree(root: Node, stream: TextIO, width: int | None = None) -> None:
+    """Write a tree; each line is cut at the width, none is wrapped.
+
+    width: columns; left out, those of the terminal, and as many as needed elsewhere.
+    """
+    terminal = stream.isatty()
+    if width is None and terminal:
+        width = shutil.get_terminal_size().columns
+    styled = terminal and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    guides = _GUIDES if (stream.encoding or "").lower().startswith("utf") else _ASCII_GUIDES
+    for guide, node in [("", root), *_below(root, guides)]:
+        text = node.text if width is None else _cut(node.text, width - len(guide))
+        if styled:
+            guide = f"{_DIM}{guide}{_PLAIN}" if guide else ""
+            text = f"{node.style}{text}{_PLAIN}" if node.style else text
+        stream.write(f"{guide}{text}\n")
+
+
+def _below(root: Node, guides: tuple[str, str, str, str], before: str = "") -> Iterator[tuple[str, Node]]:
+    """Yield each node below the root with the guide that stands before it."""
+    item, last_item, beside, blank = guides
+    for node in root.below:
+        last = node is root.below[-1]
+        yield before + (last_item if last else item), node
+        yield from _below(node, guides, before + (blank if last else beside))
+
+
+def _cut(text: str, width: int) -> str:
+    """Return text at most `width` terminal columns wide; an ellipsis stands for what is cut off."""
+    if len(text) * (1 if text.isascii() else 2) <= width:  # no letter takes more than two columns
+        return text
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= width else set_cell_size(text, max(width - 1, 0)) + "…"
+
+
+def tree(lineage: Lineage) -> Node:
+    """Return a lineage as a tree."""
     line = [member for member in lineage.members if member.site == "res" or member.key == lineage.seed]
     seed = next(member for member in line if member.key == lineage.seed)
     members = {member.key: member for member in lineage.members}
     width = max(len(member.key) for member in line)
-    drawn = Tree(_text(_title(lineage, line), "bold"), guide_style="dim")
+    drawn = Node(_title(lineage, line), _BOLD)
     for layer in sorted({member.layer for member in line}):
-        branch = drawn.add(_text(f"layer {layer}"))
+        branch = drawn.add(f"layer {layer}")
         for member in line:
             if member.layer == layer:
                 described = f"{member.key:{width}}  {_link(lineage, member, seed)}{_label(member)}"
-                node = branch.add(_text(described.rstrip(), "bold" if member is seed else ""))
+                node = branch.add(described.rstrip(), _BOLD if member is seed else "")
                 writing = _writing(lineage, member)
                 for edge in writing[:SHOWN_WRITERS]:
                     writer = members[edge.src]
-                    node.add(_text(f"{writer.key}  writes {edge.cosine:.2f}{_label(writer)}", "dim"))
+                    node.add(f"{writer.key}  writes {edge.cosine:.2f}{_label(writer)}", _DIM)
                 if len(writing) > SHOWN_WRITERS:
                     more = pluralize(len(writing) - SHOWN_WRITERS, "weaker writer")
-                    node.add(_text(f"and {more}", "dim"))
+                    node.add(f"and {more}", _DIM)
     return drawn
-
-
-def _text(content: str, style: str = "") -> Text:
-    return Text(content, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _title(lineage: Lineage, line: list[Member]) -> str:
@@ -46,7 +106,7 @@ def _title(lineage: Lineage, line: list[Member]) -> str:
 
 
 def _link(lineage: Lineage, member: Member, seed: Member) -> str:
-    """Return the strongest edge that joins a member to the seed's side: cosine, direction, other end."""
+    """Return the strongest edge from a member towards the seed: cosine, direction, other end."""
     if member is seed:
         return "<- seed"
     above = member.id < seed.id

@@ -1,4 +1,4 @@
-"""What a text lights up: features and lineages by token, against brute force; the picture; errors."""
+"""The features active on a text: features and lineages by token, against brute force; the picture; errors."""
 
 import io
 import json
@@ -101,7 +101,7 @@ def _rank(rows: list[dict[str, Any]], number: int) -> int:
 def test_lineages_are_what_best_parents_join(graph: Graph, least: float) -> None:
     active = active_features(graph.store, TEXT, min_share=0.1)
     names = dict(graph.store.rows("select id, key from feature"))
-    lit = {
+    active_there = {
         (token, id): share
         for token, id, share in zip(
             active.token.tolist(), active.feature.tolist(), active.share.tolist(), strict=True
@@ -112,16 +112,16 @@ def test_lineages_are_what_best_parents_join(graph: Graph, least: float) -> None
         "(partition by dst order by cosine desc, src) = 1"
     )
     joined = nx.Graph()
-    joined.add_nodes_from(id for _, id in lit)
+    joined.add_nodes_from(id for _, id in active_there)
     for src, dst, cosine in best:
         if cosine >= np.float32(least) and any(
-            (token, src) in lit and (token, dst) in lit for token, _ in lit
+            (token, src) in active_there and (token, dst) in active_there for token, _ in active_there
         ):
             joined.add_edge(src, dst)
     wanted = set()
     for component in nx.connected_components(joined):
-        for token in {token for token, _ in lit}:
-            members = sorted(id for id in component if (token, id) in lit)
+        for token in {token for token, _ in active_there}:
+            members = sorted(id for id in component if (token, id) in active_there)
             if len(members) > 1:
                 wanted.add((token, tuple(names[id] for id in members)))
     found = graph.activate(TEXT, lineages=True, min=least, min_share=0.1, per_token=1000).dicts()
@@ -321,10 +321,10 @@ def test_a_graph_without_a_text_lights_nothing(toy: Path) -> None:
     ("arguments", "message"),
     [
         ({"site": "rse"}, "no site 'rse'; did you mean 'res'?"),
-        ({"min_share": 2}, "min_share = 2 is no share"),
+        ({"min_share": 2}, "min_share = 2 is out of range: 0 to 1"),
         ({"per_token": 0}, "per_token = 0 is too small"),
         ({"lineages": True, "min": 3}, "min = 3 is out of range"),
-        ({"max_density": -1}, "max_density = -1 is no share"),
+        ({"max_density": -1}, "max_density = -1 is out of range"),
     ],
 )
 def test_python_is_told_what_is_wrong(graph: Graph, arguments: dict[str, Any], message: str) -> None:

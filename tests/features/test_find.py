@@ -18,7 +18,7 @@ from featgraph.features import prompts as running
 from featgraph.store import Store, vectors
 from helpers.lit_suite import Suite
 from helpers.toy import directions, saes
-from test_imports import COMMAND, HEAVY, imported
+from test_imports import ALL_COMMANDS, run
 
 POSITIVE = [
     "the cat sat on the mat",
@@ -183,8 +183,9 @@ def test_labels_are_searched_as_the_verb_searches(toy_graph: Graph) -> None:
 
 def test_finding_without_prompts_imports_light(toy: Path, tmp_path: Path) -> None:
     (tmp_path / "v.json").write_text("[1, 0, 0, 0, 0, 0]", encoding="utf-8")
-    for way in (["--label", "sun"], ["--near", "1/res/0"], ["--vector", str(tmp_path / "v.json")]):
-        assert imported(COMMAND, "find", str(toy), *way) & HEAVY == set()
+    ways = (["--label", "sun"], ["--near", "1/res/0"], ["--vector", str(tmp_path / "v.json")])
+    lines = run(ALL_COMMANDS, json.dumps([["find", str(toy), *way] for way in ways]))
+    assert [line for line in lines if line.startswith("heavy:")] == ["heavy:"] * len(ways)
 
 
 # ---- what is refused
@@ -193,20 +194,20 @@ def test_finding_without_prompts_imports_light(toy: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "0 ways of looking; give one of label, near, vector, or positive with negative"),
-        ({"label": "sun", "near": "1/res/0"}, "2 ways of looking"),
+        ({}, "give exactly one of label, near, vector, or positive with negative, got 0"),
+        ({"label": "sun", "near": "1/res/0"}, ", got 2"),
         ({"positive": ["a"]}, "a contrast needs both positive and negative prompts"),
         ({"positive": [], "negative": ["a"]}, "there are no positive prompts; give at least one"),
         ({"positive": ["a", "b"], "negative": []}, "there are no negative prompts"),
         ({"positive": "a cat", "negative": ["b"]}, "positive is one text, 'a cat'; give a list of prompts"),
         ({"positive": ["a", "b"], "negative": ["b", "a"]}, "positive and negative are the same 2 prompts"),
         ({"positive": ["a"], "negative": ["b"]}, "one prompt on each side says nothing of how"),
-        ({"positive": ["a", "b"], "negative": ["c"], "min_firing": 2}, "min_firing = 2 is no share"),
+        ({"positive": ["a", "b"], "negative": ["c"], "min_firing": 2}, "min_firing = 2 is out of range"),
         ({"label": "sun", "k": 0}, "k = 0 is too small; give a whole number from 1 up"),
         ({"label": "sun", "site": "rse"}, "no site 'rse'; did you mean 'res'? sites are att, mlp, res"),
         ({"label": "sun", "layers": (7, 9)}, "no SAEs in layers 7 to 9; they are at 0 to 2"),
-        ({"label": "sun", "max_density": 1.5}, "max_density = 1.5 is no share; give a number from 0 to 1"),
-        ({"label": "sun", "min_s_out": -1}, "min_s_out = -1 is no share"),
+        ({"label": "sun", "max_density": 1.5}, "max_density = 1.5 is out of range: 0 to 1"),
+        ({"label": "sun", "min_s_out": -1}, "min_s_out = -1 is out of range"),
         ({"near": "9/res/0"}, "did you mean"),
         ({"vector": [1.0]}, "a vector of 6 numbers is needed"),
     ],
@@ -283,7 +284,7 @@ def test_the_command_takes_a_vector_from_a_file(toy: Path, tmp_path: Path) -> No
         (["--label", "sun", "--layers", "2-1"], 2, "'2-1' ends before it begins"),
         (["--label", "sun", "--screen"], 4, "knows no language model"),
         (["--vector", "gone.npy"], 2, "there is no file gone.npy"),
-        ([], 2, "0 ways of looking"),
+        ([], 2, "give exactly one of label"),
     ],
 )
 def test_the_command_says_what_is_wrong(
