@@ -7,7 +7,6 @@ import os
 import sys
 from contextlib import suppress
 
-import featgraph.cli.cold_start  # noqa: F401  # first: it slows garbage collection for the imports below
 from featgraph.cli import (
     ablate,
     evaluate,

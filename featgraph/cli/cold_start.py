@@ -1,23 +1,20 @@
-"""What makes a cold command start sooner; nothing here changes what it answers.
+"""Plain option values read without pydantic, so that a cold command starts sooner.
 
-`featgraph lineage GRAPH KEY` has to end within 2.5 times `python -c "import duckdb"`. Three measures pay for
-their oddness; without each, in multiples of `import duckdb` (CPU time, medians of paired runs of
-`python tests/bench/cold.py GRAPH KEY` on two cores with Python 3.11, Typer 0.29, DuckDB 2.0):
+`featgraph lineage GRAPH KEY` has to end within 2.5 times `python -c "import duckdb"`. Typer reads values with
+pydantic, whose import alone takes as long as DuckDB's. Processor time over that of `import duckdb`, medians of
+9 paired runs of `python tests/bench/cold.py GRAPH KEY` (Python 3.11, Typer 0.29, DuckDB 2.0, busy cores):
 
-    all three                                          FIGURE_ALL
-    without `QuickCommand`, values read by pydantic    FIGURE_QUICK
-    without `gc.set_threshold`                         FIGURE_GC
-    without `preload` (wall time)                      FIGURE_PRELOAD
+    as it is                          2.1
+    values read by Typer alone        3.3
+
+Tried and left out: collecting garbage less often (2.1), importing Rich in a thread while DuckDB answers (2.8,
+and 2.7 without the thread). With a tree drawn by Rich instead of `output.tree` it takes 2.6.
 """
 
-import gc
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-# A command lives for a moment and keeps what it imports: less garbage collection, before more is imported.
-gc.set_threshold(50_000, 20, 20)
-
-from typer.core import TyperCommand, TyperGroup  # noqa: E402
+from typer.core import TyperCommand, TyperGroup
 
 
 class QuickCommand(TyperCommand):

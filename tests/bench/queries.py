@@ -231,7 +231,7 @@ def measure_cold(name: str, graph: Path, rounds: int) -> bool:
             times[label] = []
     for _ in range(rounds):
         for label, measured in times.items():
-            measured.append(cold.seconds(commands[label]))
+            measured.append(cold.seconds(commands[label])[0])
     base = next(iter(times.values()))
     print("| cold process | median ms | times `import duckdb` |\n|---|--:|--:|")
     for label, measured in times.items():

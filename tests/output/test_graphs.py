@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 import featgraph
 from featgraph import output
 from featgraph.core.result import Result
+from featgraph.core.text import printable
 from featgraph.errors import UsageError
 from featgraph.output.graphs.networkx import graph_of, lineage_graph
 from featgraph.output.graphs.node_link import node_link
 from featgraph.output.graphs.xml import gexf, graphml
-from featgraph.output.values import printable
 from featgraph.query import run_verb
 from helpers.examples import examples
 from helpers.toy import build_toy, ids
