@@ -1,8 +1,8 @@
 """Plain option values read without pydantic, so that a cold command starts sooner.
 
 `featgraph lineage GRAPH KEY` has to end within 2.5 times `python -c "import duckdb"`. Typer reads values with
-pydantic, whose import alone takes as long as DuckDB's. Processor time over that of `import duckdb`, medians of
-9 paired runs of `python tests/bench/cold.py GRAPH KEY` (Python 3.11, Typer 0.29, DuckDB 2.0, busy cores):
+pydantic, whose import alone takes as long as DuckDB's. Processor time over that of `import duckdb`, medians
+of 9 paired runs of `python tests/bench/cold.py GRAPH KEY` (Python 3.11, Typer 0.29, DuckDB 2.0, busy cores):
 
     as it is                          2.1
     values read by Typer alone        3.3

@@ -58,7 +58,6 @@ def evaluate(
     what: What,
     graph: options.GraphPath,
     features: options.WeightedKeys,
-    settings: Any,
     prompts: PromptsFile = None,
     sweep: Scales = "0,0.5,1,2",
     goal: Goal = None,
@@ -77,6 +76,8 @@ def evaluate(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
+    *,
+    settings: Any,
 ) -> None:
     """Measure steering on prompts, against controls.
 

@@ -34,7 +34,6 @@ def export(
             "--output", "-o", metavar="FILE", help="The file to write; a folder for caa and lm-eval."
         ),
     ],
-    settings: Any,
     format: Annotated[
         str | None,
         typer.Option(
@@ -55,6 +54,8 @@ def export(
             "--approximate", help="Write the nearest thing if the format cannot hold the vector, and say so."
         ),
     ] = False,
+    *,
+    settings: Any,
 ) -> None:
     """Write features as a steering vector for other tools."""
     from featgraph import export as formats

@@ -69,7 +69,6 @@ Plan = Annotated[Path | None, typer.Option(metavar="FILE", help="Generate from a
 @command('steer demo.featgraph 3/res/346 --where cumulative --unit residual --scale 0.05 --prompt "One day"')
 @with_settings
 def steer(
-    settings: Any,
     graph: OptionalGraph = None,
     features: OptionalKeys = None,
     prompts: Prompts = None,
@@ -84,6 +83,8 @@ def steer(
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
+    *,
+    settings: Any,
 ) -> None:
     """Generate text with and without steering, side by side."""
     said = given(samples=samples, seed=seed, max_tokens=max_tokens, temperature=temperature, top_p=top_p)

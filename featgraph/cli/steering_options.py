@@ -1,26 +1,22 @@
 """The options of commands that steer: one per field of `steering.Settings`, made from it."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import fields
-from functools import wraps
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, get_type_hints
 
 import typer
 
+from featgraph.cli.signature import Parameters, with_parameters
 from featgraph.errors import UsageError
 from featgraph.steering.settings import Settings
 
 
-def _options() -> list[inspect.Parameter]:
-    """Return one keyword parameter per setting, with its type, default and help."""
+def _options() -> Parameters:
+    """Return one option per setting, with its type, default and help."""
     kinds = get_type_hints(Settings)
-    return [
-        inspect.Parameter(
-            setting.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=setting.default,
-            annotation=Annotated[
+    return {
+        setting.name: (
+            Annotated[
                 kinds[setting.name],
                 typer.Option(
                     f"--{setting.name}",
@@ -30,28 +26,15 @@ def _options() -> list[inspect.Parameter]:
                     max=1 if setting.metadata["cosine"] else None,
                 ),
             ],
+            setting.default,
         )
         for setting in fields(Settings)
-    ]
+    }
 
 
 def with_settings(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option per setting, and the function what they were set to, as `settings`."""
-    options = _options()
-
-    @wraps(function)
-    def call(**values: Any) -> None:
-        settings = {option.name: values.pop(option.name) for option in options}
-        function(**values, settings=settings)
-
-    given = inspect.signature(function).parameters.values()
-    own = [parameter for parameter in given if parameter.name != "settings"]
-    kept = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-    parameters = [*kept, *options]
-    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    del call.__wrapped__
-    return call
+    """Give a command one option per setting; `function` gets their values as `settings`."""
+    return with_parameters(function, "settings", _options())
 
 
 def weighted(features: list[str]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from featgraph.core.keys import MODULE_THRESHOLD, EdgeKind, FeatureKey
+from featgraph.core.result import Result
 from featgraph.core.text import pluralize
 from featgraph.lineage.in_memory import adjacency_if_repeated
 from featgraph.store import Store
@@ -15,6 +16,20 @@ from featgraph.store.features import best_labels, find_feature, id_of
 
 if TYPE_CHECKING:
     import networkx
+
+
+_MEMBER_COLUMNS = {
+    "id": "INTEGER",
+    "key": "VARCHAR",
+    "layer": "INTEGER",
+    "site": "VARCHAR",
+    "idx": "INTEGER",
+    "distance": "INTEGER",
+    "weight": "FLOAT",
+    "density": "FLOAT",
+    "label": "VARCHAR",
+}
+_EDGE_COLUMNS = {"src": "VARCHAR", "dst": "VARCHAR", "kind": "VARCHAR", "cosine": "FLOAT"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +52,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Edge:
-    """One link of a lineage, from the upstream feature to the downstream one."""
+    """One edge of a lineage, from the upstream feature to the downstream one."""
 
     src: str
     dst: str
@@ -87,6 +102,14 @@ class Lineage:
         above, below = _follow(self.seed, parents), _follow(self.seed, children)
         line = [*reversed(above), (self.seed, None), *below]
         return tuple(Step(key, layers[key], cosine) for key, cosine in line)
+
+    def member_rows(self) -> Result:
+        """Return one row per feature, in order of id."""
+        return Result.of(_MEMBER_COLUMNS, (tuple(vars(member).values()) for member in self.members))
+
+    def edge_rows(self) -> Result:
+        """Return one row per edge, in order of the source's id, then the target's; ends are keys."""
+        return Result.of(_EDGE_COLUMNS, (tuple(vars(edge).values()) for edge in self.edges))
 
     def to_networkx(self) -> "networkx.DiGraph":
         """Return a directed graph: nodes are keys, edges carry `kind` and `cosine`.

@@ -105,11 +105,9 @@ def write_lineage(
     if format == "tree" or (format is None and (out is None or out.suffix.lower() in PLAIN)):
         write_tree(lineage, out=out)
         return
-    from featgraph.output import lineages
-
     chosen = format_of(format, out)
     if chosen in _WRITERS:
-        write(lineages.members(lineage), chosen, out=out, limit=limit)
+        write(lineage.member_rows(), chosen, out=out, limit=limit)
         return
     from featgraph.output.graphs.networkx import lineage_graph, write_graph
 

@@ -13,7 +13,6 @@ from featgraph.core.result import Result
 from featgraph.core.text import printable
 from featgraph.errors import UsageError
 from featgraph.lineage.lineage import Lineage
-from featgraph.output import lineages
 from featgraph.output.format import Format
 from featgraph.output.graphs.dot import dot
 from featgraph.output.graphs.edges import INSTEAD, Arrows, arrows_of
@@ -45,12 +44,12 @@ def write_graph(graph: networkx.DiGraph, format: Format, stream: TextIO) -> None
 def lineage_graph(lineage: Lineage) -> networkx.DiGraph:
     """Return a lineage as a graph; nodes also carry distance, weight and density."""
     graph = networkx.DiGraph()
-    for row in json_rows(lineages.members(lineage)):
+    for row in json_rows(lineage.member_rows()):
         named = {"feature": row.pop("id"), **row}
         graph.add_node(
             named.pop("key"), **{name: value for name, value in named.items() if value is not None}
         )
-    for row in json_rows(lineages.edges(lineage)):
+    for row in json_rows(lineage.edge_rows()):
         graph.add_edge(row.pop("src"), row.pop("dst"), **row)
     return graph
 
