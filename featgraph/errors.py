@@ -1,25 +1,25 @@
-"""Every error a user can cause and mend, drawn as a tree, with the exit code of each.
+"""Every error that a user can cause and correct, as a tree, with exit codes.
 
-    FeatgraphError        1   base: one sentence that says what was wrong, where, and what mends it
+    FeatgraphError        1   base: one sentence says what was wrong, where, and what to do
       UsageError          2   a flag, parameter, name or feature key
         RecipeError       2   a recipe file: names the file and the key or line
-      QueryError          1   a statement: carries its text and the offset of the fault
+      QueryError          1   a statement: carries its text and the offset of the error
         ParameterError    2   a parameter in it has no value
       StoreError          3   the graph directory: absent, broken, newer, or being written
       SourceError         4   a model, an SAE or a text that cannot be used
     (interrupt)         130
 
-A Python caller's own slip (wrong shape, wrong type) stays ValueError or TypeError.
+A Python caller's own mistake (wrong shape, wrong type) stays ValueError or TypeError.
 """
 
 from collections.abc import Iterable
 
 _AROUND = 120
-"""Characters of a long line that are shown on each side of a fault."""
+"""Characters of a long line that are shown on each side of the error."""
 
 
 class FeatgraphError(Exception):
-    """Something went wrong that the user can mend; the message says how."""
+    """Something went wrong that the user can correct; the message says how."""
 
     exit_code = 1
 
@@ -35,12 +35,12 @@ class RecipeError(UsageError):
 
 
 class QueryError(FeatgraphError):
-    """A statement cannot be run; `position` is the offset of the fault in `text`, if known."""
+    """A statement cannot be run; `position` is the offset of the error in `text`, if known."""
 
     def __init__(
         self, message: str, text: str = "", position: int | None = None, length: int = 1, *, draw: bool = True
     ) -> None:
-        """length: characters at fault. draw: show the line; not where only the statement is known."""
+        """length: characters to underline. draw: show the line; False where only the statement is known."""
         super().__init__(message)
         self.message = message
         self.text = text
@@ -56,7 +56,7 @@ class QueryError(FeatgraphError):
         line = self.text[start:].split("\n", 1)[0]
         column = self.position - start
         label = f"  LINE {before.count(chr(10)) + 1}, COLUMN {column + 1}: "
-        # Where a line is long, the part around the fault is enough; tabs and controls would shift the caret.
+        # Where a line is long, the part around the error is enough; tabs and controls would shift the caret.
         cut = max(0, column - _AROUND)
         shown = "".join(char if char.isprintable() else " " for char in line[cut : column + _AROUND])
         carets = "^" * max(1, min(self.length, len(shown) - (column - cut)))
@@ -89,5 +89,5 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     import difflib  # late: it takes longer to import than a short command takes to run
 
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]!r}?" if found else ""
+    closest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {closest[0]!r}?" if closest else ""

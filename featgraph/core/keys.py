@@ -1,4 +1,4 @@
-"""The nouns: sites, feature keys, edge kinds and saes, and the dimension names docstrings use.
+"""Sites, feature keys, edge kinds and ranges of ids, and the dimension names that docstrings use.
 
 `d_model` is the width of the residual stream, `n_features` the features of one SAE, `n_tokens` the tokens
 that count in the statistics, `k` the candidates kept per feature. Nothing here imports numpy or torch.
@@ -51,10 +51,10 @@ class FeatureKey(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "FeatureKey":
         """Read `layer/site/index`; raise UsageError with the expected form otherwise."""
-        found = _KEY.fullmatch(text.strip())
-        if found is None:
+        match = _KEY.fullmatch(text.strip())
+        if match is None:
             raise UsageError(f"{text!r} is not a feature key; write layer/site/index, such as 12/res/3456")
-        layer, site, idx = found.groups()
+        layer, site, idx = match.groups()
         for known in SITES:
             if site == known:
                 return cls(int(layer), known, int(idx))

@@ -112,7 +112,7 @@ class EdgeArrays:
         threshold: Threshold,
         hops: int | None,
     ) -> Reached:
-        """Go on from where `reach` is, in arrays over all features."""
+        """Continue `reach` from a frontier, with arrays over all features."""
         far = np.full(len(self.starts) - 1, -1, dtype=np.int32)
         best = np.full(len(far), -np.inf, dtype=np.float32)
         far[list(distances)] = list(distances.values())
@@ -131,7 +131,7 @@ class EdgeArrays:
         starts, ends, cosines = self._views
         floor, down = threshold.floor, self.down
         own = None if threshold.own is None else threshold.own.data
-        found: dict[int, float] = {}
+        reached: dict[int, float] = {}
         for node, weight in frontier.items():
             for place in range(starts[node], starts[node + 1]):
                 cosine = cosines[place]
@@ -141,9 +141,9 @@ class EdgeArrays:
                 if own is not None and not cosine >= own[end if down else node]:
                     continue
                 product = weight * cosine
-                if product > found.get(end, -np.inf):
-                    found[end] = product
-        return dict(zip(found, array("f", found.values()), strict=True))
+                if product > reached.get(end, -np.inf):
+                    reached[end] = product
+        return dict(zip(reached, array("f", reached.values()), strict=True))
 
     def _step_many(self, nodes: Indices, weights: Matrix, threshold: Threshold) -> tuple[Indices, Matrix]:
         owner, ends, cosines = self.passing(nodes, threshold)
@@ -152,5 +152,5 @@ class EdgeArrays:
         first = int(ends.min())
         best = np.full(int(ends.max()) - first + 1, -np.inf, dtype=np.float32)
         np.maximum.at(best, ends - first, weights[owner] * cosines)
-        found = np.flatnonzero(best > -np.inf)
-        return found + first, best[found]
+        reached = np.flatnonzero(best > -np.inf)
+        return reached + first, best[reached]

@@ -1,20 +1,12 @@
 """Asking a graph: one read-only statement, a named query, a verb, or an overview of the whole.
 
-A statement becomes SQL on this way, one file a step:
-
-    tokens         text -> words, strings, numbers, symbols
-    parse          MATCH -> what it says, as written (`syntax`)
-    bind           names looked up, conditions handed to their variables (`conditions`), SAEs narrowed
-                   (`reach`)
-    compile        one SELECT: a table per path (`rows`), repeated edges (`walks`), the strongest (`best`,
-                   `selecting`), scans of the two tables (`scan`), keys from ids (`arithmetic`)
-    expressions    DuckDB's own expressions, with `variable.property` and path functions filled in
-    calls          verbs where a table may stand, checked (`verbs`)
-    translate      all of it for one statement, each part marked with where it comes from (`origins`)
-    run            the gate, parameters, limits; DuckDB's errors in our words (`faults`)
-
-What a statement is read against (its text, values, limits, the graph) goes along as `surroundings`.
-Beside them stand named queries (`named`) and the overview that `featgraph info` prints (`overview`).
+language    a statement of the language -> SQL, one file a step
+run         one statement or verb: read-only check, parameters, limits
+verbs       the verbs: arguments, checks, those computed outside SQL or answered from memory
+named       named queries: the `.sql` files of `queries/`
+similar     the verb `similar`: nearest features to a feature, a vector or a text
+overview    what `featgraph info` prints
+errors      DuckDB's errors as featgraph's, at the user's text
 """
 
 from featgraph.core.result import MAX_ROWS, TIMEOUT, Result

@@ -1,4 +1,4 @@
-"""DuckDB's errors as ours: one sentence in our words, at the place in the text that the user wrote."""
+"""DuckDB's errors as featgraph's: one sentence, with its place in the text that the user wrote."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from featgraph.errors import FeatgraphError, QueryError, StoreError, nearest
-from featgraph.query.language.source_map import Origins
+from featgraph.query.language.source_map import SourceMap
 from featgraph.query.language.walks import TOO_MANY
 from featgraph.query.verbs import VERBS
 
@@ -18,11 +18,11 @@ TABLES = ("sae", "feature", "edge", "pair", "example", "label", "meta")
 
 
 class TooManyRows(Exception):
-    """The answer has more rows than may be."""
+    """The answer has more rows than allowed."""
 
 
 class UnfitValue(Exception):
-    """Python has no value for one in the answer."""
+    """A value of the answer has no Python type."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class StatementRun:
 
     text: str
     sql: str
-    origins: Origins
+    source_map: SourceMap
     max_rows: int | None
 
 
 @contextmanager
 def duckdb_errors(asked: StatementRun) -> Iterator[None]:
-    """Turn what DuckDB raises into what a user can mend."""
+    """Turn DuckDB's errors into featgraph's, which say what to change."""
     try:
         yield
     except TooManyRows as error:
@@ -63,7 +63,7 @@ def duckdb_errors(asked: StatementRun) -> Iterator[None]:
 
 def _query_error(error: duckdb.Error, asked: StatementRun) -> FeatgraphError:
     message, details = _details(error)
-    sentence = _in_our_words(message, details, asked) or _clause(message)
+    sentence = _sentence(message, details, asked) or _clause(message)
     if TOO_MANY in message and asked.max_rows is not None:
         sentence = (
             f"the pattern follows more than {asked.max_rows:,} paths; narrow it (a higher threshold, fewer "
@@ -96,8 +96,8 @@ def _clause(message: str) -> str:
     return joined if joined[:2].isupper() else joined[:1].lower() + joined[1:]
 
 
-def _in_our_words(message: str, details: Mapping[str, Any], asked: StatementRun) -> str | None:
-    """Return a sentence for the faults that are made most: names that do not exist."""
+def _sentence(message: str, details: Mapping[str, Any], asked: StatementRun) -> str | None:
+    """Return a sentence for the most common errors: names that do not exist."""
     name = str(details.get("name", ""))
     kind = details.get("type")
     if kind == "Table":
@@ -135,10 +135,10 @@ def _like(name: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def _place(message: str, details: Mapping[str, Any], asked: StatementRun) -> tuple[int, int] | None:
-    """Return where the fault is in the user's text, and how long it is.
+    """Return the offset and the length of the error in the user's text.
 
-    DuckDB counts bytes, and for a fault inside a verb it counts in the verb's own text: a place counts only
-    if what stands there is what the message is about.
+    DuckDB counts bytes, and inside a verb it counts in the macro's own text: an offset is used only if the
+    text there is what the message is about.
     """
     try:
         start, length = json.loads(details["location"])
@@ -152,5 +152,5 @@ def _place(message: str, details: Mapping[str, Any], asked: StatementRun) -> tup
     if about and about.lower() not in at.lower():
         return None
     first, last = (len(encoded[:end].decode(errors="replace")) for end in (start, start + length))
-    place, length = asked.origins.span(first, last)
+    place, length = asked.source_map.span(first, last)
     return min(place, len(asked.text)), length

@@ -163,13 +163,13 @@ def read_query(path: Path) -> NamedQuery:
 
 
 def _declaration(line: str, where: str) -> Parameter:
-    found = re.fullmatch(_DECLARATION, line)
-    if found is None:
+    match = re.fullmatch(_DECLARATION, line)
+    if match is None:
         raise QueryError(
             f"{where}: cannot read the declaration {line!r}; write `-- :name type = default  description`, "
             "with two spaces before the description"
         )
-    name, kind, default, description = found.groups()
+    name, kind, default, description = match.groups()
     if kind not in get_args(ParameterType):
         types = ", ".join(get_args(ParameterType))
         hint = nearest(kind, get_args(ParameterType)) or f"; types are {types}"

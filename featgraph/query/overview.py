@@ -1,4 +1,4 @@
-"""What is in a graph, how it was made, whether it is healthy: a list of small titled results."""
+"""An overview of a graph: its contents, how it was made, its health; as a list of titled results."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ def joined(sections: list[Section]) -> Result:
 def _facts(store: Store) -> Result:
     layers = sorted({sae.layer for sae in store.saes})
     sites = list(dict.fromkeys(sae.site for sae in store.saes))
-    bytes_on_disk = sum(found.stat().st_size for found in store.path.rglob("*") if found.is_file())
+    bytes_on_disk = sum(file.stat().st_size for file in store.path.rglob("*") if file.is_file())
     facts: list[tuple[object, ...]] = [
         ("path", str(store.path)),
         ("layers", f"{layers[0]} to {layers[-1]}" if layers else "none"),

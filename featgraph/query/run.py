@@ -135,7 +135,7 @@ def _run_translated(
 ) -> Result:
     if translation.shows_sql:
         return Result.of({"sql": "VARCHAR"}, [(translation.sql,)])
-    with duckdb_errors(StatementRun(statement, translation.sql, translation.origins, max_rows)):
+    with duckdb_errors(StatementRun(statement, translation.sql, translation.source_map, max_rows)):
         prepared = _gate(store.connection, translation, statement)
         with store.connection.cursor() as cursor:  # of its own, so that threads may share a graph
 
@@ -181,16 +181,16 @@ def _gate(
     connection: duckdb.DuckDBPyConnection, translation: Translation, statement: str
 ) -> duckdb.Statement:
     """Return the one statement in the SQL if it can only read."""
-    found = connection.extract_statements(translation.sql)
-    if len(found) != 1:
-        raise QueryError(f"{len(found)} statements where one is expected", statement, 0, draw=False)
-    kind = _kind(found[0], statement)
+    parsed = connection.extract_statements(translation.sql)
+    if len(parsed) != 1:
+        raise QueryError(f"{len(parsed)} statements where one is expected", statement, 0, draw=False)
+    kind = _kind(parsed[0], statement)
     if kind == "EXPLAIN":  # it may run what it explains
         kinds = [_kind(inner, statement) for inner in connection.extract_statements(translation.explained)]
         kind = "SELECT" if kinds == ["SELECT"] else kinds[0] if kinds else kind
     if kind != "SELECT":
         raise _refusal(kind, statement)
-    return found[0]
+    return parsed[0]
 
 
 def _refusal(kind: str, statement: str) -> QueryError:
@@ -198,16 +198,16 @@ def _refusal(kind: str, statement: str) -> QueryError:
     first = next(token for token in tokenize(statement) if not token.is_symbol(";"))
     word = kind if first.is_word("with", "explain", "from") else first.text.upper()
     article = "an" if word[0] in "AEIOU" else "a"
-    mend = _READ_ONLY
+    hint = _READ_ONLY
     if word == "PIVOT":
-        mend = "name the values, as in FROM (PIVOT ... ON ... IN (...) USING ...)"
-    message = f"{article} {word} statement is refused; {mend}"
+        hint = "name the values, as in FROM (PIVOT ... ON ... IN (...) USING ...)"
+    message = f"{article} {word} statement is refused; {hint}"
     return QueryError(message, statement, first.start, len(first.text))
 
 
-def _kind(found: duckdb.Statement, statement: str) -> str:
+def _kind(parsed: duckdb.Statement, statement: str) -> str:
     try:
-        return str(found.type.name)
+        return str(parsed.type.name)
     except ValueError as error:  # a kind that the Python client has no name for
         raise _refusal("UNKNOWN", statement) from error
 
@@ -235,13 +235,13 @@ def _in_time(
     The work runs in a thread of its own: DuckDB would look for Ctrl-C only between its tasks.
     """
     answers: list[Answer] = []
-    faults: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def attempt() -> None:
         try:
             answers.append(work())
         except BaseException as error:
-            faults.append(error)
+            errors.append(error)
         finally:
             done.set()
 
@@ -259,8 +259,8 @@ def _in_time(
         thread.join()
     if not in_time:
         raise TimeoutError(f"{seconds:g} s")
-    if faults:
-        raise faults[0]
+    if errors:
+        raise errors[0]
     return answers[0]
 
 

@@ -119,12 +119,12 @@ def text_directions(store: Store, text: str) -> list[Matrix]:
     from featgraph.activations.tokens import tokens_of_text
 
     pieces = tokens_of_text(sources, text)
-    found = []
+    directions = []
     for sae in store.saes:
         loaded = sources.sae(sae)
         mean = loaded.writer.rows(_mean_without_centre(loaded, sources.model, pieces)[None], sources.model)
-        found.append(_direction(mean[0], sources.model.d_model))
-    return found
+        directions.append(_direction(mean[0], sources.model.d_model))
+    return directions
 
 
 def _mean_without_centre(loaded: "LoadedSae", model: "LanguageModel", pieces: "TokenRows") -> Matrix:

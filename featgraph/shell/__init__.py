@@ -13,7 +13,7 @@ __all__ = ["Session", "run"]
 def run(session: Session) -> bool:
     """Run what the user types or pipes in, to its end; return whether all of it went well.
 
-    At a prompt faults are part of the work, so that it always ends well.
+    At a prompt errors are part of the work, so that the session always ends well.
 
     Raises UsageError: stdin is closed.
     """

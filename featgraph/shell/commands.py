@@ -1,4 +1,4 @@
-"""The dot commands, and the running of inputs one by one: a fault is told, and the next input runs."""
+"""The dot commands, and the running of inputs one by one: an error is printed, and the next input runs."""
 
 import shlex
 from collections.abc import Callable, Iterable

@@ -16,16 +16,16 @@ def complete(session: Session, before: str, after: str = "") -> tuple[str, list[
     """Return what is typed of the word at the cursor, and all that it may become."""
     name, space, rest = before.lstrip().partition(" ")
     if not name.startswith("."):
-        typed, found = suggestions(before, after, session.words, session.parameters)
+        typed, fitting = suggestions(before, after, session.words, session.parameters)
         at_start = not before.strip()
-        return typed, [*found, *_commands("")] if at_start else found
+        return typed, [*fitting, *_commands("")] if at_start else fitting
     if not space:
         return name, list(_commands(name))
     if name == ".explain":
         return suggestions(rest, after, session.words, session.parameters)
     typed = rest.rpartition(" ")[2] if name == ".run" else rest
-    found = [item for item in _arguments(session, name, rest, typed) if item.text.startswith(typed)]
-    return typed, found
+    fitting = [item for item in _arguments(session, name, rest, typed) if item.text.startswith(typed)]
+    return typed, fitting
 
 
 def _commands(typed: str) -> Iterator[Suggestion]:
@@ -45,7 +45,7 @@ def _arguments(session: Session, name: str, rest: str, typed: str) -> Iterable[S
     if name in (".read", ".open", ".output"):
         return _paths(typed)
     if name == ".queries" or (name == ".run" and " " not in rest):
-        return [Suggestion(found.name, found.purpose) for found in query.all_named()]
+        return [Suggestion(named.name, named.purpose) for named in query.all_named()]
     return _parameters(session, rest, typed) if name == ".run" else []
 
 
@@ -74,10 +74,10 @@ def _paths(typed: str) -> Iterator[Suggestion]:
     """Yield the files and folders that begin as typed."""
     folder, slash, _ = typed.rpartition("/")
     try:
-        found = sorted(Path(f"{folder}{slash}" or ".").expanduser().iterdir())
+        entries = sorted(Path(f"{folder}{slash}" or ".").expanduser().iterdir())
     except (OSError, RuntimeError):
         return
-    for path in found:
+    for path in entries:
         if not path.name.startswith("."):
             is_folder = path.is_dir() and path.suffix != ".featgraph"
             yield Suggestion(f"{folder}{slash}{path.name}{'/' if is_folder else ''}")

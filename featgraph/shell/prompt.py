@@ -98,10 +98,10 @@ class _Completer(Completer):
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         try:
-            typed, found = complete(self._session, document.text_before_cursor, document.text_after_cursor)
+            typed, fitting = complete(self._session, document.text_before_cursor, document.text_after_cursor)
         except FeatgraphError:  # a damaged graph is told of when a statement meets it
             return
-        for item in found:
+        for item in fitting:
             yield Completion(item.text, -len(typed), display_meta=item.about)
 
 

@@ -93,19 +93,19 @@ class _Reader:
 
     def _complete(self) -> list[Input]:
         """Return the statements of `pending` that end in `;` and keep the rest."""
-        found, start = [], 0
+        inputs_done, start = [], 0
         text, line = self.pending, self.line
         for token in scan(text)[0]:
             if token.is_symbol(";"):
                 statement = text[start : token.start]
                 if scan(statement)[0]:
                     column = start - (text.rfind("\n", 0, start) + 1)
-                    found.append(_statement(statement, line + text.count("\n", 0, start), column))
+                    inputs_done.append(_statement(statement, line + text.count("\n", 0, start), column))
                 start = token.end
         self._forget(text[:start])
         if not self.pending.strip():
             self._forget(self.pending)
-        return found
+        return inputs_done
 
     def _forget(self, done: str) -> None:
         self.pending = self.pending[len(done) :]

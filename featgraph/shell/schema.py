@@ -1,4 +1,4 @@
-"""What `.schema` shows: the tables of a graph, and what each of their columns holds."""
+"""The answer of `.schema`: the tables of a graph, and the meaning of their columns."""
 
 import re
 
@@ -34,12 +34,12 @@ def columns(store: Store, table: str) -> Result:
 
     Raises UsageError: there is no such table.
     """
-    found = store.rows(_COLUMNS, {"table": table.lower()})
-    if not found:
+    columns = store.rows(_COLUMNS, {"table": table.lower()})
+    if not columns:
         known = [str(row[0]) for row in store.rows(_TABLES)]
         raise UsageError(f"no table {table!r}{nearest(table, known) or ';'} `.schema` lists all")
     about = _comments(table.lower())
-    rows: list[tuple[object, ...]] = [(name, kind, about.get(name, "")) for name, kind in found]
+    rows: list[tuple[object, ...]] = [(name, kind, about.get(name, "")) for name, kind in columns]
     return Result.of({"column": "VARCHAR", "type": "VARCHAR", "description": "VARCHAR"}, rows)
 
 

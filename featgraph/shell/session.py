@@ -1,4 +1,4 @@
-"""What the shell remembers from one statement to the next, and how it runs one and writes the answer."""
+"""A shell session: the open graph, its settings, and how a statement is run and its answer written."""
 
 import dataclasses
 import shutil
@@ -14,7 +14,7 @@ from featgraph.shell.reading import scan
 from featgraph.shell.vocabulary import Words
 from featgraph.store import open_store
 
-_MENDS = (
+_SHELL_HINTS = (
     ("give -p ", "give "),
     ("--timeout", ".timeout"),
     ("--max-rows", ".max-rows"),
@@ -24,7 +24,7 @@ _MENDS = (
     ("`featgraph queries`", "`.queries`"),
     ("open it again", "open it again with `.open`"),
 )
-"""What an error of the command line advises -> what does the same here."""
+"""The hint of an error at the command line -> the same in the shell."""
 
 
 class Session:
@@ -148,14 +148,14 @@ class Session:
 
 
 def told(error: FeatgraphError) -> str:
-    """Return what an error says, with its advice in the shell's own words."""
+    """Return an error's message, its hints as the shell writes them."""
     if isinstance(error, QueryError):
-        error.message = _mended(error.message)
+        error.message = _with_shell_hints(error.message)
         return str(error)
-    return _mended(str(error))
+    return _with_shell_hints(str(error))
 
 
-def _mended(message: str) -> str:
-    for there, here in _MENDS:
+def _with_shell_hints(message: str) -> str:
+    for there, here in _SHELL_HINTS:
         message = message.replace(there, here)
     return message

@@ -37,8 +37,8 @@ def suggestions(
     typed = _typed(tokens, before)
     frames, _ = read(tokens[: len(tokens) - bool(typed)], words.verbs)
     _, names = read(_whole(before[: len(before) - len(typed)], after), words.verbs)
-    found = _fitting(typed, frames, names, words, parameters)
-    return typed, _starting(typed, found)
+    fitting = _fitting(typed, frames, names, words, parameters)
+    return typed, _starting(typed, fitting)
 
 
 def _in_quotes(before: str, start: int, tokens: list[Token], words: Words) -> tuple[str, list[Suggestion]]:
@@ -87,9 +87,9 @@ def _whole(before: str, after: str) -> list[Token]:
     return tokens[: next(ends, None)]
 
 
-def _starting(typed: str, found: Iterable[Suggestion]) -> list[Suggestion]:
+def _starting(typed: str, items: Iterable[Suggestion]) -> list[Suggestion]:
     """Return the suggestions that begin as typed, each once."""
-    fitting = (item for item in found if item.text.lower().startswith(typed.lower()))
+    fitting = (item for item in items if item.text.lower().startswith(typed.lower()))
     return list({item.text: item for item in fitting}.values())
 
 
@@ -217,7 +217,7 @@ def _operands(typed: str, frame: Frame, names: Names, words: Words) -> Iterator[
         yield from _keywords(typed, ["distinct"])
 
 
-def _keywords(typed: str, found: Iterable[str]) -> Iterator[Suggestion]:
+def _keywords(typed: str, words: Iterable[str]) -> Iterator[Suggestion]:
     """Yield keywords in the case in which the user types."""
     upper = typed.isupper()
-    yield from (Suggestion(word.upper() if upper else word, "") for word in found)
+    yield from (Suggestion(word.upper() if upper else word, "") for word in words)

@@ -99,9 +99,9 @@ def keys(typed: str, words: Words) -> Iterator[Suggestion]:
 
 
 def _features(sae: SaeRange, digits: str, words: Words) -> Iterator[Suggestion]:
-    found = list(islice(_numbers(digits, sae.n_features), MOST_INDEXES))
-    labels = words.labels([sae.first_id + idx for idx in found])
-    for idx in found:
+    idxs = list(islice(_numbers(digits, sae.n_features), MOST_INDEXES))
+    labels = words.labels([sae.first_id + idx for idx in idxs])
+    for idx in idxs:
         yield Suggestion(str(sae.key(idx)), labels.get(sae.first_id + idx, ""))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from featgraph.errors import StoreError
-from featgraph.store.layout import DATABASE, again
+from featgraph.store.layout import DATABASE, rebuild_hint
 
 STORAGE_VERSION = "v1.5.0"
 """DuckDB storage of `graph.duckdb`, so that clients older than ours can read it too."""
@@ -87,4 +87,4 @@ def unreadable(database: Path, error: duckdb.Error) -> StoreError:
         return StoreError(
             f"{database} is open in this process, by a DuckDB connection of its own; close that"
         )
-    return StoreError(f"cannot read {database}: {reason.splitlines()[0]}; {again(database.parent)}")
+    return StoreError(f"cannot read {database}: {reason.splitlines()[0]}; {rebuild_hint(database.parent)}")

@@ -38,27 +38,27 @@ _UNPREDICTED = """
 
 
 def warnings(store: Store) -> list[str]:
-    """Return a sentence for each thing that looks wrong with the suite; it names the worst SAE.
+    """Return a sentence for each sign that the suite does not fit; it names the worst SAE.
 
     Raises StoreError: the database cannot be read.
     """
-    found = []
+    sentences = []
     low = store.rows(_LOW, {"low": LOW_VARIANCE})
     if low:
         place, variance, expected = low[0]
         published = "" if expected is None else f", published as {expected:.2f}"
-        found.append(
+        sentences.append(
             f"{len(low)} of {len(store.saes)} SAEs explain less than {LOW_VARIANCE} of the variance of what "
             f"they read ({place}: {variance:.2f}{published}); {CAUSES}"
         )
     far = store.rows(_FAR, {"times": FAR_L0})
     if far:
         place, l0, expected = far[0]
-        found.append(
+        sentences.append(
             f"{len(far)} of {len(store.saes)} SAEs have another L0 than published "
             f"({place}: {l0:.1f} for {expected:.1f}); {CAUSES}"
         )
-    return found
+    return sentences
 
 
 def unpredicted(store: Store) -> str | None:

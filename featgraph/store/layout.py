@@ -1,4 +1,4 @@
-"""Where things lie in a graph directory, its manifest, and why a path is no graph that can be opened."""
+"""The files of a graph directory: their places, the manifest, and why a path is refused as a graph."""
 
 import json
 import os
@@ -44,16 +44,16 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises StoreError: there is none, or it is broken.
     """
     file = path / MANIFEST
-    with reading(path):
+    with readable(path):
         if not file.is_file():
             raise StoreError(_why_not_a_graph(path))
     try:
-        with reading(file):
+        with readable(file):
             text = file.read_text(encoding="utf-8")
         manifest: dict[str, Any] = json.loads(text)
         manifest["format_version"] = int(manifest["format_version"])
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{file} is broken ({error}); remove {path}, then {again(path)}") from error
+        raise StoreError(f"{file} is broken ({error}); remove {path}, then {rebuild_hint(path)}") from error
     return manifest
 
 
@@ -69,7 +69,7 @@ def check_replaceable(path: Path) -> None:
         return
     if not path.is_dir() or path.is_symlink():
         raise StoreError(f"{path} exists and is not a folder; choose another name with -o")
-    with reading(path):
+    with readable(path):
         names = {entry.name for entry in path.iterdir()}
     if names and not (_has_format_version(path) and DATABASE in names):
         raise StoreError(f"{path} exists and is not a feature graph; choose another name with -o")
@@ -101,8 +101,8 @@ def _foreign_files(path: Path) -> list[str]:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Say of which path it is that the system refuses to tell us something."""
+def readable(path: Path) -> Iterator[None]:
+    """Turn an OSError into a StoreError that names the path."""
     try:
         yield
     except OSError as error:
@@ -119,8 +119,8 @@ def lock_file(path: Path) -> Path:
     return path.parent / f".{path.name}.lock"
 
 
-def again(path: Path) -> str:
-    """Return the hint that a graph can be built again."""
+def rebuild_hint(path: Path) -> str:
+    """Return the hint to build a graph again."""
     return f"build it again with `featgraph ingest RECIPE -o {path}`"
 
 
@@ -130,7 +130,7 @@ def _why_not_a_graph(path: Path) -> str:
     if build_directory(path).is_dir() and not path.exists():
         return f"the ingest of {path} was cut off before it was complete; run it again, it goes on from there"
     if not path.exists():
-        beside = sorted(str(found) for found in Path().glob("*.featgraph"))
+        beside = sorted(str(graph) for graph in Path().glob("*.featgraph"))
         hint = f"graphs here: {', '.join(beside)}" if beside else "make one with `featgraph ingest demo`"
         return f"there is no graph at {path}; {hint}"
     return f"{path} is not a feature graph (it has no {MANIFEST}); make one with `featgraph ingest demo`"

@@ -12,7 +12,14 @@ import duckdb
 from featgraph.core.keys import SaeRange, block_of
 from featgraph.errors import StoreError
 from featgraph.store.database import connect, unreadable
-from featgraph.store.layout import DATABASE, FORMAT_VERSION, again, read_manifest, reading, vectors_file
+from featgraph.store.layout import (
+    DATABASE,
+    FORMAT_VERSION,
+    read_manifest,
+    readable,
+    rebuild_hint,
+    vectors_file,
+)
 
 Made = TypeVar("Made")
 
@@ -111,9 +118,9 @@ def open_store(path: str | Path) -> Store:
     if version < FORMAT_VERSION:
         raise StoreError(
             f"{path} was written by an older featgraph, in graph format {version}; this one reads format "
-            f"{FORMAT_VERSION}; {again(path)}"
+            f"{FORMAT_VERSION}; {rebuild_hint(path)}"
         )
-    with reading(path):
+    with readable(path):
         if not (path / DATABASE).is_file():
-            raise StoreError(f"{path} has no {DATABASE}; remove it, then {again(path)}")
+            raise StoreError(f"{path} has no {DATABASE}; remove it, then {rebuild_hint(path)}")
     return Store(path, manifest)

@@ -1,9 +1,9 @@
-"""Changes to a graph that is there already: made in a copy of its database, which then takes its place.
+"""Updates of an existing graph: made in a copy of its database, which then replaces it.
 
 The new `graph.duckdb` is written beside the old one, forced to the disk and renamed over it; the manifest
-follows. Whenever that is cut off, the graph is whole: between the two renames only the manifest's note of
-what was done is missing. Owns the lock, the copy and the renames; what is changed is the business of `labels`
-and `ablation`.
+follows. Interrupted at any moment, the graph stays whole: between the two renames only the manifest's note of
+the update is missing. This file owns the lock, the copy and the renames; `labels` and `ablation` say what to
+change.
 """
 
 import shutil
@@ -88,8 +88,8 @@ def updating(path: str | Path, work: str) -> Iterator[GraphUpdate]:
     try:
         with store.building(path, replaces=False) as build:
             try:
-                with store.open_store(path) as opened, _working(opened, opened.path / work) as found:
-                    yield found
+                with store.open_store(path) as opened, _working(opened, opened.path / work) as update:
+                    yield update
             finally:
                 with suppress(OSError):  # it has the steps of an ingest that was cut off
                     build.rmdir()

@@ -39,16 +39,15 @@ def count(path: Path) -> int:
 
     Raises StoreError: the file is absent or not a FAISS index.
     """
-    # IO_FLAG_MMAP leaves only inverted lists on disk; this flag also leaves the vectors of a flat index.
-    return int(_read(path, faiss.IO_FLAG_MMAP_IFC).ntotal)
+    return int(_read(path, _MAPPED).ntotal)
 
 
 def directions(path: Path, ids: list[int] | None = None) -> Matrix:
     """Return the unit directions at `ids`, or all of them, as (n, d_model)."""
     index = _read(path, _MAPPED)
     if ids is None:
-        found: Matrix = index.reconstruct_n(0, index.ntotal)
-        return found
+        every: Matrix = index.reconstruct_n(0, index.ntotal)
+        return every
     return np.stack([index.reconstruct(place) for place in ids])
 
 

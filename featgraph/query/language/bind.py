@@ -11,7 +11,7 @@ from featgraph.core.keys import SITES
 from featgraph.errors import UsageError, nearest
 from featgraph.query.language.ast import EdgePattern, Element, Expression, Match, PathPattern, Selector
 from featgraph.query.language.context import QueryContext
-from featgraph.query.language.predicates import conjuncts, constant, read_bound
+from featgraph.query.language.predicates import conjuncts, constant, read_predicate
 from featgraph.query.language.sae_sets import Hops, Kinds, SaeGraph, SaeRanges, hops
 from featgraph.query.language.tokens import Token
 from featgraph.store.features import find_feature
@@ -70,16 +70,16 @@ class Bindings:
     """Whether the SAEs that have edges rule out every match."""
 
 
-def bind(match: Match, around: QueryContext) -> Bindings:
+def bind(match: Match, context: QueryContext) -> Bindings:
     """Return the match with its names looked up.
 
     Raises QueryError: an unknown site, kind, property or feature, or a name that stands for two things.
     """
-    binder = _Binder(around)
+    binder = _Binder(context)
     paths = [binder.path(pattern) for pattern in match.paths]
     bound = Bindings(paths, binder.variables, [])
     bound.where = [part for part in conjuncts(match.where) if not binder.push(part, bound)]
-    _narrow(bound, around.graph)
+    _narrow(bound, context.graph)
     return bound
 
 
@@ -94,9 +94,9 @@ def variables_in(expression: Expression, variables: Mapping[str, object]) -> set
 
 
 class _Binder:
-    def __init__(self, around: QueryContext) -> None:
-        self.around = around
-        self.graph = around.graph
+    def __init__(self, context: QueryContext) -> None:
+        self.context = context
+        self.graph = context.graph
         self.variables: dict[str, Node | Edge | Path] = {}
         self.count = 0
 
@@ -113,13 +113,13 @@ class _Binder:
 
     def declare(self, token: Token, thing: Node | Edge | Path) -> None:
         if token.name in self.variables:
-            self.around.fail(f"the name {token.text} stands for two things; give one of them another", token)
+            self.context.fail(f"the name {token.text} stands for two things; give one of them another", token)
         self.variables[token.name] = thing
 
     def anonymous(self, noun: str) -> str:
         """Return a name that the statement does not mention."""
         self.count += 1
-        while f"{noun} {self.count}" in self.around.text.lower():
+        while f"{noun} {self.count}" in self.context.text.lower():
             self.count += 1
         return f"{noun} {self.count}"
 
@@ -151,18 +151,18 @@ class _Binder:
         for label in labels:
             if label.name not in SITES:
                 hint = nearest(label.name, SITES) or f"; sites are {', '.join(SITES)}"
-                self.around.fail(f"no site {label.text!r}{hint}", label)
+                self.context.fail(f"no site {label.text!r}{hint}", label)
         wanted = {label.name for label in labels}
         return sum(1 << sae.number for sae in self.graph.saes if sae.site in wanted)
 
     def key(self, token: Token) -> int:
-        found = constant([token], self.around.values)
-        if found is None or found[0] is None:
-            self.around.fail("a feature key is text such as '12/res/345'", token)
+        value = constant([token], self.context.values)
+        if value is None or value[0] is None:
+            self.context.fail("a feature key is text such as '12/res/345'", token)
         try:
-            key, sae = find_feature(self.graph.saes, str(found[0]))
+            key, sae = find_feature(self.graph.saes, str(value[0]))
         except UsageError as error:
-            self.around.fail(str(error), token)
+            self.context.fail(str(error), token)
         return sae.first_id + key.idx
 
     def place(self, node: Node, id: int | None) -> None:
@@ -182,7 +182,7 @@ class _Binder:
         for label in element.labels:
             if label.name not in kinds:
                 hint = nearest(label.name, kinds) or f"; kinds are {', '.join(sorted(kinds))}"
-                self.around.fail(f"no kind of edge {label.text!r}{hint}", label)
+                self.context.fail(f"no kind of edge {label.text!r}{hint}", label)
         if element.labels:
             kinds = frozenset(label.name for label in element.labels)
         edge = Edge(name, left, right, pattern.down, kinds)
@@ -225,34 +225,35 @@ class _Binder:
         return False
 
     def narrow_node(self, node: Node, part: Expression) -> bool:
-        """Take in a condition on where a node is; say whether that says it all."""
-        bound = read_bound(part, self.around.values)
-        if bound is None or bound.variable != node.name:
+        """Narrow a node by a condition on its SAE or id; say whether nothing of the condition is left."""
+        predicate = read_predicate(part, self.context.values)
+        if predicate is None or predicate.variable != node.name:
             return False
-        feature = bound.feature(self.graph.saes)
+        feature = predicate.feature(self.graph.saes)
         if feature is not None:
             self.place(node, feature[0] if feature else None)
             return True
-        test = bound.sae_test()
+        test = predicate.sae_test()
         if test is not None:
             node.saes &= sum(1 << sae.number for sae in self.graph.saes if test(sae))
         return test is not None
 
     def narrow_edge(self, edge: Edge, part: Expression) -> bool:
-        bound = read_bound(part, self.around.values)
-        test = bound.kind_test() if bound is not None and bound.variable == edge.name else None
+        """Narrow the kinds of an edge by a condition; say whether nothing of the condition is left."""
+        predicate = read_predicate(part, self.context.values)
+        test = predicate.kind_test() if predicate is not None and predicate.variable == edge.name else None
         if test is not None:
             edge.kinds = frozenset(kind for kind in edge.kinds if test(kind))
         return test is not None
 
     def score(self, selector: Selector, edges: list[Edge]) -> None:
         """Check what BEST is by, and keep edges out that it cannot score."""
-        kind = self.around.columns["edge"].get(selector.prop)
+        kind = self.context.columns["edge"].get(selector.prop)
         numbers = ("INTEGER", "SMALLINT", "FLOAT", "DOUBLE", "BIGINT")
         if kind not in numbers and selector.at is not None:
-            known = [name for name, type in self.around.columns["edge"].items() if type in numbers]
+            known = [name for name, type in self.context.columns["edge"].items() if type in numbers]
             hint = nearest(selector.prop, known) or f"; it can be {', '.join(known)}"
-            self.around.fail(f"paths have no number {selector.prop!r} to be the best by{hint}", selector.at)
+            self.context.fail(f"paths have no number {selector.prop!r} to be the best by{hint}", selector.at)
         for edge in edges if selector.choice == "best" else ():
             edge.scored = f'"{selector.prop}" {"> 0" if selector.by == "product" else "is not null"}'
 

@@ -6,7 +6,7 @@ from featgraph.query.language.bind import Bindings, Edge, Node, Path
 from featgraph.query.language.context import QueryContext
 from featgraph.query.language.expressions import Expressions, Use
 from featgraph.query.language.feature_ids import PROPERTIES, from_id
-from featgraph.query.language.path_tables import Rows
+from featgraph.query.language.path_tables import PathTables
 from featgraph.query.language.scans import Scans, conjunction, id_column, quoted, row_alias
 from featgraph.query.language.walks import Tables
 
@@ -18,18 +18,18 @@ class Compiler:
         self,
         bound: Bindings,
         uses: Iterable[Use],
-        around: QueryContext,
+        context: QueryContext,
         expressions: Expressions,
         taken: frozenset[str],
     ) -> None:
         """uses: every mention of a variable outside the patterns. taken: names that tables must not have."""
         self.bound = bound
         self.uses = {use.key: use for use in uses}
-        self.graph = around.graph
+        self.graph = context.graph
         self.expressions = expressions
         self.tables = Tables(taken)
-        rows = Rows(bound, self.uses.values(), Scans(around, expressions), self.tables)
-        self.relations = [rows.path(path) for path in bound.paths]
+        path_tables = PathTables(bound, self.uses.values(), Scans(context, expressions), self.tables)
+        self.relations = [path_tables.add_path(path) for path in bound.paths]
 
     def select(self, columns: str, tail: str = "") -> str:
         """Return the whole SELECT; columns and tail are SQL, written with `render`."""

@@ -65,9 +65,9 @@ def rewritten(tokens: Expression, text: str, replace: Replace) -> str:
 class Expressions:
     """Writes expressions for one set of variables."""
 
-    def __init__(self, variables: Variables, around: QueryContext, nested: Nested) -> None:
+    def __init__(self, variables: Variables, context: QueryContext, nested: Nested) -> None:
         self.variables = variables
-        self.around = around
+        self.context = context
         self.nested = nested
 
     def sql(
@@ -84,7 +84,7 @@ class Expressions:
 
         Raises QueryError: an unknown variable or property, or one used in a way that it cannot be.
         """
-        text = self.around.text
+        text = self.context.text
         inner = _Inner(tokens, text)
         here = _Here(render, aliases, own, inner)
         return rewritten(tokens, text, lambda some, place: self.replaced(some, place, here))
@@ -94,14 +94,14 @@ class Expressions:
 
         Raises QueryError: as `sql`.
         """
-        found: list[Use] = []
+        uses: list[Use] = []
 
         def remember(use: Use) -> str:
-            found.append(use)
+            uses.append(use)
             return "null"
 
         self.sql(tokens, remember, aliases)
-        return found
+        return uses
 
     def replaced(self, tokens: Expression, place: int, here: "_Here") -> tuple[str | None, int]:
         """Return what stands for the tokens from a place on, and the place after them."""
@@ -127,7 +127,7 @@ class Expressions:
         variable = self.variables.get(inside[0].name) if inside and inside[0].is_name else None
         is_ours = name in (*PATH_FUNCTIONS, *AGGREGATES) and isinstance(variable, Path | Edge)
         if is_ours and here.own is not None and not here.inner.is_inner(place):
-            self.around.fail(
+            self.context.fail(
                 f"{name} is of a whole path; in brackets a condition is on one node or edge: move it to the "
                 "WHERE after the patterns",
                 tokens[place],
@@ -136,7 +136,7 @@ class Expressions:
             if isinstance(variable, Path):
                 return Use(variable, function="nodes" if name == "vertices" else name), place + 4
             if isinstance(variable, Node | Edge):
-                self.around.fail(
+                self.context.fail(
                     f"{name} wants a path; name it in the pattern, such as MATCH p = (a)-[e]->(b)", inside[0]
                 )
         if name in AGGREGATES and isinstance(variable, Edge) and variable.is_group:
@@ -146,7 +146,7 @@ class Expressions:
                 prop = self.known(variable, tokens[place + 4])
                 return Use(variable, prop, name), place + 6
         if name == "element_id" and isinstance(variable, Node):
-            self.around.fail(f"write {inside[0].text}.id for the id of a feature", tokens[place])
+            self.context.fail(f"write {inside[0].text}.id for the id of a feature", tokens[place])
         return None, place + 1
 
     def property(self, tokens: Expression, place: int, here: "_Here") -> tuple[Use | None, int]:
@@ -159,7 +159,7 @@ class Expressions:
         if inner.hides(token.name, place) or prop is None:
             return None, place + 1
         if here.own is not None and variable is not None and variable is not here.own:
-            self.around.fail(
+            self.context.fail(
                 f"a condition in brackets is on its own variable only; move the one on {token.text} to the "
                 "WHERE after the patterns",
                 token,
@@ -169,13 +169,13 @@ class Expressions:
         if variable is None:
             if not (inner.is_inner(place) or _opens(tokens, place + 3, "(") or prop.is_symbol("*")):
                 hint = nearest(token.name, self.variables) or self._hint_of_others()
-                self.around.fail(f"no variable {token.text!r} in this pattern{hint}", token)
+                self.context.fail(f"no variable {token.text!r} in this pattern{hint}", token)
             return None, place + 1
         if isinstance(variable, Path):
-            self.around.fail(f"{token.text} is a path; write {self._path_hint(token)}", token)
+            self.context.fail(f"{token.text} is a path; write {self._path_hint(token)}", token)
         name = self.known(variable, prop)
         if isinstance(variable, Edge) and variable.is_group and variable is not here.own:
-            self.around.fail(
+            self.context.fail(
                 f"{token.text} is a run of edges; say how to combine them, such as avg({token.text}.{name}) "
                 f"or min({token.text}.{name})",
                 token,
@@ -184,11 +184,11 @@ class Expressions:
 
     def known(self, variable: Node | Edge, prop: Token) -> str:
         """Return the name of a property that exists."""
-        columns = self.around.columns["feature" if isinstance(variable, Node) else "edge"]
+        columns = self.context.columns["feature" if isinstance(variable, Node) else "edge"]
         if not prop.is_name or prop.name not in columns:
             noun = "a feature" if isinstance(variable, Node) else "an edge"
             hint = nearest(prop.text, columns) or f"; it has {', '.join(columns)}"
-            self.around.fail(f"{noun} has no property {prop.text!r}{hint}", prop)
+            self.context.fail(f"{noun} has no property {prop.text!r}{hint}", prop)
         return prop.name
 
     def _hint_of_others(self) -> str:
@@ -213,7 +213,7 @@ class Expressions:
         if isinstance(variable, Edge):
             wanted = f"avg({token.text}.cosine)" if variable.is_group else f"{token.text}.cosine"
         noun = {Node: "a node", Edge: "an edge", Path: "a path"}[type(variable)]
-        self.around.fail(f"{token.text} is {noun}; write what of it you want, such as {wanted}", token)
+        self.context.fail(f"{token.text} is {noun}; write what of it you want, such as {wanted}", token)
 
 
 @dataclass(frozen=True)

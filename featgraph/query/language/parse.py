@@ -149,32 +149,32 @@ class _Parser:
 
     def selector(self) -> Selector:
         at = self.here
-        found = Selector()
+        selector = Selector()
         if self.following.is_symbol("=") and not at.is_word("any"):
-            return found
+            return selector
         if at.is_word("all", "any"):
             self.take()
             if self.here.is_word("shortest"):
                 self.take()
                 self.refuse_group()
-                found = Selector("all shortest" if at.is_word("all") else "shortest", at=at)
+                selector = Selector("all shortest" if at.is_word("all") else "shortest", at=at)
             else:
                 if self.here.kind == "number":
                     self.fail(
                         f"{at.text} takes no number; write SHORTEST {self.here.text} or BEST", self.here
                     )
-                found = Selector("all" if at.is_word("all") else "any", at=at)
+                selector = Selector("all" if at.is_word("all") else "any", at=at)
         elif at.is_word("shortest"):
             self.take()
             if self.here.kind != "number":
                 self.fail("SHORTEST needs a number of paths; write SHORTEST 3, ANY SHORTEST or ALL SHORTEST")
-            found = Selector("shortest", self.count(1), at=at)
+            selector = Selector("shortest", self.count(1), at=at)
             self.refuse_group()
         elif at.is_word("best"):
-            found = self.best()
+            selector = self.best()
         while self.here.is_word(*_MODES) and not self.following.is_symbol("="):
             self.mode = self.take()
-        return found
+        return selector
 
     def refuse_group(self) -> None:
         if self.here.is_word("group", "groups"):
@@ -269,30 +269,30 @@ class _Parser:
         if not (self.here.is_symbol(":") or self.here.is_word("is")):
             return ()
         noun = "site, one of res, mlp, att" if is_node else "kind, one of res_res, mlp_res, att_res"
-        found: list[Token] = []
-        while not found or self.skip("|"):
-            if not found:
+        labels: list[Token] = []
+        while not labels or self.skip("|"):
+            if not labels:
                 self.take()
             if not self.here.is_name:
                 self.fail(f"expected a {noun}, found {_shown(self.here)}; several are joined by |")
-            found.append(self.take())
+            labels.append(self.take())
         if self.here.is_symbol("&", "!", "%"):
             self.fail("labels are joined by | only; say the rest in WHERE")
-        return tuple(found)
+        return tuple(labels)
 
     def properties(self) -> tuple[tuple[Token, Expression], ...]:
         self.take()
-        found: list[tuple[Token, Expression]] = []
-        while not found or self.skip(","):
+        properties: list[tuple[Token, Expression]] = []
+        while not properties or self.skip(","):
             if not self.here.is_name:
                 self.fail(f"expected a property, such as {{layer: 12}}, found {_shown(self.here)}")
             name = self.take()
             if self.here.is_symbol("="):
                 self.fail(f"write {{{name.text}: ...}}, or WHERE for other comparisons")
             self.expect(":", name.text)
-            found.append((name, self.literal()))
+            properties.append((name, self.literal()))
         self.expect("}", "the properties")
-        return tuple(found)
+        return tuple(properties)
 
     def literal(self) -> Expression:
         start = self.place

@@ -2,7 +2,7 @@
 
 A path is written from the end that fewer features can be at. Its last table has one column per node (an id),
 `edge.property` for what is asked of its edges (a list where the edge repeats), and `path#measure` for what is
-asked of the path as a whole.
+requested of the path as a whole.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from featgraph.query.language.best_walks import BestWalks
 from featgraph.query.language.bind import Bindings, Edge, Node, Path
 from featgraph.query.language.expressions import Use
 from featgraph.query.language.scans import Scans, conjunction, ends, id_column, quoted
-from featgraph.query.language.selectors import order_columns, selected
+from featgraph.query.language.selectors import order_columns, qualify_clause
 from featgraph.query.language.walks import Tables, Walks, Wanted
 
 _BY_CONDITION = 20
@@ -31,29 +31,29 @@ class RequestedColumns:
     """Properties of its edges, by the name of the edge."""
 
     def of(self, edge: Edge) -> set[str]:
-        """Return the properties asked of one edge."""
+        """Return the properties requested of one edge."""
         return self.props.setdefault(edge.name, set())
 
 
 @dataclass(frozen=True)
-class _Step:
-    """An edge and the way that it is gone: from the end that rows hold already, or from which they begin."""
+class _Traversal:
+    """An edge and its traversal direction: from the end that rows hold already, or that they begin with."""
 
     edge: Edge
     forward: bool
 
     @property
     def near(self) -> Node:
-        """Where the step begins."""
+        """The end that it begins at."""
         return self.edge.left if self.forward else self.edge.right
 
     @property
     def far(self) -> Node:
-        """Where it leads."""
+        """The end that it leads to."""
         return self.edge.right if self.forward else self.edge.left
 
 
-class Rows:
+class PathTables:
     """Writes the paths of one MATCH."""
 
     def __init__(self, bound: Bindings, uses: Iterable[Use], scans: Scans, tables: Tables) -> None:
@@ -65,39 +65,39 @@ class Rows:
         self.walks = Walks(scans, tables)
         self.best = BestWalks(scans, tables)
 
-    def path(self, path: Path) -> str:
+    def add_path(self, path: Path) -> str:
         """Add the tables of one path and return the name of the last one."""
-        asked = self._asked(path)
+        requested = self._requested(path)
         if self.bound.is_empty:
-            return self._empty(path, asked)
+            return self._add_empty(path, requested)
         is_one_run = len(path.edges) == 1 and path.edges[0].is_group
         if path.selector.choice in _ORDERED and is_one_run:
-            return self._chosen_walks(path, asked)
-        return self._all_rows(path, asked)
+            return self._add_best_walks(path, requested)
+        return self._add_all_matches(path, requested)
 
-    def _asked(self, path: Path) -> RequestedColumns:
-        asked = RequestedColumns()
+    def _requested(self, path: Path) -> RequestedColumns:
+        requested = RequestedColumns()
         for use in self.uses:
             if use.variable is path:
-                asked.functions.add(use.function or "")
+                requested.functions.add(use.function or "")
             elif isinstance(use.variable, Edge) and use.variable in path.edges and use.prop is not None:
-                asked.of(use.variable).add(use.prop)
+                requested.of(use.variable).add(use.prop)
         for edge in path.edges:
-            if asked.functions & {"weight", "bottleneck"} and not edge.is_group:
-                asked.of(edge).add("cosine")
-            if "edges" in asked.functions:
-                asked.of(edge).add("cosine")
+            if requested.functions & {"weight", "bottleneck"} and not edge.is_group:
+                requested.of(edge).add("cosine")
+            if "edges" in requested.functions:
+                requested.of(edge).add("cosine")
             if path.selector.choice in _ORDERED:
-                asked.of(edge).add(path.selector.prop)
-        return asked
+                requested.of(edge).add(path.selector.prop)
+        return requested
 
-    def _wanted(self, path: Path, edge: Edge, asked: RequestedColumns) -> Wanted:
+    def _wanted(self, path: Path, edge: Edge, requested: RequestedColumns) -> Wanted:
         """Return what is wanted of the walks of a repeated edge."""
         return Wanted(
-            nodes=bool(asked.functions & {"nodes", "keys", "edges"}) or path.selector.choice in _ORDERED,
-            weight="weight" in asked.functions,
-            bottleneck="bottleneck" in asked.functions,
-            props=tuple(sorted(asked.of(edge))),
+            nodes=bool(requested.functions & {"nodes", "keys", "edges"}) or path.selector.choice in _ORDERED,
+            weight="weight" in requested.functions,
+            bottleneck="bottleneck" in requested.functions,
+            props=tuple(sorted(requested.of(edge))),
         )
 
     def _forward(self, path: Path) -> bool:
@@ -110,7 +110,7 @@ class Rows:
             return 1
         return self.graph.n_features(node.saes) / (_BY_CONDITION if node.conditions else 1)
 
-    def _all_rows(self, path: Path, asked: RequestedColumns) -> str:
+    def _add_all_matches(self, path: Path, requested: RequestedColumns) -> str:
         """Add the tables of all matches of a path, then those that its selector keeps."""
         forward = self._forward(path)
         edges = path.edges if forward else path.edges[::-1]
@@ -118,28 +118,30 @@ class Rows:
         if not edges:
             node = path.nodes[0]
             rows = self.tables.add(
-                "nodes", f"select id as {id_column(node.name)} from ({self.scans.features(node)})"
+                "nodes", f"select id as {id_column(node.name)} from ({self.scans.feature_ids(node)})"
             )
         for place, edge in enumerate(edges):
-            step = _Step(edge, forward)
+            step = _Traversal(edge, forward)
             if edge.is_group:
-                rows = self._repeated(rows, step, known, self._wanted(path, edge, asked))
+                rows = self._join_walks(rows, step, known, self._wanted(path, edge, requested))
             else:
                 before_group = place + 1 < len(edges) and edges[place + 1].is_group
-                rows = self._single(rows, step, known, asked.of(edge), materialized=before_group)
+                rows = self._join_edge(rows, step, known, requested.of(edge), materialized=before_group)
             known |= {step.near.name, step.far.name}
-        return self._finished(path, rows, asked)
+        return self._select_paths(path, rows, requested)
 
-    def _single(self, rows: str, step: _Step, known: set[str], props: set[str], *, materialized: bool) -> str:
+    def _join_edge(
+        self, rows: str, step: _Traversal, known: set[str], props: set[str], *, materialized: bool
+    ) -> str:
         """Add one edge to rows, or begin with it."""
         edge, near, far = step.edge, step.near, step.far
         name, (near_end, far_end) = quoted(edge.name), ends(edge, step.forward)
-        tests = self.scans.step(edge, near.saes, far.saes, forward=step.forward, begins=not rows)
+        tests = self.scans.edge_tests(edge, near.saes, far.saes, forward=step.forward, begins=not rows)
         columns = [f"{name}.{quoted(prop)} as {quoted(f'{edge.name}.{prop}')}" for prop in sorted(props)]
         if near.name == far.name:
             tests.append(f"{near_end} = {far_end}")
         else:
-            tests += self.scans.is_node(far_end, far, far.saes)
+            tests += self.scans.node_tests(far_end, far, far.saes)
             if far.name in known:
                 tests.append(f"{far_end} = {rows}.{id_column(far.name)}")
             else:
@@ -149,19 +151,21 @@ class Rows:
             columns.insert(0, f"{rows}.*")
             source = f"{rows} join {source} on {near_end} = {rows}.{id_column(near.name)}"
         else:
-            tests += self.scans.is_node(near_end, near, near.saes)
+            tests += self.scans.node_tests(near_end, near, near.saes)
             columns.insert(0, f"{near_end} as {id_column(near.name)}")
         query = f"select {', '.join(columns)}\n    from {source}\n    where {conjunction(tests)}"
         return self.tables.add("rows", query, materialized=materialized)
 
-    def _repeated(self, rows: str, step: _Step, known: set[str], wanted: Wanted) -> str:
+    def _join_walks(self, rows: str, step: _Traversal, known: set[str], wanted: Wanted) -> str:
         """Add a repeated edge to rows, or begin with it."""
         edge, near, far = step.edge, step.near, step.far
         starts = (
-            f"select distinct {id_column(near.name)} as id from {rows}" if rows else self.scans.features(near)
+            f"select distinct {id_column(near.name)} as id from {rows}"
+            if rows
+            else self.scans.feature_ids(near)
         )
         start = self.tables.add("start", starts, materialized=True)
-        walk = self.walks.add(edge, start, wanted, forward=step.forward)
+        walk = self.walks.add_walks(edge, start, wanted, forward=step.forward)
         columns = [f"{walk}.length as {quoted(edge.name + '#length')}"]
         for column in wanted.columns:
             named = edge.name + (column if column.startswith(".") else f"#{column}")
@@ -182,9 +186,9 @@ class Rows:
         where = f" where {conjunction(tests)}" if tests else ""
         return self.tables.add("rows", f"select {', '.join(columns)} from {source}{where}")
 
-    def _finished(self, path: Path, rows: str, asked: RequestedColumns) -> str:
+    def _select_paths(self, path: Path, rows: str, requested: RequestedColumns) -> str:
         """Add what is asked of the path as a whole, and keep what its selector keeps."""
-        columns = self._path_columns(path, asked)
+        columns = self._path_columns(path, requested)
         if path.selector.choice == "all":
             if not columns:
                 return rows
@@ -193,12 +197,12 @@ class Rows:
         columns += order_columns(path, self)
         added = "".join(f", {sql} as {quoted(name)}" for name, sql in columns)
         whole = self.tables.add("path", f"select *{added} from {rows}")
-        return self.tables.add("chosen", f"select * from {whole} {selected(path)}")
+        return self.tables.add("chosen", f"select * from {whole} {qualify_clause(path)}")
 
-    def _path_columns(self, path: Path, asked: RequestedColumns) -> list[tuple[str, str]]:
+    def _path_columns(self, path: Path, requested: RequestedColumns) -> list[tuple[str, str]]:
         made = {"path_length": "length", "weight": "weight", "bottleneck": "bottleneck"}
-        names = {made.get(function) or "nodes" for function in asked.functions}
-        if "edges" in asked.functions:
+        names = {made.get(function) or "nodes" for function in requested.functions}
+        if "edges" in requested.functions:
             names.add("cosine")
         return [(f"{path.name}#{name}", self.of_path(path, name)) for name in sorted(names)]
 
@@ -213,7 +217,7 @@ class Rows:
             return f"least({', '.join(parts)})" if parts else "null::float"
         if name == "nodes":
             return " || ".join([f"[{id_column(path.nodes[0].name)}]", *parts])
-        kind = self.scans.around.columns["edge"][name]
+        kind = self.scans.context.columns["edge"][name]
         return " || ".join(parts) or f"[]::{kind}[]"
 
     def of_edge(self, edge: Edge, name: str) -> str:
@@ -233,17 +237,17 @@ class Rows:
             return f"{column}::double"
         return column if name == "bottleneck" else f"[{column}]"
 
-    def _chosen_walks(self, path: Path, asked: RequestedColumns) -> str:
+    def _add_best_walks(self, path: Path, requested: RequestedColumns) -> str:
         """Add the tables of a path of one repeated edge and a selector that can drop walks on the way."""
         (edge,) = path.edges
-        start = self.tables.add("start", self.scans.features(edge.left), materialized=True)
+        start = self.tables.add("start", self.scans.feature_ids(edge.left), materialized=True)
         wanted = Wanted(
-            nodes=bool(asked.functions & {"nodes", "keys", "edges"}),
-            weight="weight" in asked.functions,
-            bottleneck="bottleneck" in asked.functions,
-            props=tuple(sorted(self._named_props(path, asked))),
+            nodes=bool(requested.functions & {"nodes", "keys", "edges"}),
+            weight="weight" in requested.functions,
+            bottleneck="bottleneck" in requested.functions,
+            props=tuple(sorted(self._named_props(path, requested))),
         )
-        walk = self.best.choose(path, start, wanted)
+        walk = self.best.add_best_walks(path, start, wanted)
         columns = [f"root as {id_column(edge.left.name)}"]
         test = ""
         if edge.left.name == edge.right.name:
@@ -253,23 +257,23 @@ class Rows:
         columns.append(f"length as {quoted(edge.name + '#length')}")
         columns += [f"{quoted('.' + prop)} as {quoted(f'{edge.name}.{prop}')}" for prop in wanted.props]
         measures = ["length", *wanted.columns] if path.name is not None else []
-        for measure in measures:  # of all lists of properties, only the cosines are asked of a path
+        for measure in measures:  # of all lists of properties, only the cosines are requested of a path
             if measure in (".cosine", "length", "nodes", "weight", "bottleneck"):
                 columns.append(f"{quoted(measure)} as {quoted(f'{path.name}#' + measure.removeprefix('.'))}")
         return self.tables.add("chosen", f"select {', '.join(columns)} from {walk}{test}")
 
-    def _named_props(self, path: Path, asked: RequestedColumns) -> set[str]:
+    def _named_props(self, path: Path, requested: RequestedColumns) -> set[str]:
         """Return the properties that the statement itself asks for along the edge of a chosen walk."""
         named = {use.prop for use in self.uses if use.variable is path.edges[0] and use.prop}
-        return named | ({"cosine"} if "edges" in asked.functions else set())
+        return named | ({"cosine"} if "edges" in requested.functions else set())
 
-    def _empty(self, path: Path, asked: RequestedColumns) -> str:
+    def _add_empty(self, path: Path, requested: RequestedColumns) -> str:
         """Add a table without rows that has the columns of the path."""
-        types = self.scans.around.columns["edge"]
+        types = self.scans.context.columns["edge"]
         columns = {id_column(node.name): "integer" for node in path.nodes}
         for edge in path.edges:
             many = "[]" if edge.is_group else ""
-            columns |= {quoted(f"{edge.name}.{prop}"): types[prop] + many for prop in asked.of(edge)}
+            columns |= {quoted(f"{edge.name}.{prop}"): types[prop] + many for prop in requested.of(edge)}
             columns[quoted(edge.name + "#length")] = "integer"
         kinds = {
             "nodes": "integer[]",

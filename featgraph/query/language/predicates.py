@@ -28,8 +28,8 @@ _MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
 @dataclass(frozen=True)
-class Bound:
-    """What one condition says of one variable: `prop` compared with constants."""
+class Predicate:
+    """A comparison of one property of one variable with constants."""
 
     variable: str
     prop: str
@@ -38,7 +38,7 @@ class Bound:
     is_equality: bool = False
 
     def sae_test(self) -> Callable[[SaeRange], bool] | None:
-        """Return the test that a bound on `layer` or `site` puts to an SAE, None if it is on something else.
+        """Return the test of an SAE that a predicate on `layer` or `site` makes, None for other properties.
 
         Constants of another type than the column's are left to DuckDB, which knows how it casts.
         """
@@ -49,13 +49,13 @@ class Bound:
         return None
 
     def kind_test(self) -> Callable[[str], bool] | None:
-        """Return the test that a bound on `kind` puts to the kind of an edge, None if it is on another."""
+        """Return the test of an edge's kind that a predicate on `kind` makes, None for other properties."""
         return self.passes if self.prop == "kind" and self._are(str) else None
 
     def feature(self, saes: list[SaeRange]) -> tuple[int] | tuple[()] | None:
         """Return the id of the one feature that `key = ...` or `id = ...` allows, () if there is no such one.
 
-        None: the bound is on something else.
+        None: the predicate is on something else.
         """
         if not self.is_equality:
             return None
@@ -106,7 +106,7 @@ def conjuncts(condition: Expression) -> Iterator[Expression]:
     yield from (tuple(part) for part in parts if part)
 
 
-def read_bound(part: Expression, values: Mapping[str, object]) -> Bound | None:
+def read_predicate(part: Expression, values: Mapping[str, object]) -> Predicate | None:
     """Return what a part says of one property of one variable, if it is a plain comparison with constants.
 
     values: of the parameters, by name.
@@ -125,7 +125,7 @@ def read_bound(part: Expression, values: Mapping[str, object]) -> Bound | None:
         constants = [constant(item, values) for item in split(rest[2:-1], ",")]
         if rest[-1].is_symbol(")") and all(constant is not None for constant in constants):
             allowed = [constant[0] for constant in constants if constant]
-            return Bound(
+            return Predicate(
                 variable, prop, lambda value: any(_holds(eq, value, one) for one in allowed), tuple(allowed)
             )
     if rest and rest[0].is_word("between"):
@@ -134,7 +134,7 @@ def read_bound(part: Expression, values: Mapping[str, object]) -> Bound | None:
             low, high = constant(rest[1 : places[0]], values), constant(rest[places[0] + 1 :], values)
             if low is not None and high is not None:
                 least, most = low[0], high[0]
-                return Bound(
+                return Predicate(
                     variable, prop, lambda x: _holds(ge, x, least) and _holds(le, x, most), (least, most)
                 )
     return None
@@ -154,7 +154,7 @@ def _is_property(tokens: list[Token]) -> bool:
     return len(tokens) == 3 and tokens[0].is_name and tokens[1].is_symbol(".") and tokens[2].is_name
 
 
-def _mirrored(tokens: list[Token], values: Mapping[str, object]) -> Bound | None:
+def _mirrored(tokens: list[Token], values: Mapping[str, object]) -> Predicate | None:
     """Read `constant < variable.property`."""
     if not _is_property(tokens[-3:]):
         return None
@@ -167,11 +167,13 @@ def _mirrored(tokens: list[Token], values: Mapping[str, object]) -> Bound | None
     return None
 
 
-def _comparison(variable: str, prop: str, symbol: str, found: tuple[object] | None) -> Bound | None:
-    if found is None:
+def _comparison(variable: str, prop: str, symbol: str, constant: tuple[object] | None) -> Predicate | None:
+    if constant is None:
         return None
-    value = found[0]
-    return Bound(variable, prop, lambda left: _holds(_COMPARE[symbol], left, value), (value,), symbol == "=")
+    value = constant[0]
+    return Predicate(
+        variable, prop, lambda left: _holds(_COMPARE[symbol], left, value), (value,), symbol == "="
+    )
 
 
 def _holds(compare: Callable[[Any, Any], bool], left: object, right: object) -> bool:

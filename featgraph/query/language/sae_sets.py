@@ -1,7 +1,7 @@
-"""Which SAEs a pattern can be at: sets of saes, narrowed along the arrows before any row is read.
+"""The SAEs that each node of a pattern can be in, narrowed along the arrows before any row is read.
 
-A set of saes is an int, bit s for sae s. What this finds is exact with respect to which pairs of SAEs have
-edges at all; it bounds every scan to a few runs of ids and every quantifier to the lengths that can occur.
+A set of SAEs is an int with bit s for SAE number s. The sets are exact with respect to the pairs of SAEs that
+have edges at all; they bound every scan to a few runs of ids and every quantifier to the possible lengths.
 """
 
 from collections.abc import Iterator
@@ -58,13 +58,13 @@ class SaeGraph:
     def step(self, start: SaeRanges, kinds: Kinds, *, down: bool) -> SaeRanges:
         """Return the SAEs that one edge of some kinds leads to, downstream or upstream."""
         table = self._table(kinds, down)
-        found, place = 0, 0
+        reached, place = 0, 0
         while start:
             if start & 1:
-                found |= table[place]
+                reached |= table[place]
             start >>= 1
             place += 1
-        return found
+        return reached
 
     def other_kinds(self, start: SaeRanges, kinds: Kinds, *, down: bool) -> bool:
         """Say whether edges of other kinds leave some SAEs too, so that rows must be tested for theirs."""

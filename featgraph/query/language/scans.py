@@ -46,27 +46,27 @@ def conjunction(tests: Iterable[str]) -> str:
 class Scans:
     """Writes the scans of one statement."""
 
-    def __init__(self, around: QueryContext, expressions: Expressions) -> None:
-        self.around = around
-        self.graph = around.graph
+    def __init__(self, context: QueryContext, expressions: Expressions) -> None:
+        self.context = context
+        self.graph = context.graph
         self.expressions = expressions
 
-    def features(self, node: Node) -> str:
+    def feature_ids(self, node: Node) -> str:
         """Return a query for the ids of the features that a node can be by itself, in a column `id`."""
         if node.id is not None and not node.conditions:
             return f"select {node.id} as id"
         alias = quoted(node.name)
-        tests = [*self.places(f"{alias}.id", node, self.graph.everything), *self.conditions(node)]
+        tests = [*self.id_tests(f"{alias}.id", node, self.graph.everything), *self.condition_tests(node)]
         return f"select {alias}.id\n    from feature {alias}\n    where {conjunction(tests)}"
 
-    def is_node(self, column: str, node: Node, among: SaeRanges) -> list[str]:
+    def node_tests(self, column: str, node: Node, among: SaeRanges) -> list[str]:
         """Return the tests that an id, of a feature of the SAEs `among`, is one that a node can be."""
-        tests = self.places(column, node, among)
+        tests = self.id_tests(column, node, among)
         if node.conditions:
-            tests.append(f"{column} in ({self.features(node)})")
+            tests.append(f"{column} in ({self.feature_ids(node)})")
         return tests
 
-    def step(
+    def edge_tests(
         self, edge: Edge, here: SaeRanges, there: SaeRanges, *, forward: bool, begins: bool = False
     ) -> list[str]:
         """Return the tests that a row of `edge` is one that an edge can be, from some SAEs to some others.
@@ -74,7 +74,7 @@ class Scans:
         begins: nothing else says that the end where the step begins is in `here`.
         """
         going_down = edge.down == forward
-        tests = self.range(f"{quoted(edge.name)}.src", here if going_down else there)
+        tests = self.range_tests(f"{quoted(edge.name)}.src", here if going_down else there)
         near, far = ends(edge, forward)
         everything = self.graph.everything
         start = everything if begins else here
@@ -82,31 +82,31 @@ class Scans:
             kinds = ", ".join(f"'{kind}'" for kind in sorted(edge.kinds))
             tests.append(f"{quoted(edge.name)}.kind in ({kinds})" if kinds else "false")
         if begins:
-            tests += self.inside(near, here, self.graph.step(everything, edge.kinds, down=not going_down))
-        tests += self.inside(far, there, self.graph.step(here, edge.kinds, down=going_down))
-        return [*tests, *self.conditions(edge)]
+            tests += self.sae_tests(near, here, self.graph.step(everything, edge.kinds, down=not going_down))
+        tests += self.sae_tests(far, there, self.graph.step(here, edge.kinds, down=going_down))
+        return [*tests, *self.condition_tests(edge)]
 
-    def range(self, column: str, saes: SaeRanges) -> list[str]:
+    def range_tests(self, column: str, saes: SaeRanges) -> list[str]:
         """Return a test that lets DuckDB skip what lies outside some SAEs; rows that it lets pass may too."""
         runs = self.graph.runs(saes, saes)
         if not runs or saes == self.graph.everything:
             return []
         return [f"{column} between {runs[0][0]} and {runs[-1][1]}"]
 
-    def places(self, column: str, node: Node, among: SaeRanges) -> list[str]:
+    def id_tests(self, column: str, node: Node, among: SaeRanges) -> list[str]:
         """Return the tests that an id, of a feature of the SAEs `among`, lies where a node can be."""
         if node.id is not None:
             return [f"{column} = {node.id}"]
-        return self.inside(column, node.saes, among)
+        return self.sae_tests(column, node.saes, among)
 
-    def inside(self, column: str, saes: SaeRanges, among: SaeRanges) -> list[str]:
+    def sae_tests(self, column: str, saes: SaeRanges, among: SaeRanges) -> list[str]:
         """Return the test that an id, of a feature of the SAEs `among`, is of one of some."""
         if saes & among == among:
             return []
         runs = [f"{column} between {first} and {last}" for first, last in self.graph.runs(saes, among)]
         return [f"({' or '.join(runs)})" if len(runs) > 1 else runs[0] if runs else "false"]
 
-    def conditions(self, thing: Node | Edge) -> list[str]:
+    def condition_tests(self, thing: Node | Edge) -> list[str]:
         """Return the conditions that a row must pass, in brackets, since they may contain OR."""
         tests = [f"({self.expressions.sql(condition, own, own=thing)})" for condition in thing.conditions]
         if isinstance(thing, Edge) and thing.scored:

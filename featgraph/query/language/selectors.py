@@ -12,7 +12,7 @@ from featgraph.query.language.ast import Selector
 from featgraph.query.language.bind import Edge, Path
 from featgraph.query.language.scans import id_column, quoted
 
-START: dict[Score, str] = {"product": "1::double", "sum": "0::double", "min": "'inf'::double"}
+EMPTY_PATH_SCORE: dict[Score, str] = {"product": "1::double", "sum": "0::double", "min": "'inf'::double"}
 """The score of a path of no edges."""
 
 VALUES, NODES, LENGTH, LENGTHS = "order#values", "order#nodes", "order#length", "order#lengths"
@@ -28,7 +28,7 @@ class Measures(Protocol):
         """Return the SQL of one measure of one edge."""
 
 
-def grown(selector: Selector, score: str, value: str) -> str:
+def extended_score(selector: Selector, score: str, value: str) -> str:
     """Return the SQL of a score when an edge with some value is added to a path."""
     if selector.choice != "best":
         return f"{score} * greatest({value}::double, 0)"
@@ -39,13 +39,13 @@ def grown(selector: Selector, score: str, value: str) -> str:
     }[selector.by]
 
 
-def first(selector: Selector) -> tuple[str, str]:
+def path_order(selector: Selector) -> tuple[str, str]:
     """Return how paths between the same two ends are ordered, by columns `score` and `length`."""
     return ("length", "score desc") if selector.choice == "shortest" else ("score desc", "length")
 
 
 def order_columns(path: Path, measures: Measures) -> list[tuple[str, str]]:
-    """Return the columns that `selected` needs, name and SQL."""
+    """Return the columns that `qualify_clause` needs, name and SQL."""
     columns = [(LENGTH, measures.of_path(path, "length"))]
     if path.selector.choice == "all shortest":
         return columns
@@ -58,7 +58,7 @@ def order_columns(path: Path, measures: Measures) -> list[tuple[str, str]]:
     ]
 
 
-def selected(path: Path) -> str:
+def qualify_clause(path: Path) -> str:
     """Return the QUALIFY that keeps what the selector keeps."""
     ends = ", ".join(dict.fromkeys(id_column(node.name) for node in (path.nodes[0], path.nodes[-1])))
     length = quoted(LENGTH)
@@ -68,12 +68,12 @@ def selected(path: Path) -> str:
     values, nodes = quoted(VALUES), quoted(NODES)
 
     def score(n: str) -> str:
-        start = START[selector.by if selector.choice == "best" else "product"]
-        step = grown(selector, "so_far", "value")
+        start = EMPTY_PATH_SCORE[selector.by if selector.choice == "best" else "product"]
+        step = extended_score(selector, "so_far", "value")
         return f"list_reduce({values}[:{n}]::double[], lambda so_far, value: {step}, {start})"
 
     measures = {"score desc": f"{score(f'len({values})')} desc", "length": length}
-    order = [measures[name] for name in first(selector)]
+    order = [measures[name] for name in path_order(selector)]
     step = f"{{'id': {nodes}[i], 'score': -{score('i - 1')}}}"
     ties = f"list_transform(range(len({values}), 0, -1), lambda i: {step})"
     ordered = ", ".join([*order, ties, quoted(LENGTHS)])

@@ -1,8 +1,8 @@
 """Where each part of the SQL that runs comes from in the text that the user wrote.
 
 While SQL is put together it is ordinary text in which `mark` brackets a part with its place in the user's
-text; `unmark` takes the brackets out and keeps what they said, so that a fault found by DuckDB is shown where
-the user can mend it. The brackets are characters that Unicode promises never to assign.
+text; `unmark` removes the brackets and returns the map, so that an error of DuckDB points at the user's text.
+The brackets are characters that Unicode promises never to assign.
 """
 
 import re
@@ -32,8 +32,8 @@ class Stretch:
 
 
 @dataclass(frozen=True)
-class Origins:
-    """The stretches of some SQL, in order."""
+class SourceMap:
+    """From offsets in some SQL to offsets in the user's text: the stretches of the SQL, in order."""
 
     stretches: list[Stretch]
 
@@ -48,30 +48,30 @@ class Origins:
         return self.stretches[bisect_right(self.stretches, offset, key=lambda stretch: stretch.at) - 1]
 
 
-def unmark(marked: str, source: str) -> tuple[str, Origins]:
+def unmark(marked: str, source: str) -> tuple[str, SourceMap]:
     """Return the SQL without its marks, and where its stretches come from."""
     pieces: list[str] = []
     stretches = [Stretch(0, 0, 1, False)]
     outer = [(0, 1)]
     length = last = 0
-    for found in [*_MARK.finditer(marked), None]:
-        piece = marked[last : found.start() if found else None]
+    for bracket in [*_MARK.finditer(marked), None]:
+        piece = marked[last : bracket.start() if bracket else None]
         if piece:
             start, end = outer[-1]
             same = source[start:end] == piece
             stretches.append(Stretch(length, start, end, same))
             pieces.append(piece)
             length += len(piece)
-        if found is None:
+        if bracket is None:
             break
-        if found[1] is None:
+        if bracket[1] is None:
             outer.pop()
         else:
-            outer.append((int(found[1]), int(found[2])))
-        last = found.end()
-    return "".join(pieces), Origins(stretches)
+            outer.append((int(bracket[1]), int(bracket[2])))
+        last = bracket.end()
+    return "".join(pieces), SourceMap(stretches)
 
 
-def unchanged(text: str) -> Origins:
-    """Return the origins of SQL that is the user's text as it is."""
-    return Origins([Stretch(0, 0, len(text), True)])
+def unchanged(text: str) -> SourceMap:
+    """Return the map of SQL that is the user's text as it is."""
+    return SourceMap([Stretch(0, 0, len(text), True)])

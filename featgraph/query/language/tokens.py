@@ -65,19 +65,19 @@ def tokenize(text: str) -> list[Token]:
     """
     tokens: list[Token] = []
     comment: int | None = None
-    for found in _TOKEN.finditer(text):
-        kind = found.lastgroup if found.lastgroup != "tag" else "string"
-        start, end = found.span()
+    for piece in _TOKEN.finditer(text):
+        kind = piece.lastgroup if piece.lastgroup != "tag" else "string"
+        start, end = piece.span()
         if kind == "blank":
             continue
         if kind == "comment":
             comment = start if comment is None else comment
             continue
-        if kind == "symbol" and found[0] in _UNCLOSED:
-            raise QueryError(_UNCLOSED[found[0]], text, start)
+        if kind == "symbol" and piece[0] in _UNCLOSED:
+            raise QueryError(_UNCLOSED[piece[0]], text, start)
         if kind == "symbol" and text.startswith("/*", start):
             raise QueryError("this comment has no closing */", text, start)
-        tokens.append(Token(kind, found[0], start, end, comment))  # type: ignore[arg-type]
+        tokens.append(Token(kind, piece[0], start, end, comment))  # type: ignore[arg-type]
         comment = None
     tokens.append(Token("end", "", len(text), len(text), comment))
     return tokens

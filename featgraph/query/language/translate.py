@@ -15,9 +15,9 @@ from featgraph.query.language.context import QueryContext
 from featgraph.query.language.expressions import NAMELESS, Expressions, Use, rewritten
 from featgraph.query.language.parse import parse_match
 from featgraph.query.language.scans import quoted
-from featgraph.query.language.source_map import RESERVED, Origins, mark, unchanged, unmark
+from featgraph.query.language.source_map import RESERVED, SourceMap, mark, unchanged, unmark
 from featgraph.query.language.tokens import Token, closing, split, tokenize
-from featgraph.query.language.verb_calls import Call, call
+from featgraph.query.language.verb_calls import Call, read_call
 from featgraph.query.verbs import VERBS
 from featgraph.store import Store
 
@@ -36,7 +36,7 @@ class Translation:
     """What runs in place of a statement."""
 
     sql: str
-    origins: Origins
+    source_map: SourceMap
     calls: list[Call]
     """Verbs whose rows are computed first and bound as lists."""
     whole: Call | None
@@ -59,18 +59,18 @@ def translate(store: Store, text: str, values: Mapping[str, object], max_rows: i
     named = (token for token in reversed(tokens) if token.kind == "parameter" and token.text != "?")
     parameters = {token.text[1:]: token for token in named}
     _check_parameters(parameters, values, text)
-    around = QueryContext(store, text, values, max_rows)
-    writer = _Writer(around, frozenset(token.name for token in tokens if token.is_name))
+    context = QueryContext(store, text, values, max_rows)
+    writer = _Writer(context, frozenset(token.name for token in tokens if token.is_name))
     start = _after_explain(tokens, text)
     marked = writer.statement(tokens, start)
     if not writer.is_used:
         return Translation(text, unchanged(text), [], None, text[tokens[start].start :], False)
-    _refuse_hidden_tables(tokens, around)
+    _refuse_hidden_tables(tokens, context)
     before = text[tokens[0].start : tokens[start - 1].end] + " " if start > 1 else ""
-    sql, origins = unmark(mark(before, tokens[0].start, tokens[max(start, 1) - 1].end) + marked, text)
+    sql, source_map = unmark(mark(before, tokens[0].start, tokens[max(start, 1) - 1].end) + marked, text)
     computed = [one for one in writer.calls if one.verb.computed]
     whole = None if start else _whole(tokens, writer.calls, text)
-    return Translation(sql, origins, computed, whole, sql[len(before) :], start == 1)
+    return Translation(sql, source_map, computed, whole, sql[len(before) :], start == 1)
 
 
 def _whole(tokens: list[Token], calls: list[Call], text: str) -> Call | None:
@@ -125,12 +125,12 @@ def _check_depth(tokens: list[Token], text: str) -> None:
             inside.pop()
 
 
-def _refuse_hidden_tables(tokens: list[Token], around: QueryContext) -> None:
+def _refuse_hidden_tables(tokens: list[Token], context: QueryContext) -> None:
     """Raise if WITH defines a table that patterns and verbs read: they would read that one."""
     for token, one, two in zip(tokens, tokens[1:], tokens[2:], strict=False):
         is_defined = one.is_word("as") and (two.is_symbol("(") or two.is_word("materialized", "not"))
         if is_defined and token.is_name and token.name in _READ:
-            around.fail(f"{token.text} is a table that patterns and verbs read; choose another name", token)
+            context.fail(f"{token.text} is a table that patterns and verbs read; choose another name", token)
 
 
 def _check_parameters(wanted: Mapping[str, Token], given: Mapping[str, object], text: str) -> None:
@@ -165,8 +165,8 @@ def _after_explain(tokens: list[Token], text: str) -> int:
 class _Writer:
     """Writes one statement."""
 
-    def __init__(self, around: QueryContext, names: frozenset[str]) -> None:
-        self.around = around
+    def __init__(self, context: QueryContext, names: frozenset[str]) -> None:
+        self.context = context
         self.names = names
         self.calls: list[Call] = []
         self.is_used = False
@@ -181,7 +181,7 @@ class _Writer:
 
     def plain(self, tokens: Expression) -> str:
         """Return SQL in which only tables are replaced."""
-        return rewritten(tokens, self.around.text, lambda some, at: self.table(some, at) or (None, at + 1))
+        return rewritten(tokens, self.context.text, lambda some, at: self.table(some, at) or (None, at + 1))
 
     def table(self, tokens: Expression, place: int) -> tuple[str, int] | None:
         """Return what takes the place of GRAPH_TABLE (...) or verb (...), and the place after it."""
@@ -195,7 +195,7 @@ class _Writer:
         is_pattern = token.is_word("graph_table")
         if not is_pattern and not (token.name in VERBS and _is_table(tokens, place)):
             return None
-        end = closing(list(tokens), place + 1, self.around.text)
+        end = closing(list(tokens), place + 1, self.context.text)
         if token.start not in self.written:
             self.is_used = True
             inside = tokens[place + 2 : end]
@@ -203,7 +203,7 @@ class _Writer:
                 sql = f"({self.graph_table(inside, tokens[end])})"
             else:
                 n_computed = sum(one.verb.computed for one in self.calls)
-                written = call(token, inside, self.around, self.plain, n_computed + 1)
+                written = read_call(token, inside, self.context, self.plain, n_computed + 1)
                 self.calls.append(written)
                 sql = written.sql
             self.written[token.start] = sql, end + 1
@@ -217,7 +217,7 @@ class _Writer:
         if starts and (
             tokens[place + 1].is_symbol("(") or tokens[place + 1].is_word("any", "all", "best", "shortest")
         ):
-            self.around.fail(
+            self.context.fail(
                 "MATCH ... RETURN stands alone; inside SQL write FROM GRAPH_TABLE (MATCH ... COLUMNS (...))",
                 tokens[place],
             )
@@ -227,27 +227,27 @@ class _Writer:
         tokens = [*inside, Token("end", "", close.start, close.start, close.comment)]
         start = 1 if len(tokens) > 2 and tokens[0].is_name and tokens[1].is_word("match") else 0
         if not tokens[start].is_word("match"):
-            self.around.fail(
+            self.context.fail(
                 "GRAPH_TABLE holds a pattern: GRAPH_TABLE (MATCH ... COLUMNS (...))", tokens[start]
             )
-        match, place = parse_match(tokens, start, self.around.text)
+        match, place = parse_match(tokens, start, self.context.text)
         word, bracket = tokens[place], tokens[min(place + 1, len(tokens) - 1)]
         if word.is_word("return"):
-            self.around.fail("inside GRAPH_TABLE write COLUMNS (...) in place of RETURN", word)
+            self.context.fail("inside GRAPH_TABLE write COLUMNS (...) in place of RETURN", word)
         if not word.is_word("columns") or not bracket.is_symbol("("):
-            self.around.fail("GRAPH_TABLE needs its columns: COLUMNS (a.key, b.key)", word)
-        end = closing(tokens, place + 1, self.around.text)
+            self.context.fail("GRAPH_TABLE needs its columns: COLUMNS (a.key, b.key)", word)
+        end = closing(tokens, place + 1, self.context.text)
         if tokens[end + 1].kind != "end":
-            self.around.fail(
+            self.context.fail(
                 f"expected ')' after the columns, found {tokens[end + 1].text!r}", tokens[end + 1]
             )
         return self.match(match, tuple(tokens[place + 2 : end]), (), bracket)
 
     def standing_alone(self, tokens: list[Token]) -> str:
         """Return the SELECT for MATCH ... RETURN ..."""
-        match, place = parse_match(tokens, 0, self.around.text)
+        match, place = parse_match(tokens, 0, self.context.text)
         if not tokens[place].is_word("return"):
-            self.around.fail("a MATCH needs what it returns, such as RETURN a.key, b.key", tokens[place])
+            self.context.fail("a MATCH needs what it returns, such as RETURN a.key, b.key", tokens[place])
         rest = tokens[place + 1 : -1]
         depth, columns = 0, len(rest)
         for number, token in enumerate(rest):
@@ -262,14 +262,14 @@ class _Writer:
 
     def match(self, match: Match, columns: Expression, tail: Expression, at: Token) -> str:
         """Return the SELECT for a pattern, its columns and what follows them."""
-        bound = bind(match, self.around)
-        expressions = Expressions(bound.variables, self.around, self.table)
-        distinct = columns[: _distinct(columns, self.around.text)]
+        bound = bind(match, self.context)
+        expressions = Expressions(bound.variables, self.context, self.table)
+        distinct = columns[: _distinct(columns, self.context.text)]
         parts = self.parts(columns[len(distinct) :], bound, at)
         aliases = frozenset(name for part in parts if (name := _alias(part)))
         uses: list[Use] = [use for part in (*parts, *bound.where) for use in expressions.uses(part)]
         uses += [*expressions.uses(distinct), *expressions.uses(tail, aliases)]
-        compiler = Compiler(bound, uses, self.around, expressions, self.names)
+        compiler = Compiler(bound, uses, self.context, expressions, self.names)
         written = (self.column(part, expressions, compiler) for part in parts)
         chosen = f"{expressions.sql(distinct, compiler.render)} {', '.join(written)}"
         end = f"\n{expressions.sql(tail, compiler.render, aliases)}" if tail else ""
@@ -280,13 +280,13 @@ class _Writer:
         parts: list[Expression] = []
         for part in split(list(columns), ","):
             if not part or part[0].is_symbol("*"):
-                self.around.fail(
+                self.context.fail(
                     "name what to return, such as a.key, b.layer, a.* or keys(p)", part[0] if part else at
                 )
             if len(part) == 3 and part[1].is_symbol(".") and part[2].is_symbol("*"):
                 table = "feature" if isinstance(bound.variables.get(part[0].name), Node) else "edge"
                 place = (part[2].start, part[2].end)
-                names = self.around.columns[table]
+                names = self.context.columns[table]
                 parts += [(part[0], part[1], Token("quoted", quoted(name), *place)) for name in names]
             else:
                 parts.append(tuple(part))
@@ -300,7 +300,7 @@ class _Writer:
         if _is_named(part):
             return sql
         is_call = len(part) == 4 and part[0].is_name and part[1].is_symbol("(")
-        words = " ".join(self.around.text[part[0].start : part[-1].end].split())
+        words = " ".join(self.context.text[part[0].start : part[-1].end].split())
         return f"{sql} as {quoted(part[0].name if is_call else words)}"
 
 

@@ -50,8 +50,8 @@ class Call:
         }
 
 
-def call(
-    at: Token, inside: Expression, around: QueryContext, sql: Callable[[Expression], str], number: int
+def read_call(
+    at: Token, inside: Expression, context: QueryContext, sql: Callable[[Expression], str], number: int
 ) -> Call:
     """Return the call `verb(arguments)`, checked.
 
@@ -61,15 +61,15 @@ def call(
     Raises QueryError: an unknown argument, one given twice or left out, or a value that it cannot have.
     """
     verb = VERBS[at.name]
-    given = _arguments(verb, at, inside, around)
+    given = _arguments(verb, at, inside, context)
     values: dict[str, object] = {}
     passed: list[str] = []
     for name, tokens in given.items():
-        known = constant(list(tokens), around.values)
+        known = constant(list(tokens), context.values)
         if known is not None:
-            values[name] = _checked(verb, name, known[0], tokens[0], around)
+            values[name] = _checked(verb, name, known[0], tokens[0], context)
         elif verb.computed:
-            values[name] = _checked(verb, name, _list(tokens, name, around), tokens[0], around)
+            values[name] = _checked(verb, name, _list(tokens, name, context), tokens[0], context)
         written = sql(tokens)
         if name in values and verb.arguments[name] == "key":  # as it was checked: `03/res/7` is 3/res/7
             written = mark(f"'{values[name]}'", tokens[0].start, tokens[-1].end)
@@ -79,35 +79,37 @@ def call(
         macro = f"{mark(at.text, at.start, at.end)}({', '.join(passed)})"
         return Call(verb, at, macro, values, is_constant)
     prefix = f"{verb.name}_{number}_"
-    while any(parameter.startswith(prefix) for parameter in around.values):
+    while any(parameter.startswith(prefix) for parameter in context.values):
         prefix += "_"
     lists = ", ".join(f"unnest(${prefix}{name}::{kind}[]) as {name}" for name, kind in verb.columns.items())
     return Call(verb, at, f"(select {lists})", values, is_constant, prefix)
 
 
-def _arguments(verb: Verb, at: Token, inside: Expression, around: QueryContext) -> dict[str, Expression]:
+def _arguments(verb: Verb, at: Token, inside: Expression, context: QueryContext) -> dict[str, Expression]:
     """Return the tokens of each argument by its name, required ones first and in the verb's order."""
     names = list(verb.arguments)
     given: dict[str, Expression] = {}
     for place, part in enumerate(split(list(inside), ",") if inside else []):
         name, value = _named(part)
         if not value:
-            around.fail(f"an argument of {verb.name} is missing", part[0] if part else at)
+            context.fail(f"an argument of {verb.name} is missing", part[0] if part else at)
         if name is None:
             if place >= len(names):
-                around.fail(f"{verb.name} takes at most {len(names)} arguments: {', '.join(names)}", value[0])
+                context.fail(
+                    f"{verb.name} takes at most {len(names)} arguments: {', '.join(names)}", value[0]
+                )
             word = names[place]
         elif name.name in verb.arguments:
             word = name.name
         else:
             hint = nearest(name.text, names) or f"; it takes {', '.join(names)}"
-            around.fail(f"{verb.name} takes no {name.text!r}{hint}", name)
+            context.fail(f"{verb.name} takes no {name.text!r}{hint}", name)
         if word in given:
-            around.fail(f"{word} is given twice", name or value[0])
+            context.fail(f"{word} is given twice", name or value[0])
         given[word] = tuple(value)
     for name_of_required in verb.required:
         if name_of_required not in given:
-            around.fail(f"{verb.name} needs {name_of_required}; write {_example(verb)}", at)
+            context.fail(f"{verb.name} needs {name_of_required}; write {_example(verb)}", at)
     return {name: given[name] for name in names if name in given}
 
 
@@ -123,21 +125,21 @@ def _example(verb: Verb) -> str:
     return f"{verb.name}({wanted})"
 
 
-def _checked(verb: Verb, name: str, value: object, at: Token, around: QueryContext) -> object:
+def _checked(verb: Verb, name: str, value: object, at: Token, context: QueryContext) -> object:
     if isinstance(value, Decimal):
         is_count = value.adjusted() < _DIGITS_OF_COUNT and value == value.to_integral_value()
         value = int(value) if is_count else float(value)
     try:
-        return check(verb, name, value, around.store)
+        return check(verb, name, value, context.store)
     except UsageError as error:
-        around.fail(str(error), at)
+        context.fail(str(error), at)
 
 
-def _list(tokens: Expression, name: str, around: QueryContext) -> list[object]:
+def _list(tokens: Expression, name: str, context: QueryContext) -> list[object]:
     """Return the value of `[1, 2, 3]`."""
     is_list = tokens[0].is_symbol("[") and tokens[-1].is_symbol("]")
-    items = [constant(item, around.values) for item in split(list(tokens[1:-1]), ",")] if is_list else [None]
+    items = [constant(item, context.values) for item in split(list(tokens[1:-1]), ",")] if is_list else [None]
     if not all(items):
         message = f"{name} must be a constant or a parameter here: it is computed before the statement runs"
-        around.fail(message, tokens[0])
+        context.fail(message, tokens[0])
     return [item[0] for item in items if item]

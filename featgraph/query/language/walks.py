@@ -19,7 +19,7 @@ _WORTH_LOOKING_BACK = 4
 
 @dataclass
 class Wanted:
-    """What of each walk is asked for, beside its two ends and its length."""
+    """The columns of each walk that the statement needs, beside its two ends and its length."""
 
     nodes: bool = False
     weight: bool = False
@@ -29,7 +29,7 @@ class Wanted:
 
     @property
     def columns(self) -> list[str]:
-        """The columns asked for, in order."""
+        """The columns wanted, in order."""
         plain = {"nodes": self.nodes, "weight": self.weight, "bottleneck": self.bottleneck}
         return [name for name, there in plain.items() if there] + [f".{prop}" for prop in self.props]
 
@@ -63,43 +63,45 @@ class Walks:
     def __init__(self, scans: Scans, tables: Tables) -> None:
         self.scans = scans
         self.tables = tables
-        self.max_rows = scans.around.max_rows
+        self.max_rows = scans.context.max_rows
         self.row = tables.free("so_far")
 
-    def add(self, edge: Edge, start: str, wanted: Wanted, *, forward: bool) -> str:
+    def add_walks(self, edge: Edge, start: str, wanted: Wanted, *, forward: bool) -> str:
         """Add the tables that follow an edge from the ids in table `start`; return the last one's name.
 
         Its columns: root (an id of `start`), node (the other end), length, and what is wanted. `forward` =
         from the left end to the right one. Lists are in the order of the pattern, left to right.
         """
-        target, steps = self.plan(edge, forward)
-        useful = self.useful(edge, steps, forward=forward)
+        target, steps = self.target_and_hops(edge, forward)
+        towards_target = self.target_tests(edge, steps, forward=forward)
         tables = [start]
         for step in range(1, steps.lengths[-1] + 1):
             tests = [
-                *self.scans.step(edge, steps.at[step - 1], steps.at[step], forward=forward),
-                *useful[step],
+                *self.scans.edge_tests(edge, steps.at[step - 1], steps.at[step], forward=forward),
+                *towards_target[step],
             ]
-            tables.append(self.step(edge, tables[-1], step, tests, wanted, forward=forward))
+            tables.append(self.add_step(edge, tables[-1], step, tests, wanted, forward=forward))
         branches = []
         for length in steps.lengths:
-            columns = ["root", "node", *map(quoted, wanted.columns)] if length else self.empty(wanted)
-            there = conjunction(self.scans.places("node" if length else "id", target, steps.at[length]))
+            columns = (
+                ["root", "node", *map(quoted, wanted.columns)] if length else self.empty_walk_columns(wanted)
+            )
+            there = conjunction(self.scans.id_tests("node" if length else "id", target, steps.at[length]))
             row = f"{', '.join(columns)}, {length} as length"
             branches.append(f"select {row} from {tables[length]} where {there}")
-        last = [f"node in ({self.scans.features(target)})"] if target.conditions else []
-        kept = conjunction([*last, *self.guard(tables[1:])])
+        last = [f"node in ({self.scans.feature_ids(target)})"] if target.conditions else []
+        kept = conjunction([*last, *self.row_limit_test(tables[1:])])
         joined = "\n        union all ".join(branches)
         return self.tables.add("walk", f"select * from (\n        {joined}\n    ) where {kept}")
 
-    def plan(self, edge: Edge, forward: bool) -> tuple[Node, Hops]:
+    def target_and_hops(self, edge: Edge, forward: bool) -> tuple[Node, Hops]:
         """Return the node that the walks end at, and where they are after each step."""
         if forward:
             return edge.right, edge.hops
         graph, left, right = self.scans.graph, edge.left.saes, edge.right.saes
         return edge.left, hops(graph, right, left, edge.kinds, edge.low, edge.high, down=not edge.down)
 
-    def useful(self, edge: Edge, steps: Hops, *, forward: bool) -> list[list[str]]:
+    def target_tests(self, edge: Edge, steps: Hops, *, forward: bool) -> list[list[str]]:
         """Return, per step, the tests that it can still lead to the other end, where that is one feature.
 
         The features that lead there are found first, from that end, for the second half of the steps: there
@@ -113,7 +115,7 @@ class Walks:
         near, far = ends(edge, forward)
         towards = f"(select {target.id} as id)"
         for step in range(longest, (longest + 1) // 2 if start.id is not None else 1, -1):
-            on = conjunction(self.scans.step(edge, steps.at[step - 1], steps.at[step], forward=forward))
+            on = conjunction(self.scans.edge_tests(edge, steps.at[step - 1], steps.at[step], forward=forward))
             query = (
                 f"select {near} as id from edge {quoted(edge.name)}\n"
                 f"    where {far} in (select id from {towards}) and {on}"
@@ -124,15 +126,15 @@ class Walks:
             tests[step - 1].append(f"{far} in (select id from {towards})")
         return tests
 
-    def step(
+    def add_step(
         self, edge: Edge, before: str, step: int, tests: list[str], wanted: Wanted, *, forward: bool
     ) -> str:
         """Add the table of walks that are one edge longer than those of the table before."""
         near, far = ends(edge, forward)
-        grown = self.grown(edge, wanted, first=step == 1, forward=forward)
+        extended = self.extended_columns(edge, wanted, first=step == 1, forward=forward)
         root, node = ("id", "id") if step == 1 else ("root", "node")
         columns = [f"{self.row}.{root} as root", f"{far} as node"]
-        columns += [f"{sql} as {quoted(column)}" for column, sql in grown]
+        columns += [f"{sql} as {quoted(column)}" for column, sql in extended]
         limit = f"\n    limit {self.max_rows + 1}" if self.max_rows is not None else ""
         return self.tables.add(
             f"step{step}",
@@ -142,7 +144,9 @@ class Walks:
             materialized=True,
         )
 
-    def grown(self, edge: Edge, wanted: Wanted, *, first: bool, forward: bool) -> list[tuple[str, str]]:
+    def extended_columns(
+        self, edge: Edge, wanted: Wanted, *, first: bool, forward: bool
+    ) -> list[tuple[str, str]]:
         """Return the columns wanted of walks grown by one edge: name and SQL."""
         name, (near, far) = quoted(edge.name), ends(edge, forward)
         columns: list[tuple[str, str]] = []
@@ -165,9 +169,9 @@ class Walks:
             columns.append((f".{prop}", f"[{item}]" if first else longer(f".{prop}", item)))
         return columns
 
-    def empty(self, wanted: Wanted) -> list[str]:
+    def empty_walk_columns(self, wanted: Wanted) -> list[str]:
         """Return the columns of a walk of no edges, which starts and ends at an id."""
-        types = self.scans.around.columns["edge"]
+        types = self.scans.context.columns["edge"]
         columns = ["id as root", "id as node"]
         values = {"nodes": "[id]", "weight": "1::double", "bottleneck": "null::float"}
         for column in wanted.columns:
@@ -175,7 +179,7 @@ class Walks:
             columns.append(f"{value} as {quoted(column)}")
         return columns
 
-    def guard(self, tables: list[str]) -> list[str]:
+    def row_limit_test(self, tables: list[str]) -> list[str]:
         """Return a test that fails the statement when a table was cut off at `max_rows`."""
         if self.max_rows is None or not tables:
             return []
