@@ -5,6 +5,10 @@ sessions     the model, the text and the SAEs of one ablation
 firing       a sample of the tokens on which both ends of an edge fire
 copies       copies of tokens at the end of a row, each of which can be changed alone
 removing     the downstream activation without an upstream feature, token by token
+exhaustive   every active upstream feature removed, every active downstream one read
+text_pass    one forward pass over text, kept for blocks that run on copies
+columns      activations from the encoder columns that are needed
+effects      sparse sums over removals, and the effects that they give
 measuring    ablation_change of the edges asked for
 recording    the numbers into an existing graph
 targets      activations drawn at random from a text

@@ -90,28 +90,74 @@ def _along(tensor: "torch.Tensor", at: "torch.Tensor") -> "torch.Tensor":
     return torch.cat([tensor, tensor[rows, at]], dim=1)
 
 
-def _mask(mask: Any, at: "torch.Tensor", n_tokens: int) -> "torch.Tensor":
-    """Return the attention mask with copies, in the form of the block's own.
+def gathered(tensor: "torch.Tensor", row: "torch.Tensor", at: "torch.Tensor") -> "torch.Tensor":
+    """Return the entries of the copied tokens of a tensor (n or 1, n_tokens, ...), (n_rows, n_copies, ...).
 
-    mask: (n_rows or 1, 1, n_tokens, n_tokens), booleans or addends of the scores; None where the block masks
-    later tokens by itself.
+    row: row of the tensor of each row of copies. at: positions, (n_rows, n_copies).
+    """
+    return tensor[row[:, None] if len(tensor) > 1 else 0, at]
+
+
+def copies_mask(mask: Any, row: "torch.Tensor", at: "torch.Tensor", n_tokens: int) -> "torch.Tensor":
+    """Return which keys each copy sees, in the form of a block's own mask.
+
+    mask: as `_checked`. row, at: as `gathered`.
+    Returns (n_rows, 1, n_copies, n_tokens + n_copies): the text's keys, then those of the copies.
+
+    Raises SourceError: the mask is of another form.
+    """
+    import torch
+
+    mask = _checked(mask, n_tokens, at.device)
+    seen, hidden = _values(mask)
+    copies = torch.arange(at.shape[1], device=at.device)
+    rows = torch.arange(len(at), device=at.device)[:, None]
+    whole: torch.Tensor = mask.new_full((len(at), 1, at.shape[1], n_tokens + at.shape[1]), hidden)
+    whole[:, 0, :, :n_tokens] = mask[row[:, None] if len(mask) > 1 else 0, 0, at]
+    whole[rows, 0, copies, at] = hidden
+    whole[:, 0, copies, n_tokens + copies] = seen
+    return whole
+
+
+def _checked(mask: Any, n_tokens: int, device: "torch.device") -> "torch.Tensor":
+    """Return a block's own mask, (n_rows or 1, 1, n_tokens, n_tokens): booleans or addends of the scores.
+
+    mask: None where the block masks later tokens by itself.
 
     Raises SourceError: it is of another form.
     """
     import torch
 
     if mask is None:
-        mask = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=at.device).tril()[None, None]
+        mask = torch.ones(n_tokens, n_tokens, dtype=torch.bool, device=device).tril()[None, None]
     if not isinstance(mask, torch.Tensor) or mask.shape[-2:] != (n_tokens, n_tokens) or mask.ndim != 4:
         raise SourceError(
             f"the model's attention takes a mask that is not understood ({type(mask).__name__}), so tokens "
             'cannot be changed one by one; load it with attn_implementation="sdpa"'
         )
-    seen, hidden = (True, False) if mask.dtype == torch.bool else (0.0, torch.finfo(mask.dtype).min)
+    return mask
+
+
+def _values(mask: "torch.Tensor") -> tuple[float | bool, float | bool]:
+    """Return the entries of a mask for a key that is seen, and for one that is not."""
+    import torch
+
+    return (True, False) if mask.dtype == torch.bool else (0.0, torch.finfo(mask.dtype).min)
+
+
+def _mask(mask: Any, at: "torch.Tensor", n_tokens: int) -> "torch.Tensor":
+    """Return the attention mask of rows with their copies, in the form of the block's own, see `_checked`.
+
+    Raises SourceError: the mask is of another form.
+    """
+    import torch
+
+    mask = _checked(mask, n_tokens, at.device)
+    seen, hidden = _values(mask)
     n_rows, n_copies = at.shape
     rows = torch.arange(n_rows, device=at.device)[:, None]
     copies = torch.arange(n_copies, device=at.device)
-    whole = mask.new_full((n_rows, 1, n_tokens + n_copies, n_tokens + n_copies), hidden)
+    whole: torch.Tensor = mask.new_full((n_rows, 1, n_tokens + n_copies, n_tokens + n_copies), hidden)
     whole[:, :, :n_tokens, :n_tokens] = mask
     whole[:, 0, n_tokens:, :n_tokens] = mask.expand(n_rows, -1, -1, -1)[rows, 0, at]
     whole[rows, 0, n_tokens + copies, at] = hidden
