@@ -1,11 +1,11 @@
 """A plan file read back: JSON -> the `SteeringVector` it was written from, or what is wrong and where."""
 
 import json
-import re
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
 
 from featgraph.core.files import os_reason
 from featgraph.core.keys import FeatureKey
@@ -34,22 +34,9 @@ def read_plan(path: str | Path, graph: str | Path | None = None) -> SteeringVect
     """
     path = Path(path)
     reading = _Reading(path, _content(path))
-    vector = SteeringVector(
-        reading.vectors("layers"),
-        reading.members(),
-        reading.settings(),
-        reading.model(),
-        reading.vectors("middles"),
-    )
+    vector = reading.vector()
     reading.check(vector)
-    return SteeringVector(
-        vector.layers,
-        vector.members,
-        vector.settings,
-        vector.model,
-        vector.middles,
-        reading.suite(vector, graph),
-    )
+    return replace(vector, suite=reading.suite(vector, graph))
 
 
 def read_extra(path: str | Path, name: str) -> object | None:
@@ -83,74 +70,66 @@ def _not_finite(name: str) -> NoReturn:
     raise ValueError(f"it holds {name}, and a plan's numbers are finite")
 
 
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+"""No value is converted: text is no number, true is no 1."""
+
+
+def _fields_of(kind: type) -> Any:
+    """Return the fields of a dataclass for a pydantic model, all required."""
+    return {name: (hint, ...) for name, hint in get_type_hints(kind).items()}
+
+
+_LARGEST = 3.4028234663852886e38
+"""Of float32."""
+
+_Settings = create_model("Settings", __config__=ConfigDict(**_STRICT, extra="forbid"), **_fields_of(Settings))
+_Member = create_model("Member", __config__=_STRICT, **_fields_of(SteeredFeature))
+_Block = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,8})$")]
+_Vectors = dict[_Block, list[Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]]]
+
+
+class _Plan(BaseModel):
+    """The content of a plan file; further keys are left alone."""
+
+    model_config = _STRICT
+
+    model_id: str
+    model_type: str
+    model_sha256: str
+    d_model: int
+    n_layers: int
+    settings: _Settings  # type: ignore[valid-type]
+    members: list[_Member]  # type: ignore[valid-type]
+    layers: _Vectors
+    middles: _Vectors
+    graph: str | None = None
+
+
 class _Reading:
-    """The content of one file, taken apart; every fault names file and key."""
+    """The content of one file, taken apart; every error names file and key."""
 
     def __init__(self, path: Path, content: dict[str, Any]) -> None:
-        self.path, self.content = path, content
-
-    def model(self) -> SteeredModel:
-        found = {
-            name: self._value(self.content, key, hint, key)
-            for name, key, hint in (
-                ("name", "model_id", str),
-                ("type", "model_type", str),
-                ("d_model", "d_model", int),
-                ("n_layers", "n_layers", int),
-                ("sha256", "model_sha256", str),
-            )
-        }
-        return SteeredModel(**found)
-
-    def settings(self) -> Settings:
-        given = self._value(self.content, "settings", dict, "settings")
-        hints = get_type_hints(Settings)
-        known = [field.name for field in fields(Settings)]
-        for name in given:
-            if name not in known:
-                self._fault(f"settings.{name}", f"is no setting{nearest(name, known)}")
-        found = {name: self._value(given, name, hints[name], f"settings.{name}") for name in known}
+        self.path = path
         try:
-            return checked(Settings(**found))
+            self.plan = _Plan.model_validate(content)
+        except ValidationError as error:
+            self._fault(*_told(error))
+
+    def vector(self) -> SteeringVector:
+        """Return the vector without its SAEs."""
+        plan = self.plan
+        model = SteeredModel(plan.model_id, plan.model_type, plan.d_model, plan.n_layers, plan.model_sha256)
+        try:
+            settings = checked(Settings(**dict(plan.settings)))
         except UsageError as error:
             self._fault("settings", f"cannot be: {error}")
-
-    def members(self) -> tuple[SteeredFeature, ...]:
-        given = self._value(self.content, "members", list, "members")
-        hints = get_type_hints(SteeredFeature)
-        found = []
-        for number, one in enumerate(given):
-            where = f"members[{number}]"
-            if not isinstance(one, dict):
-                self._fault(where, f"is {_shown(one)}, not an object")
-            member = SteeredFeature(
-                **{
-                    field.name: self._value(one, field.name, hints[field.name], f"{where}.{field.name}")
-                    for field in fields(SteeredFeature)
-                }
-            )
+        members = tuple(SteeredFeature(**dict(member)) for member in plan.members)
+        for number, member in enumerate(members):
             try:
                 FeatureKey.parse(member.key)
             except UsageError as error:
-                self._fault(f"{where}.key", f"cannot be: {error}")
-            found.append(member)
-        return tuple(found)
-
-    def vectors(self, name: str) -> "dict[int, Vector]":
-        import numpy as np
-
-        found: dict[int, Vector] = {}
-        for key, values in self._value(self.content, name, dict, name).items():
-            where = f"{name}.{key}"
-            if not _BLOCK.fullmatch(key):
-                self._fault(where, "is no block's number")
-            if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
-                self._fault(where, "is not a list of numbers")
-            vector = np.array([value if abs(value) <= _LARGEST else np.inf for value in values], np.float32)
-            if not np.isfinite(vector).all():
-                self._fault(where, "holds a number too large for float32")
-            found[int(key)] = vector
-        return dict(sorted(found.items()))
+                self._fault(f"members[{number}].key", f"cannot be: {error}")
+        return SteeringVector(_arrays(plan.layers), members, settings, model, _arrays(plan.middles))
 
     def check(self, vector: SteeringVector) -> None:
         """Raise UsageError: parts of the plan that are right alone do not go together."""
@@ -187,11 +166,11 @@ class _Reading:
         return found
 
     def _graph(self) -> Path | None:
-        """Return where the graph is that the plan names."""
-        named = self._value(self.content, "graph", str | None, "graph") if "graph" in self.content else None
-        if named is None:
+        """Return the place of the graph that the plan names."""
+        if self.plan.graph is None:
             return None
-        places = [Path(named), self.path.parent / Path(named).name]
+        named = Path(self.plan.graph)
+        places = [named, self.path.parent / named.name]
         return next((place for place in places if place.is_dir()), places[0])
 
     def _check_saes(self, vector: SteeringVector, found: "GraphSuite") -> None:
@@ -212,24 +191,37 @@ class _Reading:
                     "one; write the plan again from this graph"
                 )
 
-    def _value(self, given: dict[str, Any], name: str, hint: Any, where: str) -> Any:
-        """Return a value of a type: one of JSON's, a choice of words, or these or null."""
-        if name not in given:
-            self._fault(where, "is missing")
-        value = given[name]
-        for kind in get_args(hint) if isinstance(hint, UnionType) else (hint,):
-            if get_origin(kind) is Literal and value in get_args(kind):
-                return value
-            if kind is float and type(value) in (int, float):
-                if not abs(value) < float("inf"):
-                    self._fault(where, "is too large a number")
-                return value
-            if isinstance(kind, type) and type(value) is kind:
-                return value
-        return self._fault(where, f"is {_shown(value)}, not {_named(hint)}")
-
     def _fault(self, where: str, what: str) -> NoReturn:
         raise UsageError(f"{self.path} is damaged: {where!r} {what}")
+
+
+def _arrays(vectors: dict[str, list[float]]) -> "dict[int, Vector]":
+    """Return the vectors by block, ascending."""
+    import numpy as np
+
+    return {block: np.array(vectors[str(block)], np.float32) for block in sorted(map(int, vectors))}
+
+
+def _told(error: ValidationError) -> tuple[str, str]:
+    """Return the place of the first fault, such as `members[0].key`, and what is wrong there."""
+    first = error.errors(include_url=False)[0]
+    kind, value, place = first["type"], first["input"], [part for part in first["loc"] if part != "[key]"]
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+    if kind == "missing":
+        return where, "is missing"
+    if kind == "extra_forbidden":
+        name = str(place[-1])
+        return where, f"is no setting{nearest(name, _Settings.model_fields)}"
+    if kind == "string_pattern_mismatch":
+        return where, "is no block's number"
+    if kind in ("greater_than_equal", "less_than_equal"):
+        return where, f"is {_shown(value)}, too large for float32"
+    if kind == "finite_number" or (kind == "float_type" and type(value) is int):
+        return where, "is too large a number"
+    if kind == "literal_error":
+        words = first["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        return where, f"is {_shown(value)}, not one of {words}"
+    return where, f"is {_shown(value)}, not {_EXPECTED.get(kind, kind)}"
 
 
 def _shown(value: object) -> str:
@@ -237,29 +229,16 @@ def _shown(value: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-_BLOCK = re.compile(r"0|[1-9]\d{0,8}", re.ASCII)
-
-_LARGEST = 3.4028234663852886e38
-"""Of float32."""
-
 _LONGEST = 60
 """Characters of a damaged value that a message shows."""
 
-
-def _named(hint: Any) -> str:
-    if isinstance(hint, UnionType):
-        return " or ".join(_named(kind) for kind in get_args(hint))
-    if get_origin(hint) is Literal:
-        return f"one of {', '.join(map(str, get_args(hint)))}"
-    return _WORDS.get(hint, str(hint))
-
-
-_WORDS = {
-    str: "text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    dict: "an object",
-    list: "a list",
-    type(None): "null",
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "model_type": "an object",
+    "dict_type": "an object",
+    "list_type": "a list",
 }
+"""What pydantic wanted, by the type of its error."""
