@@ -313,6 +313,12 @@ class Graph:
 
         return run_verb(self.store, verb, arguments)
 
+    def verify(self) -> Result:
+        """Check every hash, count and rule of the graph; columns check, result (`ok` or `broken`), detail."""
+        from featgraph.store.verify import verify
+
+        return verify(self.path)
+
     def close(self) -> None:
         """Close the database connection."""
         self.store.close()
@@ -326,12 +332,15 @@ class Graph:
         self.close()
 
 
-def open_graph(path: str | Path) -> Graph:
+def open_graph(path: str | Path, *, timeout: float | None = TIMEOUT, memory: int | None = None) -> Graph:
     """Open a graph directory for reading.
+
+    timeout: seconds that a question of ours to the graph may take, None for no limit. memory: bytes that
+    DuckDB, and an answer, may take; left out, a quarter of the machine, at most 4 GB.
 
     Raises StoreError: there is no graph there, it is broken, being written, or of another format.
     """
-    return Graph(store.open_store(path))
+    return Graph(store.open_store(path, timeout=timeout, memory=memory))
 
 
 def ingest(
@@ -346,13 +355,15 @@ def ingest(
     engine: "EngineName" = "local",
     ray_address: str | None = None,
     fresh: bool = False,
+    force: bool = False,
 ) -> "Summary":
     """Build the feature graph of a recipe's suite, as `featgraph ingest` does; return its size and `.path`.
 
     recipe: a shipped recipe's name or a TOML file. out: the graph directory, by default NAME.featgraph here;
     a graph that is there is replaced once the new one is complete. width, text, tokens: in place of the
     recipe's. data_free: geometry alone, no text is read. progress: show a bar per step. An interrupted ingest
-    continues where it stopped, unless `fresh`. engine: where the steps run; ray_address: a running cluster.
+    continues where it stopped, unless `fresh`. force: drop labels and ablations that the new graph cannot
+    take over. engine: where the steps run; ray_address: a running cluster.
 
     Raises UsageError, RecipeError: no such recipe, or it is malformed. SourceError: the model, an SAE or the
     text cannot be used. StoreError: `out` is something else, is being written, or the disk is full.
@@ -364,6 +375,6 @@ def ingest(
     if data_free and (text is not None or tokens is not None):
         raise UsageError("a data-free graph reads no text; leave out text and tokens")
     chosen = find_recipe(str(recipe)).changed(width=width, text=text, tokens=tokens, data_free=data_free)
-    target = Path(f"{chosen.name}.featgraph" if out is None else out)
+    target = Path(f"{chosen.name}.featgraph" if out is None else out).expanduser()
     with shown(quiet=not progress) as bars:
-        return build(chosen, target, bars, engine=engine, ray_address=ray_address, fresh=fresh)
+        return build(chosen, target, bars, engine=engine, ray_address=ray_address, fresh=fresh, force=force)

@@ -20,8 +20,10 @@ from featgraph.cli import (
     similar,
     steer,
     verbs,
+    verify,
 )
 from featgraph.cli.app import INTERRUPTED, app
+from featgraph.core import limits
 
 __all__ = [
     "ablate",
@@ -38,6 +40,7 @@ __all__ = [
     "similar",
     "steer",
     "verbs",
+    "verify",
 ]
 
 
@@ -46,6 +49,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    limits.own_process = True
     try:
         app(prog_name="featgraph")
     except SystemExit as end:

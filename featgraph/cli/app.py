@@ -66,6 +66,9 @@ class _Commands(QuickGroup):
         except BrokenPipeError as error:  # the reader of our output, such as `head`, has seen enough
             _drop_stdout()
             raise typer.Exit(0) from error
+        except MemoryError as error:
+            _say("there is not enough memory for this", error)
+            raise typer.Exit(FeatgraphError.exit_code) from error
         except OSError as error:
             _drop_stdout()
             note(f"cannot write the answer: {os_reason(error)}")

@@ -61,22 +61,28 @@ def ingest(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Repeat the steps that an interrupted ingest has finished.")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Drop labels and ablations that the new graph cannot take over."),
+    ] = False,
     format: options.FormatOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
     """Build the feature graph of a model and its SAEs.
 
-    An existing graph is replaced once the new one is complete. An interrupted ingest resumes when the same
-    command is given again.
+    An existing graph is replaced once the new one is complete; its labels and ablations are taken over where
+    the features are the same. An interrupted ingest resumes when the same command is given again.
     """
     from featgraph.recipe import find_recipe
+    from featgraph.store import check_target
 
     if data_free and (tokens is not None or text is not None):
         raise UsageError("--data-free reads no text, so it goes with neither --text nor --tokens")
     if ray_address is not None and engine != "ray":
         raise UsageError("--ray-address needs --engine ray")
     chosen = find_recipe(recipe).changed(width=width, text=text, tokens=tokens, data_free=data_free)
-    target = out or Path(f"{chosen.name}.featgraph")
+    target = (out or Path(f"{chosen.name}.featgraph")).expanduser()
+    check_target(target)
     if dry_run:
         _dry_run(chosen, target, format)
         return
@@ -86,7 +92,9 @@ def ingest(
     from featgraph.ingestion import ingest as build
 
     with shown(quiet) as progress:
-        made = build(chosen, target, progress, engine=engine, ray_address=ray_address, fresh=fresh)
+        made = build(
+            chosen, target, progress, engine=engine, ray_address=ray_address, fresh=fresh, force=force
+        )
     if not quiet:
         _tell(made)
     output.write_text(str(made.path))
@@ -113,6 +121,8 @@ def _tell(made: "Summary") -> None:
         output.note(f"{made.n_resumed} steps were finished before")
     source = f"{made.n_tokens:,} tokens" if made.n_tokens else "directions alone, without a text"
     output.note(f"{made.features:,} features and {made.edges:,} edges from {source}")
+    for phrase in made.dropped:
+        output.note(f"dropped: {phrase}")
     for warning in made.warnings:
         output.note(f"warning: {warning}")
     output.note(

@@ -89,6 +89,13 @@ ParameterOption = Annotated[
 TimeoutOption = Annotated[
     float, typer.Option(min=0, metavar="SECONDS", help="Stop after this many seconds, 0 for no limit.")
 ]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Most memory of a statement, such as 8GB.  [default: a quarter of the machine, at most 4GB]",
+    ),
+]
 MaxRowsOption = Annotated[
     int,
     typer.Option(
@@ -134,6 +141,20 @@ WritersOption = Annotated[
 WriterMinOption = Annotated[
     float, typer.Option(min=-1, max=1, metavar="COSINE", help="Least cosine of a writer's edge.")
 ]
+
+
+def memory_size(text: str | None) -> int | None:
+    """Return the bytes of `8GB` or `500MB`.
+
+    Raises UsageError: it is no size.
+    """
+    if text is None:
+        return None
+    given = re.fullmatch(r"(\d{1,9}(?:\.\d+)?)\s*([KMGT])i?B?", text.strip(), re.IGNORECASE)
+    size = float(given[1]) * 1000 ** ("KMGT".index(given[2].upper()) + 1) if given else 0
+    if not 16_000_000 <= size <= 10**16:
+        raise UsageError(f"{text!r} is no size of memory; write --memory 8GB, and no less than 16MB")
+    return int(size)
 
 
 def layer_range(text: str) -> tuple[int, int]:

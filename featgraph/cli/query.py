@@ -10,6 +10,7 @@ import featgraph
 from featgraph import output
 from featgraph.cli import options
 from featgraph.cli.app import command
+from featgraph.core.bounded import read_text
 from featgraph.core.files import os_reason
 from featgraph.core.result import MAX_ROWS, TIMEOUT
 from featgraph.errors import UsageError
@@ -32,6 +33,7 @@ def ask(
     explain: Annotated[bool, typer.Option("--explain", help="Print the SQL instead of running it.")] = False,
     timeout: options.TimeoutOption = TIMEOUT,
     max_rows: options.MaxRowsOption = MAX_ROWS,
+    memory: options.MemoryOption = None,
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
@@ -45,7 +47,8 @@ def ask(
 
     values = {name: query.literal(text) for name, text in options.parameters(parameter).items()}
     text = _statement(statement, file)
-    with featgraph.open(graph) as opened:
+    most = options.memory_size(memory)
+    with featgraph.open(graph, timeout=timeout or None, memory=most) as opened:
         if explain:
             output.write_text(query.explain(opened.store, text, values, max_rows=max_rows or None), out=out)
             return
@@ -77,6 +80,7 @@ def run_query(
     parameter: options.ParameterOption = None,
     timeout: options.TimeoutOption = TIMEOUT,
     max_rows: options.MaxRowsOption = MAX_ROWS,
+    memory: options.MemoryOption = None,
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
@@ -88,7 +92,8 @@ def run_query(
     from featgraph import query
 
     values = options.parameters(parameter)
-    with featgraph.open(graph) as opened:
+    most = options.memory_size(memory)
+    with featgraph.open(graph, timeout=timeout or None, memory=most) as opened:
         result = query.run_named(
             opened.store, name, values, timeout=timeout or None, max_rows=max_rows or None
         )
@@ -118,6 +123,6 @@ def _statement(statement: str | None, file: str | None) -> str:
     if file == "-":
         return sys.stdin.read()
     try:
-        return Path(str(file)).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(Path(str(file)))
+    except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {file}: {os_reason(error)}") from error

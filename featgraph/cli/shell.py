@@ -16,6 +16,7 @@ def shell(
     graph: options.GraphPath,
     timeout: options.TimeoutOption = TIMEOUT,
     max_rows: options.MaxRowsOption = MAX_ROWS,
+    memory: options.MemoryOption = None,
     format: Annotated[
         Format | None, typer.Option("--format", help="Output format.  [default: table]")
     ] = None,
@@ -28,6 +29,14 @@ def shell(
     """
     from featgraph.shell import Session, run
 
-    with Session(graph, format=format, limit=limit, timeout=timeout, max_rows=max_rows) as session:
+    opened = Session(
+        graph,
+        format=format,
+        limit=limit,
+        timeout=timeout,
+        max_rows=max_rows,
+        memory=options.memory_size(memory),
+    )
+    with opened as session:
         if not run(session):
             raise typer.Exit(FeatgraphError.exit_code)

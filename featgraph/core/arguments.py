@@ -5,6 +5,9 @@ from numbers import Integral, Real
 
 from featgraph.errors import UsageError
 
+MOST = 10**9 - 1
+"""Of a whole number that a verb takes, such as how many paths or edges."""
+
 
 def check_cosine(name: str, value: object) -> float:
     """Return a cosine, given as a number or as text.
@@ -25,6 +28,8 @@ def check_count(name: str, value: object, least: int = 0) -> int:
     number = int(_number(name, value, int))
     if number < least:
         raise UsageError(f"{name} = {value} is too small; give a whole number from {least} up")
+    if number > MOST:
+        raise UsageError(f"{name} = {value} is too large; give a whole number up to {MOST:,}")
     return number
 
 

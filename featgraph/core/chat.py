@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from featgraph.core.bounded import json_value
 from featgraph.core.http import Refused, RetryPolicy, Unreachable, checked_url, fetch
 from featgraph.errors import UsageError
 
@@ -52,7 +53,7 @@ class Endpoint:
         except Unreachable as error:
             raise Unreachable(self._without_key(str(error))) from None
         try:
-            (choice, *_) = json.loads(answer)["choices"]
+            (choice, *_) = json_value(answer)["choices"]
             whole, text = choice.get("finish_reason") in (None, "stop"), choice["message"]["content"]
             return text if whole and isinstance(text, str) else None
         except (ValueError, KeyError, TypeError, AttributeError):

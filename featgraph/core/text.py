@@ -1,5 +1,7 @@
 """Text for people: counts with their nouns, cells of tables, and text that a terminal shows as it is."""
 
+import unicodedata
+
 
 def pluralize(n: int, noun: str) -> str:
     """Return a number and what it counts.
@@ -41,3 +43,32 @@ def cell(value: object) -> str:
     if isinstance(value, dict):
         return "{" + ", ".join(f"{printable(str(name))}: {cell(item)}" for name, item in value.items()) + "}"
     return printable(str(value))
+
+
+def visible(text: str) -> str:
+    r"""Return text with line breaks and tabs, but without codes that a terminal obeys or text that hides.
+
+    Those are control characters, escape sequences among them, and marks that turn the direction of writing.
+
+    >>> print(visible("a\x1b[31mb\n\u202ec"))
+    a\x1b[31mb
+    \u202ec
+    """
+    return "".join(char if char in "\n\t" or not _is_control(char) else repr(char)[1:-1] for char in text)
+
+
+def xml_text(text: str) -> str:
+    r"""Return text that XML can hold: only what it cannot is escaped, so that joiners of letters stay.
+
+    >>> xml_text("a\x00\u200cb") == "a" + r"\x00" + "\u200cb"
+    True
+    """
+    kept = "\u200c\u200d"
+    return "".join(
+        char if char in kept or not (_is_control(char) or char in "\ufffe\uffff") else repr(char)[1:-1]
+        for char in text
+    )
+
+
+def _is_control(char: str) -> bool:
+    return not char.isprintable() and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")

@@ -1,6 +1,5 @@
 """A language model as judge: how coherent a text is, and how much of the theme is in it, 0 to 5 each."""
 
-import json
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from featgraph.core.bounded import json_value
 from featgraph.core.chat import Endpoint
 from featgraph.core.http import Refused, Unreachable
 from featgraph.errors import SourceError
@@ -52,10 +52,15 @@ class Judge:
         Raises SourceError: the judge cannot be reached, or refuses to answer.
         """
         about = self.about or _about(theme)
-        with ThreadPoolExecutor(_CONCURRENT) as pool:
-            grades = np.array(
-                list(pool.map(lambda pair: self._grades(about, *pair), zip(prompts, texts, strict=True)))
-            )
+        pool = ThreadPoolExecutor(_CONCURRENT)
+        try:
+            pairs = zip(prompts, texts, strict=True)
+            grades = np.array(list(pool.map(lambda pair: self._grades(about, *pair), pairs)))
+        except BaseException:  # an interrupt does not wait for a server that hangs
+            self.endpoint.retry_policy.stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
         coherence, behaviour = (grades / HIGHEST).T
         return {
             "coherence": coherence,
@@ -92,9 +97,9 @@ def read_grades(answer: str) -> tuple[float, float]:
     """
     answer = answer.rpartition("</think>")[2]
     try:
-        said = json.loads(answer[answer.index("{") : answer.rindex("}") + 1])
+        said = json_value(answer[answer.index("{") : answer.rindex("}") + 1])
         found = float(said["coherence"]), float(said["behaviour"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return math.nan, math.nan
     return found if all(0 <= grade <= HIGHEST for grade in found) else (math.nan, math.nan)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
 
+from featgraph.core.bounded import read_bytes
 from featgraph.core.files import os_reason
 from featgraph.core.keys import FeatureKey
 from featgraph.errors import SourceError, StoreError, UsageError, nearest
@@ -49,8 +50,8 @@ def read_extra(path: str | Path, name: str) -> object | None:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_bytes()
-    except OSError as error:
+        text = read_bytes(path, 2**30)
+    except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {path}: {os_reason(error)}") from error
     try:
         content = json.loads(text.decode(errors="surrogatepass"), parse_constant=_not_finite)

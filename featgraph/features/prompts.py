@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from featgraph.core.arrays import Indices
+from featgraph.core.bounded import read_text
 from featgraph.core.files import os_reason
 from featgraph.core.keys import SaeRange
 from featgraph.core.progress import Progress, Silent
@@ -100,10 +101,10 @@ def read_prompts(path: Path) -> list[str]:
     Raises UsageError: the file cannot be read as UTF-8 text, or has no prompts.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except UnicodeDecodeError as error:
         raise UsageError(f"cannot read the prompts {path}: it is not UTF-8 text") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:
         reason = os_reason(error)
         raise UsageError(f"cannot read the prompts {path}: {reason}") from error
     prompts = [line.strip() for line in lines if line.strip()]

@@ -20,7 +20,7 @@ from featgraph.ingestion.local import Local
 from featgraph.ingestion.plan import Plan, Stage
 from featgraph.ingestion.worker import Worker
 from featgraph.recipe import Recipe
-from featgraph.store import health
+from featgraph.store import carry, health
 
 if TYPE_CHECKING:
     from featgraph.ingestion.ray import Cluster
@@ -46,6 +46,8 @@ class Summary:
     warnings: list[str]
     """Signs that the suite does not fit the model or the text."""
     seconds: float
+    dropped: list[str]
+    """What the graph before had and this one could not take over."""
 
 
 def ingest(
@@ -56,23 +58,27 @@ def ingest(
     engine: EngineName = "local",
     ray_address: str | None = None,
     fresh: bool = False,
+    force: bool = False,
 ) -> Summary:
     """Build the graph of a recipe's suite at `out`, replacing the graph there only once all is written.
 
     An interruption leaves the finished steps beside `out`, and the next call resumes from them.
     engine: where steps run. ray_address: of a running cluster. fresh: forget the steps of an earlier call.
+    Labels and ablations of the graph at `out` are taken over where features are the same; force: drop those
+    that cannot be.
 
     Raises SourceError: the model, an SAE or the text cannot be used. StoreError: `out` is something else, is
-    being written, or the disk is full. UsageError: the engine is not installed.
+    being written, holds labels or ablations that would be lost, or the disk is full. UsageError: the engine
+    is not installed.
     """
     began, started = monotonic(), datetime.now(UTC)
     with store.building(out) as root:
         if fresh:
-            shutil.rmtree(root)
-            root.mkdir()
-        build = Build(recipe, root, progress or Silent())
+            store.empty_build(root)
+        build = Build(recipe, root, progress or Silent(), out, force)
         try:
             build.run(engine, ray_address, started)
+            dropped = carry.carry_over(out, store.new_graph(root), force=force)
             build.ledger.end()  # before the swap, after which these files would be those of the old graph
             store.publish_graph(root, out)
         except (OSError, duckdb.Error) as error:
@@ -86,14 +92,16 @@ def ingest(
         except (FeatgraphError, KeyboardInterrupt) as error:
             build.note(error)
             raise
-    return _summary(out, build.n_resumed, monotonic() - began)
+    return _summary(out, build.n_resumed, monotonic() - began, dropped)
 
 
 class Build:
     """One call of `ingest`: it runs the steps that the ledger does not have, in the order of `plan.py`."""
 
-    def __init__(self, recipe: Recipe, root: Path, progress: Progress) -> None:
+    def __init__(self, recipe: Recipe, root: Path, progress: Progress, out: Path, force: bool) -> None:
         self.root = root
+        self.out = out
+        self.force = force
         self.progress = progress
         self.ledger = Ledger(root)
         self.stop = Event()
@@ -108,6 +116,8 @@ class Build:
             plan, ledger = Plan(self.worker, running.at_once), []
             for stage in plan.stages():
                 self._run_stage(stage, running)
+                if not ledger:  # the SAEs are known, and the work that takes long is still to come
+                    self._check_carried(plan)
                 ledger.append(self._entry(stage))
                 self.worker.release()
         n_files = len(plan.saes) + len(plan.pairs)
@@ -116,6 +126,20 @@ class Build:
             write_graph.write_tables(plan, advance)
         ledger.append({"step": "write", "n": n_files, "seconds": round(monotonic() - began, 2)})
         write_graph.write_manifest(plan, ledger, started)
+
+    def _check_carried(self, plan: Plan) -> None:
+        """Refuse to go on where labels and ablations of the old graph would be lost."""
+        worker = self.worker
+        saes = [
+            carry.SaeIdentity(
+                f"{sae.layer}/{sae.site}",
+                sae.first_id,
+                sae.n_features,
+                worker.sae_metadata(sae.name)["sha256"],
+            )
+            for sae in plan.saes
+        ]
+        carry.check_carried(self.out, saes, worker.shape and worker.shape.digest, force=self.force)
 
     def _engine(self, name: EngineName, address: str | None) -> "Local | Cluster":
         if name == "local":
@@ -149,7 +173,7 @@ class Build:
             shutil.rmtree(self.root, ignore_errors=True)
 
 
-def _summary(path: Path, n_resumed: int, seconds: float) -> Summary:
+def _summary(path: Path, n_resumed: int, seconds: float, dropped: list[str]) -> Summary:
     with store.open_store(path) as opened:
 
         def count(source: str) -> int:
@@ -168,4 +192,5 @@ def _summary(path: Path, n_resumed: int, seconds: float) -> Summary:
             n_resumed=n_resumed,
             warnings=health.warnings(opened),
             seconds=seconds,
+            dropped=dropped,
         )

@@ -2,13 +2,13 @@
 
 import glob
 import gzip
-import json
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from featgraph.core.bounded import json_value
 from featgraph.core.files import os_reason
 from featgraph.core.http import Refused, RetryPolicy, Unreachable, checked_url, fetch
 from featgraph.core.progress import Progress
@@ -16,6 +16,9 @@ from featgraph.errors import SourceError, UsageError, nearest
 
 BATCH = 1024
 """Features per bulk file. Source: the exporter of github.com/hijohnnylin/neuronpedia."""
+
+_MOST_BYTES, _LONGEST_LINE = 2**30, 16 * 2**20
+"""Of one file once it is unpacked, and of one of its lines; those of Neuronpedia have about 1 MB in all."""
 
 _COLUMNS = ("modelId", "layer", "index", "description")
 
@@ -123,9 +126,15 @@ def _check(path: Path, shown: str) -> None:
         if zipped and not begin:
             raise EOFError("it is empty")
         with gzip.open(path) if zipped else path.open("rb") as stream:
-            first = stream.readline()
-            while zipped and stream.read(1 << 20):
-                pass
+            first, n_bytes = stream.readline(_LONGEST_LINE + 1), 0
+            if len(first) > _LONGEST_LINE:
+                raise SourceError(f"{shown} has a line of more than {_LONGEST_LINE >> 20} MB")
+            while zipped and (part := stream.read(1 << 20)):
+                n_bytes += len(part)
+                if n_bytes > _MOST_BYTES:
+                    raise SourceError(
+                        f"{shown} unpacks to more than {_MOST_BYTES >> 30} GB; that is no such file"
+                    )
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SourceError(f"{shown} is damaged ({error}); fetch it again") from error
     except OSError as error:
@@ -133,7 +142,7 @@ def _check(path: Path, shown: str) -> None:
     if not first.strip():
         return
     try:
-        row = json.loads(first)
+        row = json_value(first)
     except ValueError as error:
         raise SourceError(f"{shown} is no JSON Lines file: {error}") from error
     columns = list(row) if isinstance(row, dict) else []

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featgraph.core import arguments
+from featgraph.core.bounded import json_value
 from featgraph.core.chat import Endpoint
 from featgraph.core.http import Refused, Unreachable, checked_url
 from featgraph.core.progress import Progress, Silent
@@ -87,9 +88,9 @@ class _Journal:
         """Labels that an earlier run left for another source."""
         for line in self.file.read_bytes().splitlines() if self.file.is_file() else []:
             try:
-                entry = json.loads(line)
+                entry = json_value(line)
                 row = int(entry["feature"]), str(entry["source"]), str(entry["text"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, OverflowError):
                 continue  # cut off when the run was killed
             if row[1] == source:
                 self.done[row[0]] = row[2]

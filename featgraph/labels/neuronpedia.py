@@ -27,7 +27,7 @@ _READ = """
     select coalesce("modelId", '') || '/' || coalesce(layer, '') as place, trim("index") as number,
         try_cast("index" as integer) as idx, nullif(trim(description), '') as text,
         concat_ws(':', $source, nullif("typeName", '')) as source
-    from read_json($file, format := 'newline_delimited', maximum_object_size := 268435456, columns := {
+    from read_json($file, format := 'newline_delimited', maximum_object_size := 16777216, columns := {
         modelId: 'VARCHAR', layer: 'VARCHAR', index: 'VARCHAR', description: 'VARCHAR', typeName: 'VARCHAR'
     })
 """
@@ -153,8 +153,8 @@ def _stage(work: Labelling, file: File, chosen: SaeRange | None, seen: _Seen) ->
     """
     run = work.connection.execute
     try:
-        name = str(file.path).replace("[", "[[]")  # DuckDB would take it for a pattern
-        run(_READ, {"file": name, "source": SOURCE})
+        # Of a file that is there DuckDB makes no pattern, whatever is in its name.
+        run(_READ, {"file": str(file.path), "source": SOURCE})
     except duckdb.Error as error:
         reason = str(error).splitlines()[0].replace(str(file.path), file.shown)
         raise SourceError(f"cannot read {file.shown}: {reason}") from error

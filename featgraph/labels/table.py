@@ -75,7 +75,7 @@ def from_table(path: str | Path, file: str | Path, *, source: str | None = None)
 
 def _read(work: Labelling, file: Path, reader: str, source: str) -> int:
     """Put the rows into the table `given`, as text; return how many have no text."""
-    place = str(file).replace("[", "[[]")  # DuckDB would take it for a pattern
+    place = str(file)  # of a file that is there DuckDB makes no pattern, whatever is in its name
     try:
         described = work.connection.execute(f"describe from {reader}", [place]).fetchall()
         columns = {str(row[0]).lower(): '"' + str(row[0]).replace('"', '""') + '"' for row in described}

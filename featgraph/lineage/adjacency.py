@@ -14,7 +14,6 @@ from itertools import repeat
 from math import prod
 from typing import Any, NamedTuple
 
-import duckdb
 import numpy as np
 
 from featgraph.core.arguments import check_cosine, check_count
@@ -95,6 +94,12 @@ class Adjacency:
         high = np.repeat(np.array(thresholds, dtype=np.float32).reshape(-1), sizes)
         select = "select src, dst, cosine from edge where kind"
         edges = [_columns(store, f"{select} {chosen}") for chosen in ("= 'res_res'", "<> 'res_res'")]
+        for src, dst, _ in edges:
+            if len(src) and not (src.min() >= 0 and dst.max() < len(high) and (src < dst).all()):
+                raise StoreError(
+                    f"{store.path} has edges that do not go downstream, or end at no feature; see "
+                    f"`featgraph verify {store.path}`"
+                )
         with ThreadPoolExecutor(2) as pool:
             wanted = [
                 pool.submit(EdgeArrays.of, len(high), *columns, down=down)
@@ -297,9 +302,5 @@ class _Names(NamedTuple):
 
 def _columns(store: Store, statement: str, parameters: Mapping[str, object] | None = None) -> list[Any]:
     """Return the columns of one of our own statements as arrays; Arrow hands them over sooner than numpy."""
-    try:
-        table = store.connection.sql(statement, params=dict(parameters or {})).to_arrow_table()
-    except duckdb.Error as error:
-        again = f"build it again with `featgraph ingest RECIPE -o {store.path}`"
-        raise StoreError(f"cannot read the edges in {store.database}; {again}") from error
+    table = store.arrow(statement, parameters)
     return [column.to_numpy() for column in table.columns]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from featgraph.core.result import Result
 from featgraph.output.format import PLAIN, Format, LineageFormat, format_of
-from featgraph.output.rows import write_csv, write_json, write_jsonl, write_parquet
+from featgraph.output.rows import write_csv, write_json, write_jsonl, write_parquet, write_safe_csv
 from featgraph.output.streams import note, opened
 
 if TYPE_CHECKING:
@@ -148,5 +148,6 @@ _WRITERS: dict[Format, Callable[[Result, TextIO], None]] = {
     "json": write_json,
     "jsonl": write_jsonl,
     "csv": write_csv,
+    "csv-safe": write_safe_csv,
     "parquet": write_parquet,
 }

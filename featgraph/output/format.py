@@ -5,7 +5,9 @@ from typing import Literal
 
 from featgraph.errors import UsageError, nearest
 
-Format = Literal["table", "json", "jsonl", "csv", "parquet", "graphml", "gexf", "dot", "mermaid", "node-link"]
+Format = Literal[
+    "table", "json", "jsonl", "csv", "csv-safe", "parquet", "graphml", "gexf", "dot", "mermaid", "node-link"
+]
 LineageFormat = Literal["tree", Format]
 
 PLAIN = ("", ".txt")

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from featgraph.core.result import Result
-from featgraph.core.text import cell
-from featgraph.output.streams import note
+from featgraph.core.text import cell, printable
+from featgraph.output.streams import bare, note
 from featgraph.output.values import types
 
 _WIDE = 100_000
@@ -35,6 +35,7 @@ class PlainConsole(Console):
 
 def console(stream: TextIO, width: int | None = None) -> Console:
     """Return a console; without a width it is as wide as the terminal, or as needed where there is none."""
+    stream = bare(stream)
     if width is None and not stream.isatty():
         width = _WIDE
     return PlainConsole(file=stream, width=width, markup=False, highlight=False, emoji=False)
@@ -55,11 +56,12 @@ def table(result: Result, room: int) -> tuple[Table, bool]:
     The widest text columns are cut first, then whole columns are left out from the right; numbers stay whole.
     """
     rows = [[cell(value) for value in row] for row in result.rows]
-    natural = [max(map(cell_len, column)) for column in zip(result.columns, *rows, strict=True)]
+    header = [printable(name) for name in result.columns]
+    natural = [max(map(cell_len, column)) for column in zip(header, *rows, strict=True)]
     numeric = [kind in _NUMERIC for kind in types(result)]
     widths = _fitted(natural, numeric, room)
     drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name, width, right in zip(result.columns, widths, numeric, strict=False):
+    for name, width, right in zip(header, widths, numeric, strict=False):
         drawn.add_column(_line(name), width=width, justify="right" if right else "left")
     for row in rows:
         drawn.add_row(*(_line(text) for text in row[: len(widths)]))

@@ -9,10 +9,12 @@ from typing import Any
 
 import duckdb
 
+from featgraph.core.limits import OutOfMemory
 from featgraph.errors import FeatgraphError, QueryError, StoreError, nearest
 from featgraph.query.language.source_map import SourceMap
 from featgraph.query.language.walks import TOO_MANY
 from featgraph.query.verbs import VERBS
+from featgraph.store.store import too_large
 
 TABLES = ("sae", "feature", "edge", "pair", "example", "label", "meta")
 
@@ -33,6 +35,17 @@ class StatementRun:
     sql: str
     source_map: SourceMap
     max_rows: int | None
+    memory: int
+    """Bytes that it may take."""
+
+
+def too_long(seconds: float | str | None) -> str:
+    """Return the sentence that says that a statement ran beyond its time."""
+    shown = f"{seconds:g} s" if isinstance(seconds, float | int) else seconds
+    return (
+        f"the statement ran longer than {shown} and was stopped; narrow it (one layer, a higher threshold, a "
+        "limit) or allow more with --timeout"
+    )
 
 
 @contextmanager
@@ -50,11 +63,9 @@ def duckdb_errors(asked: StatementRun) -> Iterator[None]:
         message = f"Python cannot hold a value of the answer ({error.__cause__}); cast it to text"
         raise QueryError(message, asked.text, 0, draw=False) from error
     except TimeoutError as error:
-        message = (
-            f"the statement ran longer than {error} and was stopped; narrow it (one layer, a higher "
-            "threshold, a limit) or allow more with --timeout"
-        )
-        raise QueryError(message, asked.text, 0, draw=False) from error
+        raise QueryError(too_long(str(error)), asked.text, 0, draw=False) from error
+    except (OutOfMemory, MemoryError, duckdb.OutOfMemoryException) as error:
+        raise QueryError(too_large(asked.memory), asked.text, 0, draw=False) from error
     except (duckdb.IOException, duckdb.FatalException, duckdb.InternalException) as error:
         raise StoreError(f"cannot read the graph: {_clause(_details(error)[0])}") from error
     except duckdb.Error as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from featgraph.core.bounded import read_text
 from featgraph.core.files import os_reason
 from featgraph.core.result import MAX_ROWS, TIMEOUT, Result
 from featgraph.core.shipped import shipped
@@ -144,8 +145,8 @@ def read_query(path: Path) -> NamedQuery:
     used but not declared or declared but not used; names the file and the line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         raise UsageError(f"cannot read query {path}: {os_reason(error)}") from error
     lines = text.splitlines()
     purpose = lines[0].removeprefix("-- ").strip() if lines and lines[0].startswith("-- ") else ""

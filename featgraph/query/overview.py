@@ -138,6 +138,6 @@ def _holds_directions(store: Store, sae: SaeRange) -> bool:
     from featgraph.store import vectors
 
     try:
-        return vectors.count(store.vectors(sae)) == sae.n_features
+        return vectors.shape(store.vectors(sae))[0] == sae.n_features
     except StoreError:
         return False

@@ -5,25 +5,26 @@ would refuse late, and the few statements it would let pass. Values are bound, n
 """
 
 import math
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import TypeVar
 
 import duckdb
 
+from featgraph.core.limits import OutOfMemory, in_limits, resident
 from featgraph.core.result import MAX_ROWS, TIMEOUT, Result
 from featgraph.errors import QueryError, UsageError, nearest
-from featgraph.query.errors import StatementRun, TooManyRows, UnfitValue, duckdb_errors
+from featgraph.query.errors import StatementRun, TooManyRows, UnfitValue, duckdb_errors, too_long
 from featgraph.query.language.expressions import NAMELESS
 from featgraph.query.language.tokens import tokenize
 from featgraph.query.language.translate import Translation, translate
 from featgraph.query.verbs import VERBS, check, compute, from_memory
 from featgraph.store import Store
-
-Answer = TypeVar("Answer")
+from featgraph.store.store import too_large
 
 _READ_ONLY = "a query only reads: write one SELECT (or MATCH, FROM, WITH, VALUES, DESCRIBE, EXPLAIN)"
+
+_FIRST_BATCH, _LARGEST_BATCH = 64, 65_536
+"""Rows that are fetched at once; each may be large, so the memory is looked at after the first few."""
 
 _MOST = 2**31
 """A limit of rows from here on is none."""
@@ -135,17 +136,18 @@ def _run_translated(
 ) -> Result:
     if translation.shows_sql:
         return Result.of({"sql": "VARCHAR"}, [(translation.sql,)])
-    with duckdb_errors(StatementRun(statement, translation.sql, translation.source_map, max_rows)):
-        prepared = _gate(store.connection, translation, statement)
-        with store.connection.cursor() as cursor:  # of its own, so that threads may share a graph
+    asked = StatementRun(statement, translation.sql, translation.source_map, max_rows, store.memory)
+    with duckdb_errors(asked), store.cursor() as cursor:
 
-            def work() -> Result:
-                given = dict(values)
-                for call in translation.calls:
-                    given |= call.parameters(store, statement)
-                return _fetch(cursor, prepared, _bound(prepared, given, statement), max_rows)
+        def work() -> Result:
+            prepared = _gate(cursor, translation, statement)
+            given = dict(values)
+            for call in translation.calls:
+                given |= call.parameters(store, statement)
+            return _fetch(cursor, prepared, _bound(prepared, given, statement), max_rows, store.memory)
 
-            return _in_time(cursor, work, timeout)
+        said = {"too_long": too_long(timeout), "too_large": too_large(store.memory)}
+        return in_limits(cursor, work, timeout, store.memory, **said)
 
 
 def _bound(prepared: duckdb.Statement, values: Mapping[str, object], statement: str) -> dict[str, object]:
@@ -160,16 +162,25 @@ def _fetch(
     prepared: duckdb.Statement,
     bound: Mapping[str, object],
     max_rows: int | None,
+    memory: int,
 ) -> Result:
     """Run a statement and return its rows.
 
-    Raises TooManyRows: there are more than may be. UnfitValue: Python has no value for one of them.
+    Raises TooManyRows: there are more than may be. OutOfMemory: they take more bytes than `memory`.
+    UnfitValue: Python has no value for one of them.
     """
     cursor.execute(prepared, dict(bound))
     columns = cursor.description or []
     names = _distinct([str(column[0]) for column in columns])
+    rows: list[tuple[object, ...]] = []
+    before, batch = resident(), _FIRST_BATCH
+    most = float("inf") if max_rows is None else max_rows + 1
     try:
-        rows = cursor.fetchall() if max_rows is None else cursor.fetchmany(max_rows + 1)
+        while len(rows) < most and (some := cursor.fetchmany(int(min(batch, most - len(rows))))):
+            rows += some
+            batch = min(4 * batch, _LARGEST_BATCH)
+            if resident() - before > memory:
+                raise OutOfMemory
     except (OverflowError, ValueError) as error:
         raise UnfitValue from error
     if max_rows is not None and len(rows) > max_rows:
@@ -225,43 +236,6 @@ def _bindable(value: object) -> object:
     if isinstance(value, tuple):  # FeatureKey
         return str(value)
     return value
-
-
-def _in_time(
-    connection: duckdb.DuckDBPyConnection, work: Callable[[], Answer], seconds: float | None
-) -> Answer:
-    """Return what `work` returns; stop it after some seconds (TimeoutError), or when the user interrupts.
-
-    The work runs in a thread of its own: DuckDB would look for Ctrl-C only between its tasks.
-    """
-    answers: list[Answer] = []
-    errors: list[BaseException] = []
-
-    def attempt() -> None:
-        try:
-            answers.append(work())
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            done.set()
-
-    if seconds is not None and (math.isnan(seconds) or seconds > threading.TIMEOUT_MAX):
-        seconds = None
-    done = threading.Event()
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    try:
-        in_time = done.wait(seconds)
-    finally:
-        while not done.wait(0):
-            connection.interrupt()
-            done.wait(0.05)
-        thread.join()
-    if not in_time:
-        raise TimeoutError(f"{seconds:g} s")
-    if errors:
-        raise errors[0]
-    return answers[0]
 
 
 def _distinct(names: list[str]) -> list[str]:

@@ -4,7 +4,6 @@ The search is FAISS over each SAE's unit directions. Only a text needs the langu
 are found again by the recipe that the manifest holds.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featgraph.core.arrays import Matrix
+from featgraph.core.bounded import json_value, read_text
 from featgraph.core.files import os_reason
 from featgraph.core.result import Result
 from featgraph.errors import UsageError
@@ -61,7 +61,7 @@ def similar(
         seed = home.first_id + idx.idx
         queries = [vectors.directions(store.vectors(home), [idx.idx])] * len(store.saes)
     elif vector is not None:
-        queries = [_direction(vector, int(store.manifest["model"]["d_model"]))[None]] * len(store.saes)
+        queries = [_direction(vector, store.d_model)[None]] * len(store.saes)
     else:
         queries = [direction[None] for direction in text_directions(store, str(text))]
     return _nearest(store, queries, k, seed)
@@ -184,7 +184,7 @@ def _read_npy(path: Path) -> NDArray[Any]:
 
 
 def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json_value(read_text(path))
 
 
 def _read_safetensors(path: Path) -> NDArray[Any]:

@@ -54,6 +54,12 @@ _SITE_KEYS: Kinds = {
     "d_in": int,
     "l0": int,
 }
+_LARGEST = 2**31 - 1
+"""Of counts, widths and seeds: ids of features are 32 bits wide."""
+
+_MOST_LAYERS, _MOST_K = 10_000, 10_000
+"""Layers of a model, and candidates of one feature; far more than any has."""
+
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
@@ -68,7 +74,7 @@ def find_recipe(name: str) -> Recipe:
     Raises UsageError: neither exists. RecipeError: the file is malformed.
     """
     if name.endswith(".toml"):
-        return read_recipe(Path(name))
+        return read_recipe(Path(name).expanduser())
     known = {path.stem: path for path in shipped("ingest").glob("*.toml")}
     if name not in known:
         raise UsageError(
@@ -113,6 +119,11 @@ def choose(recipe: Recipe, what: Mapping[str, object]) -> Recipe:
     return replace(recipe, text=TextSource(**{**text, "path": path}))
 
 
+def _home(path: str | None) -> str | None:
+    """Return a path in which `~` in front stands for the user's own folder."""
+    return str(Path(path).expanduser()) if path is not None and path.startswith("~") else path
+
+
 class _Reader:
     """Turns the tables of one file into a recipe."""
 
@@ -127,7 +138,10 @@ class _Reader:
         file.check(raw["model"], "model", _KEYS["model"], required=())
         file.check(raw["suite"], "suite", _KEYS["suite"], required=("layers", "sites"))
         suite = raw["suite"]
+        file.at_least(raw, "", 0, "seed")
+        file.at_most(raw, "", seed=_LARGEST)
         file.at_least(suite, "suite", 1, "layers")
+        file.at_most(suite, "suite", layers=_MOST_LAYERS, block=_MOST_LAYERS)
         file.at_least(suite, "suite", 0, "block")
         widths = self.widths(suite)
         recipe = Recipe(
@@ -151,6 +165,7 @@ class _Reader:
 
     def model(self, raw: dict[str, Any]) -> ModelSource:
         self.file.at_least(raw, "model", 1, "d_model", "parameters")
+        self.file.at_most(raw, "model", d_model=_LARGEST, parameters=10**18)
         if ("path" in raw) == ("hf" in raw):
             raise self.file.error(
                 "model", "give either 'path' (a folder) or 'hf' (a Hugging Face id) in [model]"
@@ -176,6 +191,7 @@ class _Reader:
             kinds: Kinds = {word: int if word == "features" else str for word in table} | {"features": int}
             self.file.check(table, key, kinds, required=("features",))
             self.file.at_least(table, key, 1, "features")
+            self.file.at_most(table, key, features=_LARGEST)
             words = tuple((word, str(text)) for word, text in table.items() if word != "features")
             widths.append(Width(name, table["features"], words))
         return tuple(widths)
@@ -226,6 +242,7 @@ class _Reader:
                 f"give either 'path' or both 'release' and 'id' in [{where}], or 'decoders' and its 'key'",
             )
         self.file.at_least(table, where, 1, "d_in", "l0")
+        self.file.at_most(table, where, d_in=_LARGEST, l0=_LARGEST)
         present = table.get("layers", list(range(layers)))
         self.numbers(f"{where}.layers", present, least=0, most=layers - 1)
         if not present:
@@ -241,10 +258,10 @@ class _Reader:
                 raise self.file.error(f"{where}.widths", f"no width {width!r} in [suite.widths]{hint}")
         return SaeSource(
             site,
-            table.get("path"),
+            _home(table.get("path")),
             table.get("release"),
             table.get("id"),
-            table.get("decoders"),
+            _home(table.get("decoders")),
             table.get("key"),
             table.get("hook"),
             tuple(sorted(set(present))),
@@ -257,6 +274,7 @@ class _Reader:
     def text(self, raw: dict[str, Any]) -> TextSource:
         self.file.check(raw, "text", _KEYS["text"], required=("tokens", "context"))
         self.file.at_least(raw, "text", 1, "tokens", "context")
+        self.file.at_most(raw, "text", tokens=10**15, context=_LARGEST)
         if ("path" in raw) == ("dataset" in raw):
             raise self.file.error("text", "give either 'path' or 'dataset' in [text]")
         if "dataset" in raw and not {"split", "column"} <= set(raw):
@@ -283,6 +301,8 @@ class _Reader:
         self.file.check(raw, "edges", _KEYS["edges"], required=())
         self.file.at_least(raw, "edges", 1, "top_k", "min_support")
         self.file.at_least(raw, "edges", 0, "twera_k", "coactive_k")
+        self.file.at_most(raw, "edges", top_k=_MOST_K, twera_k=_MOST_K, coactive_k=_MOST_K)
+        self.file.at_most(raw, "edges", min_support=_LARGEST)
         chosen = {key: value for key, value in raw.items() if key != "kinds"}
         if "kinds" in raw:
             return EdgePlan(self.kinds(raw["kinds"]), **chosen)
@@ -333,4 +353,4 @@ class _Reader:
                     )
 
     def beside(self, path: str) -> Path:
-        return self.file.path.parent / path
+        return self.file.path.parent / Path(path).expanduser()

@@ -4,11 +4,11 @@
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from featgraph.core.bounded import read_text, toml_value
 from featgraph.core.files import os_reason
 from featgraph.errors import RecipeError, nearest
 
@@ -18,6 +18,16 @@ Kinds = Mapping[str, type | tuple[type, ...]]
 _NAMES: dict[type, str] = {str: "text", int: "a whole number", list: "a list", dict: "a table"}
 
 
+def shortened(number: int) -> str:
+    """Return a number as a message shows it, however many digits it has.
+
+    >>> shortened(10**12), shortened(10**30)
+    ('1,000,000,000,000', 'a number of 31 digits')
+    """
+    digits = str(number)
+    return f"{number:,}" if len(digits) < 20 else f"a number of {len(digits)} digits"
+
+
 class RecipeFile:
     """One file as read, and where in it each key stands."""
 
@@ -25,13 +35,15 @@ class RecipeFile:
         """Raise RecipeError: the file cannot be read, or is not TOML."""
         self.path = path
         try:
-            self.text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            self.text = read_text(path)
+        except (OSError, ValueError) as error:
             raise RecipeError(f"cannot read recipe {path}: {os_reason(error)}") from error
         try:
-            self.raw: dict[str, Any] = tomllib.loads(self.text)
-        except tomllib.TOMLDecodeError as error:
+            self.raw = toml_value(self.text)
+        except ValueError as error:
             message = str(error)
+            if "escape" in message or "hex" in message.lower():
+                message += "; write a path with \\ in single quotes: path = 'C:\\data'"
             place = re.search(r"line (\d+)", message)
             line = int(place[1]) if place else len(self.text.splitlines())
             raise RecipeError(f"{path}:{line}: not valid TOML: {message[:1].lower()}{message[1:]}") from error
@@ -60,8 +72,15 @@ class RecipeFile:
         """Raise RecipeError: one of these numbers is there and smaller than `least`."""
         for key in keys:
             if key in raw and raw[key] < least:
-                name = f"{where}.{key}"
+                name = f"{where}.{key}" if where else key
                 raise self.error(name, f"{name!r} must be at least {least}, not {raw[key]}")
+
+    def at_most(self, raw: Mapping[str, Any], where: str, **most: int) -> None:
+        """Raise RecipeError: one of these numbers is there and larger than can be."""
+        for key, limit in most.items():
+            if key in raw and raw[key] > limit:
+                name = f"{where}.{key}" if where else key
+                raise self.error(name, f"{name!r} must be at most {limit:,}, not {shortened(raw[key])}")
 
     def error(self, key: str, message: str) -> RecipeError:
         """Return the error about a key, with its place in front."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from featgraph import output, query
+from featgraph.core.bounded import read_text
 from featgraph.core.files import os_reason
 from featgraph.core.result import Result
 from featgraph.errors import FeatgraphError, QueryError, UsageError, nearest
@@ -180,8 +181,8 @@ def _read(session: Session, name: str) -> None:
     if path.resolve() in session.reading:
         raise UsageError(f"{name} reads itself")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines(keepends=True)
+    except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {name!r}: {os_reason(error)}") from error
     session.reading.append(path.resolve())
     try:

@@ -5,7 +5,7 @@ import re
 from featgraph.core.result import Result
 from featgraph.errors import UsageError, nearest
 from featgraph.store import Store
-from featgraph.store.database import package_sql
+from featgraph.store.catalogue import package_sql
 
 _TABLES = """
     select t.table_name, t.estimated_size, list(c.column_name order by c.column_index)

@@ -38,7 +38,10 @@ class Session:
         limit: int | None = None,
         timeout: float = query.TIMEOUT,
         max_rows: int = query.MAX_ROWS,
+        memory: int | None = None,
     ) -> None:
+        """memory: bytes that a statement may take; left out, a quarter of the machine, at most 4 GB."""
+        self.memory = memory
         self.format = format
         self.limit = limit
         """Most rows written; None = what fits the screen."""
@@ -52,7 +55,7 @@ class Session:
         self.reading: list[Path] = []
         """The files whose statements are being run, outermost first."""
         self.is_over = False
-        self.store = open_store(path)
+        self.store = open_store(path, memory=memory)
         self.store.saes  # noqa: B018  reads the graph, so that a broken one is told of before the prompt
 
     @property
@@ -65,7 +68,7 @@ class Session:
 
         Raises StoreError: it cannot be opened; this one stays open.
         """
-        opened = open_store(path)
+        opened = open_store(path, memory=self.memory)
         opened.saes  # noqa: B018
         self.store.close()
         self.store = opened

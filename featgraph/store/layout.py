@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from featgraph.core.files import os_reason
+from featgraph.core.bounded import json_value, read_text
+from featgraph.core.files import file_sha256, os_reason
 from featgraph.core.keys import SaeRange
 from featgraph.errors import StoreError
+from featgraph.store.manifest import checked
 
 FORMAT_VERSION = 5
 """Written into every manifest; a reader refuses any other."""
@@ -22,6 +24,12 @@ VECTORS = "vectors"
 _OWN_FILES = {DATABASE, f"{DATABASE}.wal", MANIFEST}
 """The files that a graph directory consists of."""
 
+_WORK_FOLDER = re.compile(r"\.[a-z]+ing")
+"""The names of the folders, `.labelling` and the like, in which a change to a graph keeps its files."""
+
+_WORK_FILES = re.compile(r"graph\.duckdb.*|spill|batch\.jsonl\.gz|manifest\.json|[a-z]+\.jsonl")
+"""The names of what is in them; `.jsonl` are answers that are not in the graph yet."""
+
 _OWN_VECTORS = re.compile(r"(res|mlp|att)\.\d+\.faiss")
 """The names of the files in its one folder, `vectors`."""
 
@@ -32,8 +40,14 @@ def vectors_file(path: Path, sae: SaeRange) -> Path:
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
-    """Write `manifest.json`, format version on top; its presence is what makes a directory a graph."""
-    content = {"format_version": FORMAT_VERSION, **manifest}
+    """Write `manifest.json`, format version on top; its presence is what makes a directory a graph.
+
+    It gets the sha256 of each file of vectors that is there, unless it names them already.
+    """
+    files = sorted((path / VECTORS).iterdir()) if (path / VECTORS).is_dir() else []
+    hashes = {file.name: file_sha256(file) for file in files if "vectors" not in manifest}
+    vectors = {"vectors": hashes} if hashes else {}
+    content = {"format_version": FORMAT_VERSION, **manifest, **vectors}
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     (path / MANIFEST).write_text(text, encoding="utf-8")
 
@@ -49,12 +63,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
             raise StoreError(_why_not_a_graph(path))
     try:
         with readable(file):
-            text = file.read_text(encoding="utf-8")
-        manifest: dict[str, Any] = json.loads(text)
-        manifest["format_version"] = int(manifest["format_version"])
-    except (ValueError, KeyError, TypeError) as error:
+            return checked(json_value(read_text(file)), file)
+    except ValueError as error:
         raise StoreError(f"{file} is broken ({error}); remove {path}, then {rebuild_hint(path)}") from error
-    return manifest
 
 
 def check_replaceable(path: Path) -> None:
@@ -73,7 +84,7 @@ def check_replaceable(path: Path) -> None:
         names = {entry.name for entry in path.iterdir()}
     if names and not (_has_format_version(path) and DATABASE in names):
         raise StoreError(f"{path} exists and is not a feature graph; choose another name with -o")
-    foreign = _foreign_files(path)
+    foreign = foreign_files(path)
     if foreign:
         raise StoreError(
             f"{path} holds files that are no part of a graph ({', '.join(foreign[:3])}"
@@ -81,20 +92,33 @@ def check_replaceable(path: Path) -> None:
         )
 
 
+def work_folders(path: Path) -> list[Path]:
+    """Return the folders in a graph directory in which a change to it, cut off, left its files."""
+    return [
+        entry
+        for entry in sorted(path.iterdir())
+        if _WORK_FOLDER.fullmatch(entry.name) and entry.is_dir() and not entry.is_symlink()
+    ]
+
+
 def _has_format_version(path: Path) -> bool:
     try:
-        return isinstance(json.loads((path / MANIFEST).read_bytes()).get("format_version"), int)
-    except (OSError, ValueError, AttributeError, RecursionError):
+        return isinstance(json_value(read_text(path / MANIFEST)).get("format_version"), int)
+    except (OSError, ValueError, AttributeError):
         return False
 
 
-def _foreign_files(path: Path) -> list[str]:
+def foreign_files(path: Path) -> list[str]:
     """Return what lies in a graph directory and is no part of a graph, by name relative to it."""
     foreign = []
+    folders = work_folders(path)
     for entry in sorted(path.iterdir()):
         if entry.name == VECTORS and entry.is_dir() and not entry.is_symlink():
             files = sorted(entry.iterdir())
             foreign += [f"{VECTORS}/{file.name}" for file in files if not _OWN_VECTORS.fullmatch(file.name)]
+        elif entry in folders:
+            files = sorted(entry.iterdir())
+            foreign += [f"{entry.name}/{file.name}" for file in files if not _WORK_FILES.fullmatch(file.name)]
         elif entry.name not in _OWN_FILES or not entry.is_file() or entry.is_symlink():
             foreign.append(entry.name)
     return foreign
@@ -111,7 +135,7 @@ def readable(path: Path) -> Iterator[None]:
 
 def build_directory(path: Path) -> Path:
     """Return where a graph is built before it takes its place at `path`."""
-    return path.parent / f".{path.name}.building"
+    return path.parent / f".{path.name.replace('?', '%3F')}.building"
 
 
 def lock_file(path: Path) -> Path:

@@ -13,6 +13,10 @@ from pathlib import Path
 from featgraph.core.files import fsync_path
 from featgraph.errors import StoreError
 from featgraph.store.layout import VECTORS, build_directory, check_replaceable, lock_file
+from featgraph.store.target import MARK, check_build_directory, check_target
+
+_OLD = "old"
+"""Where in the build directory the old graph is where a system cannot exchange two names."""
 
 
 @contextmanager
@@ -21,28 +25,44 @@ def building(path: Path, *, replaces: bool = True) -> Iterator[Path]:
 
     It goes when `publish_graph` has put its graph at `path`, or when the caller removes it: a build that
     failed leaves its finished steps for the next one.
-    replaces: the build will take the place of `path`, so that nothing else may be lost there.
+    replaces: the build will take the place of `path`, so that nothing else may be lost there. Without it
+    there is a lock, and no build directory is made.
 
     Raises StoreError: another process is writing the same graph, or `path` must not be replaced.
     """
     from filelock import FileLock, Timeout
 
     if replaces:
-        check_replaceable(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(lock_file(path))
+        check_target(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(lock_file(path))
         lock.acquire(timeout=0)
     except Timeout as error:
         raise StoreError(f"{path} is being written by another process; wait for it to end") from error
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
     try:
         build = build_directory(path)
-        build.mkdir(exist_ok=True)
+        if replaces:
+            check_build_directory(path)  # again, now that no other featgraph can be at it
+            build.mkdir(exist_ok=True)
+            (build / MARK).touch()
+            _put_back(build, path)
         yield build
     finally:
         with suppress(OSError):
             lock_file(path).unlink()  # while it is held: later it could be another writer's
         lock.release()
+
+
+def empty_build(build: Path) -> None:
+    """Remove everything from a build directory but the mark that it is one."""
+    for entry in build.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != MARK:
+            entry.unlink()
 
 
 def new_graph(build: Path) -> Path:
@@ -65,16 +85,21 @@ def publish_graph(build: Path, path: Path) -> None:
     shutil.rmtree(build, ignore_errors=True)
 
 
-def _swap(build: Path, path: Path) -> None:
-    """Put the build directory at `path`; what was there ends up in `build`, for the caller to remove."""
+def _swap(graph: Path, path: Path) -> None:
+    """Put a graph of a build directory at `path`; what was there stays behind in the build directory."""
     if not path.exists():
-        build.rename(path)
-    elif not _exchange(build, path):
-        old = path.parent / f".{path.name}.old"
+        graph.rename(path)
+    elif not _exchange(graph, path):
+        old = graph.with_name(_OLD)
         shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
-        build.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
+        graph.rename(path)
+
+
+def _put_back(build: Path, path: Path) -> None:
+    """Put the old graph back at `path` where a process was killed between the two renames of `_swap`."""
+    if not os.path.lexists(path) and (build / _OLD).is_dir():
+        (build / _OLD).rename(path)
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -6,6 +6,7 @@ the update is missing. This file owns the lock, the copy and the renames; `label
 change.
 """
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,14 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from featgraph import store
 from featgraph.core.files import fsync_path, os_reason
 from featgraph.errors import StoreError
-from featgraph.store import STORAGE_VERSION, Store
+from featgraph.store import Store
+from featgraph.store.database import writing
 
 MEMORY = "2GiB"
 """Most memory for what is staged and its sorting; beyond that DuckDB spills to the work folder."""
+
+SPILL = "spill"
+"""Folder, within that of the work, for what does not fit in memory."""
 
 Statement = tuple[str, Mapping[str, object] | None]
 """What to run, and its parameters."""
@@ -39,32 +45,36 @@ class GraphUpdate:
     """A database of its own, for what is to go into the graph."""
 
     def replace_database(self, statements: Sequence[Statement]) -> None:
-        """Run statements on a copy of the database, attached as `graph`, and put it in the old one's place.
+        """Run statements on a copy of the database, named `graph`, and put it in the old one's place.
 
-        Raises duckdb.Error or OSError: the graph is then as it was.
+        They can read the tables of this update's own connection, and run in a lock-down: the graph may be
+        from somebody else.
+
+        Raises StoreError: the graph holds other things than featgraph makes. duckdb.Error or OSError: it
+        cannot be written. The graph is then as it was.
         """
         database = self.store.database
         copy = self.folder / database.name
         try:
             shutil.copyfile(database, copy)
-            name = "'" + str(copy).replace("'", "''") + "'"
-            self.connection.execute(f"attach {name} as graph (storage_version '{STORAGE_VERSION}')")
-            try:
-                self.connection.execute("begin")
+            with writing(copy, self.folder / SPILL, self._staged(statements)) as connection:
+                connection.execute("begin")
                 for statement, parameters in statements:
-                    self.connection.execute(statement, parameters)
-                self.connection.execute("commit")
-                self.connection.execute("checkpoint graph")
-            finally:
-                with suppress(duckdb.Error):  # there may be none, or DuckDB has ended it
-                    self.connection.execute("rollback")
-                self.connection.execute("detach graph")
+                    connection.execute(statement, parameters)
+                connection.execute("commit")
+                connection.execute("checkpoint graph")
             fsync_path(copy)
             copy.replace(database)
             fsync_path(database.parent)
         finally:
             for left in (copy, copy.with_name(f"{copy.name}.wal")):
                 left.unlink(missing_ok=True)
+
+    def _staged(self, statements: Sequence[Statement]) -> dict[str, pa.Table]:
+        """Return the tables of the own connection that statements name."""
+        named = {str(row[0]) for row in self.connection.execute("show tables").fetchall()}
+        words = {word for statement, _ in statements for word in re.findall(r"\w+", statement)}
+        return {name: self.connection.table(name).to_arrow_table() for name in named & words}
 
     def replace_manifest(self, manifest: dict[str, Any]) -> None:
         """Put another manifest in the old one's place."""
@@ -86,23 +96,25 @@ def updating(path: str | Path, work: str) -> Iterator[GraphUpdate]:
     path = Path(path)
     store.open_store(path)  # before a lock is put beside it
     try:
-        with store.building(path, replaces=False) as build:
-            try:
-                with store.open_store(path) as opened, _working(opened, opened.path / work) as update:
-                    yield update
-            finally:
-                with suppress(OSError):  # it has the steps of an ingest that was cut off
-                    build.rmdir()
+        with (
+            store.building(path, replaces=False),
+            store.open_store(path) as opened,
+            _working(opened, opened.path / work) as update,
+        ):
+            yield update
     except (OSError, duckdb.Error) as error:
         raise StoreError(f"cannot write {path}: {os_reason(error)}; the graph is as it was") from error
 
 
 @contextmanager
 def _working(opened: Store, folder: Path) -> Iterator[GraphUpdate]:
+    for place in (opened.path / store.MANIFEST, opened.database, folder):
+        if place.is_symlink():  # of a graph from somebody else, it could lead anywhere
+            raise StoreError(f"{place} is a link, which no graph has; it is not written to")
     folder.mkdir(exist_ok=True)
     for left in folder.glob(f"{opened.database.name}*"):  # of one that was killed
         left.unlink()
-    spill = folder / "spill"
+    spill = folder / SPILL
     settings: dict[str, str | bool | int | float | list[str]] = {
         "temp_directory": str(spill),
         "memory_limit": MEMORY,

@@ -3,6 +3,8 @@
 Inner product on unit vectors is cosine. Exact flat indexes: at these sizes approximation buys nothing.
 """
 
+import os
+import struct
 from pathlib import Path
 
 import faiss
@@ -10,6 +12,18 @@ import numpy as np
 
 from featgraph.core.arrays import Indices, Matrix
 from featgraph.errors import StoreError
+from featgraph.store.layout import readable, rebuild_hint
+
+_HEADER = struct.Struct("<4siqqq?iQ")
+"""How a flat index begins: kind, width, vectors, two words without meaning, trained, metric, numbers.
+
+Source: `write_index_header` and `IndexFlat` in faiss/impl/index_write.cpp; tests hold it against FAISS."""
+
+_CHUNK = 4096
+"""Directions whose lengths are taken at once."""
+
+_LENGTH_ERROR = 1e-4
+"""Of a squared length: many times what float32 rounds, far less than what a flipped bit does."""
 
 _MAPPED = faiss.IO_FLAG_MMAP_IFC
 """Leaves the vectors of a flat index on disk until they are read, as IO_FLAG_MMAP does not."""
@@ -26,7 +40,7 @@ def save(path: Path, directions: Matrix) -> None:
 def load(path: Path) -> faiss.Index:
     """Read an index, on the GPU if this FAISS has one.
 
-    Raises StoreError: the file is absent or not a FAISS index.
+    Raises StoreError: the file is absent or not a flat index of inner products.
     """
     index = _read(path)
     if getattr(faiss, "get_num_gpus", int)() > 0:
@@ -34,12 +48,41 @@ def load(path: Path) -> faiss.Index:
     return index
 
 
-def count(path: Path) -> int:
-    """Return how many directions an index holds, without reading them.
+def shape(path: Path) -> tuple[int, int]:
+    """Return how many directions an index holds, and how wide they are, without handing the file to FAISS.
 
-    Raises StoreError: the file is absent or not a FAISS index.
+    Raises StoreError: the file is absent or not a flat index of inner products, whole.
     """
-    return int(_read(path, _MAPPED).ntotal)
+    with readable(path), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        begin = file.read(_HEADER.size)
+    if len(begin) < _HEADER.size:
+        raise _damaged(path, "it is cut short")
+    kind, d, n, _, _, is_trained, metric, n_numbers = _HEADER.unpack(begin)
+    if kind != b"IxFI" or metric != faiss.METRIC_INNER_PRODUCT or is_trained != 1:
+        raise _damaged(path, "it is no flat index of inner products")
+    if d < 1 or n < 0 or n_numbers != n * d or size != _HEADER.size + 4 * n * d:
+        raise _damaged(path, f"its {size:,} bytes are not those of {n:,} directions of {d:,} numbers")
+    return int(n), int(d)
+
+
+def check(path: Path, n_features: int, d_model: int) -> None:
+    """Refuse an index that does not hold the directions of one SAE: so many, so wide, of length 1 or 0.
+
+    Raises StoreError: it does not.
+    """
+    n, d = shape(path)
+    if (n, d) != (n_features, d_model):
+        raise _damaged(path, f"it holds {n:,} directions of {d:,} numbers, not {n_features:,} of {d_model:,}")
+    rows = (
+        np.memmap(path, dtype="<f4", mode="r", offset=_HEADER.size, shape=(n, d)) if n else np.zeros((0, d))
+    )
+    for first in range(0, n, _CHUNK):
+        squares = np.square(rows[first : first + _CHUNK], dtype=np.float64).sum(axis=1)
+        odd = np.flatnonzero(~((np.abs(squares - 1) < _LENGTH_ERROR) | (squares == 0)))
+        if len(odd):
+            length = float(np.sqrt(squares[odd[0]]))
+            raise _damaged(path, f"direction {first + int(odd[0])} has length {length:.4g}, not 1")
 
 
 def directions(path: Path, ids: list[int] | None = None) -> Matrix:
@@ -59,11 +102,12 @@ def search(path: Path, queries: Matrix, k: int) -> tuple[Matrix, Indices]:
 
 
 def _read(path: Path, flags: int = 0) -> faiss.Index:
+    shape(path)
     try:
         return faiss.read_index(str(path), flags)
     except RuntimeError as error:
-        graph = path.parent.parent
-        raise StoreError(
-            f"cannot read {path}: not a FAISS index, or damaged; "
-            f"build the graph again with `featgraph ingest RECIPE -o {graph}`"
-        ) from error
+        raise _damaged(path, "FAISS cannot read it") from error
+
+
+def _damaged(path: Path, reason: str) -> StoreError:
+    return StoreError(f"cannot read {path}: {reason}; {rebuild_hint(path.parent.parent)}")

@@ -1,12 +1,12 @@
 """A language model's weights on disk or on the Hub, read one tensor at a time from its safetensors."""
 
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featgraph.core.bounded import json_value, read_text
 from featgraph.core.files import file_sha256
 from featgraph.errors import SourceError
 
@@ -18,6 +18,22 @@ WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 FILES = (".json", ".safetensors", ".bin", ".model", ".txt")
 """Endings of the files that a model and its tokenizer are loaded from; others beside them do not count."""
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Return the file of each tensor, as an index says.
+
+    Raises SourceError: it says something else, or names a file elsewhere.
+    """
+    try:
+        listed = json_value(read_text(index))["weight_map"]
+        named = {str(name): str(file) for name, file in listed.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SourceError(f"cannot read {index}: {error or 'it has no weight_map'}") from error
+    for file in named.values():
+        if Path(file).name != file:
+            raise SourceError(f"{index} names the file {file!r}, which is not beside it")
+    return named
 
 
 @dataclass(frozen=True)
@@ -85,8 +101,7 @@ class Checkpoint:
 
         index = self._fetched(INDEX)
         if index is not None:
-            listed: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-            return listed
+            return _weight_map(index)
         whole = self._fetched(WHOLE)
         if whole is None:
             raise SourceError(

@@ -3,12 +3,12 @@
 A graph holds neither: its manifest names them, with the sha256 of each.
 """
 
-import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from featgraph.core.bounded import read_text, toml_value
 from featgraph.core.keys import SaeRange
 from featgraph.errors import SourceError
 from featgraph.store import Store
@@ -32,23 +32,33 @@ class GraphSuite:
         Raises SourceError: there is none, or what is there has changed since.
         """
         from featgraph.core.shipped import shipped
-        from featgraph.recipe import choose, read_recipe
+        from featgraph.recipe import read_recipe
 
         as_read = dict(self.manifest["recipe"])
-        name = f"{as_read.pop('name')}.toml"
+        name = f"{as_read.pop('name', '')}.toml"
         folders = [shipped("ingest"), self.path.parent, Path()]
         for folder in folders:
             try:
-                same = tomllib.loads((folder / name).read_text(encoding="utf-8")) == as_read
+                same = toml_value(read_text(folder / name)) == as_read
             except (OSError, ValueError):
                 continue
             if same:
-                return choose(read_recipe(folder / name), self.manifest["chosen"])
+                return self._chosen(read_recipe(folder / name))
         raise SourceError(
             f"cannot find the language model of {self.path} again: its recipe {name} is not among the "
             f"shipped ones, and not, as it was read, in {self.path.parent} or this folder; run this where "
             "the recipe is"
         )
+
+    def _chosen(self, recipe: "Recipe") -> "Recipe":
+        from featgraph.recipe import choose
+
+        try:
+            return choose(recipe, self.manifest["chosen"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise SourceError(
+                f"the manifest of {self.path} does not say what was chosen of its recipe: {error}"
+            ) from error
 
     @cached_property
     def model(self) -> "LanguageModel":

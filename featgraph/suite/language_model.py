@@ -10,6 +10,7 @@ from featgraph.recipe import Recipe
 from featgraph.suite.checkpoint import Checkpoint
 from featgraph.suite.hooks import Blocks, blocks_of
 from featgraph.suite.sae_files import state_digest
+from featgraph.suite.untrusted import SAFE, refusing
 
 if TYPE_CHECKING:
     import torch
@@ -99,17 +100,14 @@ def load_model(recipe: Recipe) -> LanguageModel:
     Raises SourceError: there is no model there, or transformers cannot read it.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     name = _where(recipe)
-    try:
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval()
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise SourceError(f"cannot load model {recipe.model_name}: {str(error).splitlines()[0]}") from error
+    with refusing(f"model {recipe.model_name}"):
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32, **SAFE).eval()
+        tokenizer = AutoTokenizer.from_pretrained(name, **SAFE)
     if torch.cuda.is_available():
         model = model.to("cuda")
     return LanguageModel(model, tokenizer, recipe.model_name, _checkpoint(name, model))
@@ -126,13 +124,11 @@ def load_meta_model(recipe: Recipe) -> LanguageModel:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     name = _where(recipe)
-    try:
-        config = AutoConfig.from_pretrained(name)
+    with refusing(f"model {recipe.model_name}"):
+        config = AutoConfig.from_pretrained(name, **SAFE)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config).eval()
-        tokenizer = None if recipe.text is None else AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"cannot load model {recipe.model_name}: {str(error).splitlines()[0]}") from error
+            model = AutoModelForCausalLM.from_config(config, **SAFE).eval()
+        tokenizer = None if recipe.text is None else AutoTokenizer.from_pretrained(name, **SAFE)
     return LanguageModel(model, tokenizer, recipe.model_name, _checkpoint(name, model))
 
 

@@ -3,10 +3,10 @@
 Loads neither torch nor sae_lens, so that a suite can be sized before anything else is.
 """
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from featgraph.core.bounded import json_value, read_text
 from featgraph.core.files import os_reason
 from featgraph.errors import SourceError
 
@@ -54,7 +54,7 @@ def read_config(path: Path) -> dict[str, Any]:
     Raises SourceError: absent, unreadable, or something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json_value(read_text(path))
     except (OSError, ValueError) as error:
         raise SourceError(f"cannot read {path}: {os_reason(error)}") from error
     if not isinstance(found, dict):
@@ -75,7 +75,7 @@ def declared_shape(folder: Path, layout: Layout) -> tuple[int, int]:
         if layout.name == "sae_lens":
             return int(config["d_sae"]), d_in
         return int(config.get("num_latents") or d_in * config["expansion_factor"]), d_in
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SourceError(f"{folder / layout.config} does not say how wide the SAE is: {error}") from error
 
 

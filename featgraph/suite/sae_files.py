@@ -18,11 +18,12 @@ import numpy as np
 
 from featgraph.core.arrays import Matrix
 from featgraph.core.files import file_sha256
-from featgraph.errors import SourceError, nearest
+from featgraph.errors import FeatgraphError, SourceError, nearest
 from featgraph.recipe import Recipe, SaeSource
 from featgraph.suite.converters import converter, sparsify_hook_unclear
 from featgraph.suite.layouts import Layout, layout_of, read_config, tensor_shapes
 from featgraph.suite.registry import releases, resolve_one
+from featgraph.suite.untrusted import no_questions
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -191,19 +192,22 @@ def _refusing(label: str, config: str = "") -> Iterator[None]:
     """Turn what the loaders raise about a bad file into one line about it."""
     import pickle
 
-    from safetensors import SafetensorError
-
     try:
         with warnings.catch_warnings():
             # How to load the model for it; what it reads is centred where it wants that (`residual`).
             warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained")
-            yield
+            with no_questions():
+                yield
+    except FeatgraphError:
+        raise
     except pickle.UnpicklingError as error:
         raise SourceError(f"cannot load {label}: its weights are no plain tensors, or cut short") from error
     except KeyError as error:
         what = f"it or its {config}" if config else "it"
         raise SourceError(f"cannot load {label}: {what} has no {error.args[0]!r}") from error
-    except (SafetensorError, OSError, EOFError, ValueError, RuntimeError, TypeError) as error:
+    except RecursionError as error:
+        raise SourceError(f"cannot load {label}: it is nested too deep") from error
+    except Exception as error:  # files may be anything, and so may what their readers stumble over
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         # torch names the module first and what is wrong with it below.
         reason = lines[1] if lines[0].startswith("Error(s) in loading state_dict") and lines[1:] else lines[0]

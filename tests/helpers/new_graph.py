@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from featgraph.store import building, new_graph, publish_graph
+from featgraph.store import building, empty_build, new_graph, publish_graph
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with building(path) as build:
         try:
-            shutil.rmtree(build, ignore_errors=True)
+            empty_build(build)
             yield new_graph(build)
             publish_graph(build, path)
         finally:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import featgraph
 from featgraph import output
 from featgraph.core.result import Result
-from featgraph.core.text import printable
+from featgraph.core.text import xml_text
 from featgraph.errors import UsageError
 from featgraph.output.graphs.networkx import graph_of, lineage_graph
 from featgraph.output.graphs.node_link import node_link
@@ -222,7 +222,7 @@ def nasty_graph() -> networkx.DiGraph:
 def test_graphml_reads_back_the_same() -> None:
     read = networkx.parse_graphml(graphml(nasty_graph()))
     assert dict(read.nodes(data=True)) == {
-        "0/res/0": {"feature": 8, "layer": 0, "site": "res", "idx": 0, "label": printable(NASTY)},
+        "0/res/0": {"feature": 8, "layer": 0, "site": "res", "idx": 0, "label": xml_text(NASTY)},
         "1/res/0": {"feature": 20, "layer": 1, "site": "res", "idx": 0},
         'un"known\\': {},
     }
@@ -230,7 +230,7 @@ def test_graphml_reads_back_the_same() -> None:
         (
             "0/res/0",
             "1/res/0",
-            {"cosine": 0.8, "n": 3, "ok": True, "note": printable(NASTY), "mixed": 1.0, "list": '["a", 1]'},
+            {"cosine": 0.8, "n": 3, "ok": True, "note": xml_text(NASTY), "mixed": 1.0, "list": '["a", 1]'},
         ),
         (
             "0/res/0",
@@ -260,7 +260,7 @@ def test_node_link_reads_back_the_same_with_lists() -> None:
 
 @settings(max_examples=examples(60), deadline=None)
 @given(st.text(), st.text(), st.text(min_size=1))
-def test_any_text_survives_xml_as_a_table_shows_it(label: str, value: str, name: str) -> None:
+def test_any_text_survives_xml(label: str, value: str, name: str) -> None:
     graph = networkx.DiGraph()
     graph.add_node("a", label=label)
     graph.add_edges_from([("a", "b", {f"x{name}": value})])
@@ -268,8 +268,15 @@ def test_any_text_survives_xml_as_a_table_shows_it(label: str, value: str, name:
         networkx.parse_graphml(graphml(graph)),
         networkx.read_gexf(io.BytesIO(gexf(graph).encode())),
     ):
-        assert read.nodes["a"]["label"] == printable(label)
-        assert read.edges["a", "b"][f"x{printable(name)}"] == printable(value)
+        assert read.nodes["a"]["label"] == xml_text(label)
+        assert read.edges["a", "b"][f"x{xml_text(name)}"] == xml_text(value)
+
+
+def test_joiners_of_letters_survive_xml() -> None:
+    graph = networkx.DiGraph()
+    graph.add_node("a", label="\u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f4bb \x1b[31m")
+    (told,) = networkx.parse_graphml(graphml(graph)).nodes.values()
+    assert told["label"] == "\u0645\u06cc\u200c\u062e \U0001f469\u200d\U0001f4bb \\x1b[31m"
 
 
 def test_names_that_a_format_keeps_for_itself_get_an_underscore() -> None:

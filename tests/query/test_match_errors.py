@@ -151,11 +151,6 @@ def test_a_wrong_name_is_shown_with_the_right_one(
         ("select /* a", "this comment has no closing */"),
         ("match (a) return a.key; match (b) return b.key", "2 statements where one is expected"),
         ("match (a) return a.key /* \ufdd0 */", "cannot be part of a statement"),
-        ("with edge as (from sae) from lineage('1/res/0')", "edge is a table that patterns and verbs read"),
-        (
-            "with x as (from sae), feature as (from sae) from graph_table (match (a) columns (a.key))",
-            "feature is a",
-        ),
         ("from lineage(" * 30 + ")" * 30, "brackets are nested too deep here"),
         ("MATCH (a $$x$$) RETURN 1", "a feature key is text such as '12/res/345'"),
     ],

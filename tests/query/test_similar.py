@@ -291,7 +291,7 @@ def test_an_index_is_counted_without_its_vectors(tmp_path: Path) -> None:
     index = tmp_path / "res.0.faiss"
     vectors.save(index, np.zeros((20_000, 64), dtype=np.float32))
     before = n_read()
-    assert vectors.count(index) == 20_000
+    assert vectors.shape(index)[0] == 20_000
     assert n_read() - before < index.stat().st_size / 100
 
 
@@ -300,5 +300,5 @@ def test_an_index_cut_short_is_not_counted(tmp_path: Path) -> None:
     index.parent.mkdir(parents=True)
     vectors.save(index, np.eye(D_MODEL, dtype=np.float32))
     index.write_bytes(index.read_bytes()[:-1])
-    with pytest.raises(StoreError, match="not a FAISS index, or damaged"):
-        vectors.count(index)
+    with pytest.raises(StoreError, match=r"its .* bytes are not those"):
+        vectors.shape(index)

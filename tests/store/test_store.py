@@ -174,13 +174,11 @@ def test_a_damaged_faiss_index_is_named_with_the_way_out(tmp_path: Path, content
     index.write_bytes(index.read_bytes()[:60] if content is None else content)
     with pytest.raises(StoreError) as refusal:
         vectors.search(index, directions(sae), 1)
-    assert str(refusal.value) == (
-        f"cannot read {index}: not a FAISS index, or damaged; "
-        f"build the graph again with `featgraph ingest RECIPE -o {path}`"
-    )
+    assert str(refusal.value).startswith(f"cannot read {index}: it")
+    assert str(refusal.value).endswith(f"; build it again with `featgraph ingest RECIPE -o {path}`")
 
 
-@pytest.mark.parametrize("reading", [vectors.load, vectors.count])
+@pytest.mark.parametrize("reading", [vectors.load, vectors.shape])
 def test_an_absent_faiss_index_is_named(tmp_path: Path, reading: Callable[[Path], object]) -> None:
     with pytest.raises(StoreError, match=r"cannot read .*res\.0\.faiss"):
         reading(tmp_path / "toy.featgraph" / "vectors" / "res.0.faiss")

@@ -11,7 +11,7 @@ from typing import Any
 
 import networkx
 
-from featgraph.core.text import printable
+from featgraph.core.text import xml_text
 from featgraph.output.values import csv_cell
 
 _GEXF_OWN = {"id", "key", "type", "start", "end", "viz", "spells"}
@@ -56,7 +56,7 @@ def _uniform(rows: list[Mapping[str, object]]) -> list[dict[str, object]]:
         for name, value in row.items():
             kinds.setdefault(name, set()).add(type(value))
     types = {name: _common(found) for name, found in kinds.items()}
-    return [{printable(name): types[name](value) for name, value in row.items()} for row in rows]
+    return [{xml_text(name): types[name](value) for name, value in row.items()} for row in rows]
 
 
 def _common(kinds: set[type]) -> Callable[[Any], object]:
@@ -66,4 +66,4 @@ def _common(kinds: set[type]) -> Callable[[Any], object]:
 
 
 def _text(value: object) -> str:
-    return printable(str(csv_cell(value)))
+    return xml_text(str(csv_cell(value)))

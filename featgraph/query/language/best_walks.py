@@ -56,9 +56,8 @@ class BestWalks(Walks):
         score = extended_score(
             path.selector, f"{row}.score", f"{quoted(edge.name)}.{quoted(path.selector.prop)}"
         )
-        source = (
-            f"from {before} {row} join edge {quoted(edge.name)} on {near} = {row}.node\n    where {tests}"
-        )
+        joined = f"{before} {row} join main.edge {quoted(edge.name)} on {near} = {row}.node"
+        source = f"from {joined}\n    where {tests}"
         limit = f"\n    limit {self.max_rows + 1}" if self.max_rows is not None else ""
         if k == 1:
             alone = f"{edge.left.id} as root" if edge.left.id is not None else f"{row}.root"
@@ -123,12 +122,16 @@ class BestWalks(Walks):
             return (
                 f"select {kept}, list_prepend({near}, {before}.nodes) as nodes{lists}, {near} as at_node,\n"
                 f"        {row}.score as at_score, 1 as at_place\n"
-                f"    from {before} join edge {name} on {conjunction(on_edge)}\n"
+                f"    from {before} join main.edge {name} on {conjunction(on_edge)}\n"
                 f"    join {steps[0]} {row} on {same}\n"
                 f"    qualify row_number() over (partition by {before}.root, {before}.node\n"
                 f"        order by {near}) = 1"
             )
-        link = f"\n    join edge {name} on {conjunction([f'{near} = {row}.prev', *on_edge])}" if props else ""
+        link = (
+            f"\n    join main.edge {name} on {conjunction([f'{near} = {row}.prev', *on_edge])}"
+            if props
+            else ""
+        )
         return (
             f"select {kept}, list_prepend({row}.prev, {before}.nodes) as nodes{lists},\n"
             f"        {row}.prev as at_node, 0::double as at_score, {row}.prev_place as at_place\n"

@@ -34,7 +34,7 @@ class Compiler:
     def select(self, columns: str, tail: str = "") -> str:
         """Return the whole SELECT; columns and tail are SQL, written with `render`."""
         tables = ",\n".join(self.tables.written)
-        sources = [*self.relations, *(f"feature {row_alias(node.name)}" for node in self._read_nodes())]
+        sources = [*self.relations, *(f"main.feature {row_alias(node.name)}" for node in self._read_nodes())]
         where = (f"({self.expressions.sql(part, self.render)})" for part in self.bound.where)
         tests = [*self._joins(), *where]
         filtered = f"\nwhere {conjunction(tests)}" if tests else ""

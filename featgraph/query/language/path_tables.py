@@ -146,7 +146,7 @@ class PathTables:
                 tests.append(f"{far_end} = {rows}.{id_column(far.name)}")
             else:
                 columns.insert(0, f"{far_end} as {id_column(far.name)}")
-        source = f"edge {name}"
+        source = f"main.edge {name}"
         if rows:
             columns.insert(0, f"{rows}.*")
             source = f"{rows} join {source} on {near_end} = {rows}.{id_column(near.name)}"

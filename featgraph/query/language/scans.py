@@ -57,7 +57,7 @@ class Scans:
             return f"select {node.id} as id"
         alias = quoted(node.name)
         tests = [*self.id_tests(f"{alias}.id", node, self.graph.everything), *self.condition_tests(node)]
-        return f"select {alias}.id\n    from feature {alias}\n    where {conjunction(tests)}"
+        return f"select {alias}.id\n    from main.feature {alias}\n    where {conjunction(tests)}"
 
     def node_tests(self, column: str, node: Node, among: SaeRanges) -> list[str]:
         """Return the tests that an id, of a feature of the SAEs `among`, is one that a node can be."""

@@ -1,6 +1,7 @@
 """A statement as words, strings, numbers and symbols, each with its place in the text.
 
 SQL is passed on as it was written, so symbols stay single characters: only patterns give them a meaning.
+Blanks are those of DuckDB, which takes U+200B, U+2060 and U+FEFF for some too.
 Comments are not tokens, but a token knows of the one before it, because `-->` begins a comment in SQL.
 """
 
@@ -14,13 +15,13 @@ TokenKind = Literal["word", "quoted", "string", "number", "parameter", "symbol",
 
 _TOKEN = re.compile(
     r"""
-    (?P<blank>\s+)
+    (?P<blank>[\s\u200b\u2060\ufeff]+)
   | (?P<comment>--[^\n]*|/\*.*?\*/)
   | (?P<string>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\$(?P<tag>[^\W\d]?\w*)\$.*?\$(?P=tag)\$)
   | (?P<quoted>"(?:[^"]|"")*")
-  | (?P<parameter>\$(?:\w|[^\x00-\x7f\s])+|\?)
+  | (?P<parameter>\$(?:\w|[^\x00-\x7f\s\u200b\u2060\ufeff])+|\?)
   | (?P<number>\d[\d_]*(?:\.(?!\.)[\d_]*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)
-  | (?P<word>(?:[^\W\d]|[^\x00-\x7f\s])(?:[\w$]|[^\x00-\x7f\s])*)
+  | (?P<word>(?:[^\W\d]|[^\x00-\x7f\s\u200b\u2060\ufeff])(?:[\w$]|[^\x00-\x7f\s\u200b\u2060\ufeff])*)
   | (?P<symbol>.)
     """,
     re.VERBOSE | re.DOTALL,

@@ -25,7 +25,6 @@ _SETS = ("union", "except", "intersect")
 _TAIL = ("group", "having", "qualify", "window", "order", "limit", "offset", *_SETS)
 _CLAUSES = ("select", "where", "group", "order", "having", "by", "values", "limit", "set")
 
-_READ = ("sae", "feature", "edge", "pair", "label")
 _DEEPEST = {"(": 300, "graph_table": 20}
 """Levels of brackets, and of patterns, inside each other: beyond, DuckDB's parser takes seconds and ours a
 deep stack, and no time limit stops either."""
@@ -65,7 +64,6 @@ def translate(store: Store, text: str, values: Mapping[str, object], max_rows: i
     marked = writer.statement(tokens, start)
     if not writer.is_used:
         return Translation(text, unchanged(text), [], None, text[tokens[start].start :], False)
-    _refuse_hidden_tables(tokens, context)
     before = text[tokens[0].start : tokens[start - 1].end] + " " if start > 1 else ""
     sql, source_map = unmark(mark(before, tokens[0].start, tokens[max(start, 1) - 1].end) + marked, text)
     computed = [one for one in writer.calls if one.verb.computed]
@@ -123,14 +121,6 @@ def _check_depth(tokens: list[Token], text: str) -> None:
                 raise QueryError("brackets are nested too deep here", text, token.start)
         elif token.is_symbol(")", "]", "}") and inside:
             inside.pop()
-
-
-def _refuse_hidden_tables(tokens: list[Token], context: QueryContext) -> None:
-    """Raise if WITH defines a table that patterns and verbs read: they would read that one."""
-    for token, one, two in zip(tokens, tokens[1:], tokens[2:], strict=False):
-        is_defined = one.is_word("as") and (two.is_symbol("(") or two.is_word("materialized", "not"))
-        if is_defined and token.is_name and token.name in _READ:
-            context.fail(f"{token.text} is a table that patterns and verbs read; choose another name", token)
 
 
 def _check_parameters(wanted: Mapping[str, Token], given: Mapping[str, object], text: str) -> None:

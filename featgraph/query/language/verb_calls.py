@@ -17,7 +17,7 @@ from featgraph.query.language.tokens import Token, split
 from featgraph.query.verbs import VERBS, Verb, check, compute
 from featgraph.store import Store
 
-_DIGITS_OF_COUNT = 9
+_DIGITS_OF_INTEGER = 30
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _example(verb: Verb) -> str:
 
 def _checked(verb: Verb, name: str, value: object, at: Token, context: QueryContext) -> object:
     if isinstance(value, Decimal):
-        is_count = value.adjusted() < _DIGITS_OF_COUNT and value == value.to_integral_value()
+        is_count = value.adjusted() < _DIGITS_OF_INTEGER and value == value.to_integral_value()
         value = int(value) if is_count else float(value)
     try:
         return check(verb, name, value, context.store)

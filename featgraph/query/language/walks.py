@@ -117,7 +117,7 @@ class Walks:
         for step in range(longest, (longest + 1) // 2 if start.id is not None else 1, -1):
             on = conjunction(self.scans.edge_tests(edge, steps.at[step - 1], steps.at[step], forward=forward))
             query = (
-                f"select {near} as id from edge {quoted(edge.name)}\n"
+                f"select {near} as id from main.edge {quoted(edge.name)}\n"
                 f"    where {far} in (select id from {towards}) and {on}"
             )
             if step - 1 in steps.lengths:
@@ -139,7 +139,7 @@ class Walks:
         return self.tables.add(
             f"step{step}",
             f"select {', '.join(columns)}\n"
-            f"    from {before} {self.row} join edge {quoted(edge.name)} on {near} = {self.row}.{node}\n"
+            f"    from {before} {self.row} join main.edge {quoted(edge.name)} on {near} = {self.row}.{node}\n"
             f"    where {conjunction(tests)}{limit}",
             materialized=True,
         )

@@ -27,7 +27,7 @@ create macro search(words, source := null) as table
     ),
     word as materialized (select distinct unnest(string_split(ltrim(p.text), ' ')) as text from phrase p),
     searched as not materialized (
-        select l.rowid as place, l.* from label l
+        select l.rowid as place, l.* from main.label l
         where source is null or l.source = source or starts_with(l.source, source || ':')
     ),
     held as materialized (
@@ -59,5 +59,5 @@ create macro search(words, source := null) as table
     select f.feature as id, concat_ws('/', s.layer, s.site, f.feature - s.first_id) as key, s.layer, s.site,
         f.feature - s.first_id as idx, f.source, f.text, f.score
     from found f
-    join sae s on f.feature between s.first_id and s.first_id + s.n_features - 1
+    join main.sae s on f.feature between s.first_id and s.first_id + s.n_features - 1
     order by f.score desc, f.feature;

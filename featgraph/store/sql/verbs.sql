@@ -12,7 +12,7 @@ create macro places() as table
             number: s.number, prefix: s.layer || '/' || s.site || '/', first_id: s.first_id,
             threshold_low: s.threshold_low, threshold_high: s.threshold_high
         }], s.n_features // w.size) order by s.first_id)) as sae
-    from sae s, (select list_reduce(list(n_features), lambda x, y: gcd(x, y))::integer as size from sae) w
+    from main.sae s, (select list_reduce(list(n_features), lambda x, y: gcd(x, y))::integer as size from main.sae) w
     group by w.size;
 
 -- The key of a feature from its id and the two columns of `places`.
@@ -22,7 +22,7 @@ create macro key_of(id, size, sae) as sae[id // size + 1].prefix || (id - sae[id
 -- together, on a fifth of the tokens of one of them (the share of a branch in Rusalev's clusters of features)
 -- and correlated (0.1: ours), ranked among themselves; where nothing was counted, those that pass without.
 create macro matched(min := null, evidence := false) as table
-    select e.* from edge e, places() p
+    select e.* from main.edge e, places() p
     where not evidence and e.kind = 'res_res'
         and (min is null or e.cosine >= min::float)
         and (min is not null or e.cosine >= p.sae[e.dst // p.size + 1].threshold_high)
@@ -31,7 +31,7 @@ create macro matched(min := null, evidence := false) as table
         row_number() over (partition by e.src order by e.cosine desc, e.dst)::smallint as rank_out,
         row_number() over (partition by e.dst order by e.cosine desc, e.src)::smallint as rank_in
     )
-    from edge e, places() p
+    from main.edge e, places() p
     where evidence and e.kind = 'res_res' and case
         when e.n_both is null then e.cosine >= coalesce(min::float, p.sae[e.dst // p.size + 1].threshold_high)
         else e.cosine >= coalesce(min::float, p.sae[e.dst // p.size + 1].threshold_low)
@@ -41,24 +41,24 @@ create macro matched(min := null, evidence := false) as table
 -- The distance is the fewest edges on the way, the weight the best product of cosines.
 create macro reached(f, min := null, hops := null, ups := [true, false]) as table
     with recursive found(id, up, distance, weight) as (
-        select id, unnest(ups), 0, 1::float from feature where key = f
+        select id, unnest(ups), 0, 1::float from main.feature where key = f
         union all
         from (
             with near as materialized (
                 select dst as here, src as there, true as up, dst, cosine
-                from edge
+                from main.edge
                 where kind = 'res_res' and (min is null or cosine >= min::float)
                     and dst in (select id from found where up and distance < coalesce(hops, 2147483647))
                 union all
                 select src, dst, false, dst, cosine
-                from edge
+                from main.edge
                 where kind = 'res_res' and (min is null or cosine >= min::float)
                     and src in (select id from found where not up and distance < coalesce(hops, 2147483647))
             )
             select n.there, n.up, r.distance + 1, max(r.weight * n.cosine)
             from found r
             join near n on n.here = r.id and n.up = r.up
-            join sae s on n.dst between s.first_id and s.first_id + s.n_features - 1
+            join main.sae s on n.dst between s.first_id and s.first_id + s.n_features - 1
             where n.cosine >= coalesce(min::float, s.threshold_high)
             group by all
         )
@@ -72,7 +72,7 @@ create macro descendants(f, min := null, hops := null) as table
     select r.id, concat_ws('/', s.layer, s.site, r.id - s.first_id) as key, s.layer, s.site,
         r.id - s.first_id as idx, r.distance, r.weight
     from reached(f, min := min, hops := hops, ups := [false]) r
-    join sae s on r.id between s.first_id and s.first_id + s.n_features - 1
+    join main.sae s on r.id between s.first_id and s.first_id + s.n_features - 1
     where r.distance > 0
     order by r.id;
 
@@ -81,7 +81,7 @@ create macro ancestors(f, min := null, hops := null) as table
     select r.id, concat_ws('/', s.layer, s.site, r.id - s.first_id) as key, s.layer, s.site,
         r.id - s.first_id as idx, r.distance, r.weight
     from reached(f, min := min, hops := hops, ups := [true]) r
-    join sae s on r.id between s.first_id and s.first_id + s.n_features - 1
+    join main.sae s on r.id between s.first_id and s.first_id + s.n_features - 1
     where r.distance > 0
     order by r.id;
 
@@ -91,7 +91,7 @@ create macro lineage(f, min := null, hops := null, writers := true, writer_min :
     with member as materialized (from reached(f, min := min, hops := hops)),
     written as materialized (
         select src, dst, cosine
-        from edge
+        from main.edge
         where writers and kind in ('mlp_res', 'att_res') and cosine >= writer_min::float
             and dst in (select id from member)
     ),
@@ -103,7 +103,7 @@ create macro lineage(f, min := null, hops := null, writers := true, writer_min :
     select n.id, concat_ws('/', s.layer, s.site, n.id - s.first_id) as key, s.layer, s.site,
         n.id - s.first_id as idx, n.distance, n.weight
     from (from member union all from writer) n
-    join sae s on n.id between s.first_id and s.first_id + s.n_features - 1
+    join main.sae s on n.id between s.first_id and s.first_id + s.n_features - 1
     order by n.id;
 
 -- The edges among some features, given as a list of ids: residual edges that pass and the writers' edges.
@@ -111,12 +111,12 @@ create macro edges_among(ids, min := null, writer_min := 0.25) as table
     with chosen as materialized (select unnest(ids) as id),
     near as materialized (
         select src, dst, kind, cosine
-        from edge
+        from main.edge
         where src in (select id from chosen) and dst in (select id from chosen)
     )
     select n.src, n.dst, n.kind, n.cosine
     from near n
-    join sae s on n.dst between s.first_id and s.first_id + s.n_features - 1
+    join main.sae s on n.dst between s.first_id and s.first_id + s.n_features - 1
     where n.cosine >= case
         when n.kind = 'res_res' then coalesce(min::float, s.threshold_high) else writer_min::float end
     order by n.src, n.dst;
@@ -131,18 +131,18 @@ create macro subgraph(f, min := null, hops := null, writers := true, writer_min 
 
 -- Every edge at a feature that passes, residual edges by `min` and writers' edges by `writer_min`.
 create macro neighbors(f, min := null, writer_min := 0.25) as table
-    with seed as materialized (select id from feature where key = f),
+    with seed as materialized (select id from main.feature where key = f),
     near as materialized (
-        select src as other, 'up' as direction, * from edge where dst in (select id from seed)
+        select src as other, 'up' as direction, * from main.edge where dst in (select id from seed)
         union all
-        select dst, 'down', * from edge where src in (select id from seed)
+        select dst, 'down', * from main.edge where src in (select id from seed)
     )
     select n.other as id, concat_ws('/', s.layer, s.site, n.other - s.first_id) as key, s.layer, s.site,
         n.other - s.first_id as idx, n.direction, n.kind, n.cosine, n.rank_out, n.rank_in,
         n.jaccard, n.pearson, n.virtual_weight
     from near n
-    join sae s on n.other between s.first_id and s.first_id + s.n_features - 1
-    join sae d on n.dst between d.first_id and d.first_id + d.n_features - 1
+    join main.sae s on n.other between s.first_id and s.first_id + s.n_features - 1
+    join main.sae d on n.dst between d.first_id and d.first_id + d.n_features - 1
     where n.cosine >= case
         when n.kind = 'res_res' then coalesce(min::float, d.threshold_high) else writer_min::float end
     order by n.direction desc, n.cosine desc, n.other;
@@ -154,18 +154,18 @@ create macro neighbors(f, min := null, writer_min := 0.25) as table
 -- the one whose last feature but one has the smaller id is ahead; if it is the same feature, the one that was
 -- ahead there. `back` decides that: the features before the last, backwards, each with its negated score.
 create macro paths(a, b, k := 1, min := null, by := 'product', writer_min := 0.25) as table
-    with recursive source as materialized (select id from feature where key = a),
-    target as materialized (select id from feature where key = b),
+    with recursive source as materialized (select id from main.feature where key = a),
+    target as materialized (select id from main.feature where key = b),
     ahead(src, dst, cosine) as (
         select id, id, null::float from source
         union
         from (
             with near as materialized (
-                select src, dst, kind, cosine from edge where src in (select dst from ahead)
+                select src, dst, kind, cosine from main.edge where src in (select dst from ahead)
             )
             select n.src, n.dst, n.cosine
             from near n
-            join sae s on n.dst between s.first_id and s.first_id + s.n_features - 1
+            join main.sae s on n.dst between s.first_id and s.first_id + s.n_features - 1
             join target t on n.dst <= t.id
             where ("by" <> 'product' or n.cosine > 0) and n.cosine >= case
                 when n.kind = 'res_res' then coalesce(min::float, s.threshold_high) else writer_min::float end
@@ -254,21 +254,21 @@ create macro births(min := null, layer := null, evidence := false) as table
             if(f.s_mlp >= coalesce(min::float, s.threshold_high), 'mlp', null),
             if(f.s_att >= coalesce(min::float, s.threshold_high), 'att', null)
         ), ''), 'unexplained') as origin
-    from feature f
-    join sae s on s.site = 'res' and s.layer = f.layer
+    from main.feature f
+    join main.sae s on s.site = 'res' and s.layer = f.layer
     anti join matched(min := min, evidence := evidence) e on e.dst = f.id
     where f.site = 'res' and (not evidence or f.density is distinct from 0)
-        and f.layer > (select min(s.layer) from sae s where s.site = 'res')
+        and f.layer > (select min(s.layer) from main.sae s where s.site = 'res')
         and (layer is null or f.layer = layer)
     order by f.id;
 
 -- Residual features below the last layer that no edge to a later residual passes out of.
 create macro deaths(min := null, layer := null, evidence := false) as table
     select f.id, f.key, f.layer
-    from feature f
+    from main.feature f
     anti join matched(min := min, evidence := evidence) e on e.src = f.id
     where f.site = 'res' and (not evidence or f.density is distinct from 0)
-        and f.layer < (select max(s.layer) from sae s where s.site = 'res')
+        and f.layer < (select max(s.layer) from main.sae s where s.site = 'res')
         and (layer is null or f.layer = layer)
     order by f.id;
 
@@ -323,9 +323,9 @@ create macro flow(layer_a := null, layer_b := null, min := null) as table
         coalesce(above.n_splits, 0) as n_splits, coalesce(below.n_merges, 0) as n_merges,
         coalesce(below.n_births, 0) as n_births, coalesce(above.n_deaths, 0) as n_deaths,
         e.cosine
-    from pair
-    join sae a on a.number = pair.src_sae
-    join sae b on b.number = pair.dst_sae
+    from main.pair
+    join main.sae a on a.number = pair.src_sae
+    join main.sae b on b.number = pair.dst_sae
     left join passing e on e.src_sae = pair.src_sae and e.dst_sae = pair.dst_sae
     left join counted above on above.number = pair.src_sae
     left join counted below on below.number = pair.dst_sae
