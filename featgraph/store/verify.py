@@ -72,9 +72,7 @@ def _findings(store: Store) -> Iterator[Finding]:
     yield "catalogue", odd, "tables and macros are those of this format"
     yield _guarded("blocks", lambda: _unreadable(store), "every value can be read")
     for check, rule, statement in _rules():
-        yield _guarded(
-            check, lambda statement=statement: [str(row[0]) for row in store.rows(statement)], rule
-        )
+        yield _guarded(check, partial(_cases, store, statement), rule)
     try:
         saes = store.saes
     except FeatgraphError:
