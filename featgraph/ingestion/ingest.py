@@ -113,7 +113,8 @@ class Build:
     def run(self, engine: EngineName, ray_address: str | None, started: datetime) -> None:
         """Run every step that is not done, then write tables and manifest."""
         with self._engine(engine, ray_address) as running:
-            plan, ledger = Plan(self.worker, running.at_once), []
+            plan = Plan(self.worker, running.at_once)
+            ledger: list[dict[str, object]] = []
             for stage in plan.stages():
                 self._run_stage(stage, running)
                 if not ledger:  # the SAEs are known, and the work that takes long is still to come
@@ -139,7 +140,7 @@ class Build:
             )
             for sae in plan.saes
         ]
-        carry.check_carried(self.out, saes, worker.shape and worker.shape.digest, force=self.force)
+        carry.check_carried(self.out, saes, worker.shape.digest if worker.shape else None, force=self.force)
 
     def _engine(self, name: EngineName, address: str | None) -> "Local | Cluster":
         if name == "local":

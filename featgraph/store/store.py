@@ -146,7 +146,9 @@ class Store:
         ]
 
     def _bad_saes(self, reason: str) -> StoreError:
-        return StoreError(f"the SAEs of {self.path} are not those of a graph: {reason}; {rebuild_hint(self.path)}")
+        return StoreError(
+            f"the SAEs of {self.path} are not those of a graph: {reason}; {rebuild_hint(self.path)}"
+        )
 
     def cached(self, make: "Callable[[Store], Made]") -> "Made":
         """Return `make(store)`, made at the first call and kept; threads may share a store."""
