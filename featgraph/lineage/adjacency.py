@@ -162,8 +162,7 @@ class Adjacency:
         """
         if by not in SCORES:
             raise UsageError(f"no score {by!r}{nearest(by, SCORES) or ';'} scores are {', '.join(SCORES)}")
-        if k < 1:
-            raise UsageError(f"k = {k} asks for no paths; give 1 or more")
+        k = check_count("k", k, least=1)
         path_edges = PathEdges(
             self.saes,
             self.down,

@@ -16,6 +16,7 @@ from featgraph.core.bounded import json_value, read_text
 from featgraph.core.files import os_reason
 from featgraph.core.result import Result
 from featgraph.errors import UsageError
+from featgraph.query.verbs import VERBS
 from featgraph.store import Store, vectors
 from featgraph.store.features import find_feature, known_features
 from featgraph.suite.graph_suite import GraphSuite
@@ -23,15 +24,6 @@ from featgraph.suite.graph_suite import GraphSuite
 if TYPE_CHECKING:
     from featgraph.activations import TokenRows
     from featgraph.suite import LanguageModel, LoadedSae
-
-_COLUMNS = {
-    "id": "INTEGER",
-    "key": "VARCHAR",
-    "layer": "INTEGER",
-    "site": "VARCHAR",
-    "cosine": "FLOAT",
-    "label": "VARCHAR",
-}
 
 
 def similar(
@@ -79,7 +71,7 @@ def _nearest(store: Store, queries: list[Matrix], k: int, seed: int | None) -> R
     rows: list[tuple[object, ...]] = [
         (one.id, str(one.key), one.key.layer, one.key.site, cosine_of[one.id], one.label) for one in nearest
     ]
-    return Result.of(_COLUMNS, rows)
+    return Result.of(VERBS["similar"].columns, rows)
 
 
 def _direction(vector: Sequence[float] | NDArray[Any], d_model: int) -> Matrix:

@@ -1,4 +1,13 @@
-"""Asking statement after statement: at a prompt where there is a terminal, else line by line from stdin."""
+"""The interactive prompt: statement after statement at a terminal, else line by line from stdin.
+
+prompt        line editing, history and completion (prompt_toolkit)
+session       the open graph and its settings; runs a statement and writes its answer
+commands      the dot commands
+reading       lines -> statements and dot commands
+completion    what may stand at the cursor: `context` (where it is), `suggestions` (what fits there),
+              `vocabulary` (the words)
+schema        the answer of `.schema`
+"""
 
 import sys
 from io import TextIOWrapper

@@ -1,20 +1,25 @@
-"""The words that can be completed: those of the language, and those that the open graph knows."""
+"""The words that can be completed: those of the language, and the names in the open graph."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from typing import get_args
 
-from featgraph.core.keys import EDGE_KINDS, SITES, SaeRange
+from featgraph.core.keys import EDGE_KINDS, SCORES, SITES, SaeRange
 from featgraph.core.measures import FINDERS
 from featgraph.errors import FeatgraphError
 from featgraph.query import VERBS
+from featgraph.query.language import expressions as language
+from featgraph.query.language.ast import Choice
 from featgraph.store import Store
 from featgraph.store.features import best_labels
 
-SELECTORS = ("all", "all shortest", "any", "any shortest", "best", "shortest")
-MEASURES = ("product(", "sum(", "min(")
-PATH_FUNCTIONS = ("bottleneck(", "edges(", "keys(", "nodes(", "path_length(", "vertices(", "weight(")
+SELECTORS = tuple(sorted({*get_args(Choice), "any shortest"}))
+"""The words before a pattern; ANY SHORTEST is the choice `shortest` of one path."""
+
+MEASURES = tuple(f"{score}(" for score in SCORES)
+PATH_FUNCTIONS = tuple(f"{function}(" for function in sorted(language.PATH_FUNCTIONS))
 
 STARTS = ("select", "match", "from", "with", "explain", "describe", "summarize")
 
@@ -33,7 +38,7 @@ NEXT: Mapping[str, tuple[str, ...]] = {
 VALUES: Mapping[str, tuple[str, ...]] = {
     "site": SITES,
     "kind": EDGE_KINDS,
-    "by": ("product", "sum", "min"),
+    "by": SCORES,
     "found_by": FINDERS,
     "direction": ("up", "down"),
     "origin": ("mlp", "att", "mlp+att", "unexplained"),

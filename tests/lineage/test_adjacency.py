@@ -119,7 +119,7 @@ def test_components_name_their_columns_and_types(graph: Graph) -> None:
     [
         ({"a": "1/res/9", "b": "2/res/1"}, "no feature '1/res/9'"),
         ({"a": "1/res/1", "b": "2/rse/1"}, "did you mean 'res'?"),
-        ({"a": "1/res/1", "b": "2/res/1", "k": 0}, "k = 0 asks for no paths; give 1 or more"),
+        ({"a": "1/res/1", "b": "2/res/1", "k": 0}, "k = 0 is too small; give a whole number from 1 up"),
         (
             {"a": "1/res/1", "b": "2/res/1", "by": "summ"},
             "no score 'summ'; did you mean 'sum'? scores are product, sum, min",
