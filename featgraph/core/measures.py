@@ -139,7 +139,7 @@ MEASURES: tuple[Measure, ...] = (
 )
 """Every column of evidence, in the order of the table."""
 
-FINDERS = ("cosine", "twera", "pearson", "jaccard", "effect")
+FINDERS = ("cosine", "twera", "effect")
 """Searches that propose edges, in the order in which `found_by` lists them, joined by commas."""
 
 

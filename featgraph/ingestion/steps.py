@@ -22,12 +22,11 @@ from featgraph.core.ranking import ranks
 from featgraph.edges import coactivation
 from featgraph.edges.calibration import thresholds
 from featgraph.edges.candidates import Candidates
-from featgraph.edges.coactivation import CoActive, Finder, VirtualWeights, finder
+from featgraph.edges.coactivation import CoActive, VirtualWeights, finder
 from featgraph.edges.evidence import FORMULAS, virtual_weight
 from featgraph.errors import SourceError
 from featgraph.ingestion import rows
 from featgraph.ingestion.worker import Place, Worker, pair_name
-from featgraph.recipe import EdgePlan
 from featgraph.store import new_graph, vectors, vectors_file
 
 
@@ -142,7 +141,7 @@ def link(worker: Worker, upstream: SaeRange, downstream: SaeRange, kind: EdgeKin
         cosine = edges.cosines(worker.directions(upstream), worker.directions(downstream), src, dst)
         pairs = Candidates(src, dst, cosine, ranks(src, cosine, dst), ranks(dst, cosine, src))
         found_by = {"cosine": sums.requested, **sums.proposed}
-    weight = weigh(pairs.src, pairs.dst) if weigh else None
+    weight = weigh(pairs.src, pairs.dst) if weigh and _known(worker, upstream, downstream) else None
     measures: dict[str, Matrix | Counts | None] = {"virtual_weight": weight}
     if sums is not None:
         moments = worker.moments(upstream), worker.moments(downstream)
@@ -166,28 +165,28 @@ def _pair_sums(
         *moments,
         worker.n_tokens,
         (nearest.src, nearest.dst),
-        _finders(plan, *moments, worker.n_tokens, weigh),
+        [finder("twera", plan.twera_k, *moments, worker.n_tokens, weigh)] if weigh else [],
         plan.min_support,
     )
 
 
 def _virtual_weights(worker: Worker, upstream: SaeRange, downstream: SaeRange) -> VirtualWeights | None:
-    """Return the virtual weights between two SAEs, None where they are not known."""
-    ends = [downstream] if upstream.site == "res" else [upstream, downstream]
-    if any(worker.sae_metadata(sae.name)["no_virtual_weight"] for sae in ends):
+    """Return the virtual weights between two SAEs, None where nothing encodes.
+
+    Where they are not `_known`, a norm scales them by another factor at each token, about the same for all
+    pairs: good enough to rank candidates, not to be stored.
+    """
+    encoder = worker.work.matrix(f"saes/{downstream.name}.encoder.npy")
+    if not len(encoder):
         return None
     directions, norms = worker.directions(upstream), worker.sae_arrays(upstream)["norms"]
-    encoder = worker.work.matrix(f"saes/{downstream.name}.encoder.npy")
     return lambda src, dst: virtual_weight(directions, norms, encoder, src, dst)
 
 
-def _finders(
-    plan: EdgePlan, upstream: Moments, downstream: Moments, n_tokens: int, weigh: VirtualWeights | None
-) -> list[Finder]:
-    """Return the searches for edges among features that fire together."""
-    ends = upstream, downstream, n_tokens
-    finders = [finder(name, plan.coactive_k, *ends) for name in ("pearson", "jaccard")]
-    return [finder("twera", plan.twera_k, *ends, weigh), *finders] if weigh else finders
+def _known(worker: Worker, upstream: SaeRange, downstream: SaeRange) -> bool:
+    """Return whether the virtual weights between two SAEs hold at every token."""
+    ends = [downstream] if upstream.site == "res" else [upstream, downstream]
+    return not any(worker.sae_metadata(sae.name)["no_virtual_weight"] for sae in ends)
 
 
 def describe(worker: Worker, sae: SaeRange, writers: Sequence[SaeRange]) -> None:

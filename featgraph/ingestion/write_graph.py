@@ -44,7 +44,7 @@ def write_tables(plan: Plan, advance: Advance) -> None:
         _insert_file(connection, "edge", work.root / f"edges/{pair_name(up, down)}.parquet", shifted)
         advance(1)
     meta = {"recipe": plan.recipe.name, "model": plan.recipe.model_name}
-    meta |= {name: str(getattr(plan.recipe.edges, name)) for name in ("top_k", "twera_k", "coactive_k")}
+    meta |= {name: str(getattr(plan.recipe.edges, name)) for name in ("top_k", "twera_k")}
     if plan.recipe.text is not None:
         meta["n_tokens"] = str(plan.worker.n_tokens)
     _insert(connection, "meta", pa.table({"key": list(meta), "value": list(meta.values())}))

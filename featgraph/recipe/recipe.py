@@ -126,11 +126,9 @@ class EdgePlan:
     top_k: int = 8
     """Candidates by cosine, per source and per target."""
     twera_k: int = 8
-    """Candidates by `twera`, the predicted cause; 0 finds none."""
-    coactive_k: int = 4
-    """Candidates by `pearson`, and as many by `jaccard`; 0 finds none."""
+    """Candidates by `twera`, the predicted cause, per source and per target; 0 finds none."""
     min_support: int = 10
-    """Tokens on which both features must be active before a search other than by cosine proposes the pair."""
+    """Tokens on which both features must be active before the search by `twera` proposes the pair."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ CODE_BYTES = (6, 8)
 
 Source: `codes.pack`."""
 
-EDGE_BYTES = 32
+EDGE_BYTES = 42
 FEATURE_BYTES = 64
 EXAMPLES_BYTES = 500
 """In DuckDB, per edge, per feature, and for one feature's examples.
@@ -185,11 +185,11 @@ def _candidates(recipe: Recipe) -> int | None:
 def _edges(recipe: Recipe) -> int | None:
     """Return the most edges there can be: every feature of a pair of SAEs brings its own candidates.
 
-    By cosine top_k from either end, and with text twera_k by predicted cause and coactive_k by each of two
-    measures. That ends meet, and searches agree, makes them fewer: on the demo about half.
+    By cosine top_k from either end, and with text twera_k by predicted cause. That ends meet, and searches
+    agree, makes them fewer: on the demo by about a third.
     """
     plan = recipe.edges
-    per_feature = plan.top_k + (plan.twera_k + 2 * plan.coactive_k if recipe.text else 0)
+    per_feature = plan.top_k + (plan.twera_k if recipe.text else 0)
     of_layer = {
         source.site: {layer: _features(recipe, source, layer) for layer in source.layers}
         for source in recipe.sources

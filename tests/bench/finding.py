@@ -25,20 +25,20 @@ from featgraph.core.ranking import ranks
 from featgraph.edges import candidates, evidence
 from featgraph.edges.calibration import thresholds
 from featgraph.edges.candidates import cosines
-from featgraph.edges.coactivation import CoActive, count, finder, statistics
+from featgraph.edges.coactivation import CoActive, count, statistics
+from featgraph.recipe import EdgePlan
 from featgraph.store import Store
 
 TESTS = Path(__file__).parent.parent
-TOP_K, COACTIVE_K, MIN_SUPPORT = 8, 4, 10
-"""Candidates per feature by cosine and by co-activation, and joint firings that the latter need: as in the
-shipped recipes."""
+TOP_K = EdgePlan().top_k
+"""Candidates per feature by cosine, as in an ingest. What is planted has no encoders to predict causes by."""
 
 
 # ---- featgraph
 
 
 def build_graph(suite: Suite, path: Path, seed: int = 0) -> Path:
-    """Write a suite as a graph directory: exact candidates, those of co-activation, evidence, thresholds."""
+    """Write a suite as a graph directory: exact candidates, evidence, thresholds."""
     n, layers = suite.n_features, len(suite.directions)
     saes = [SaeRange(layer, layer, "res", layer * n, n) for layer in range(layers)]
     live = [np.bincount(codes.indices, minlength=n) > 0 for codes in suite.codes]
@@ -93,7 +93,7 @@ def _edges(suite: Suite, upstream: SaeRange, downstream: SaeRange) -> pa.Table:
     """The nearest directions and the pairs that fire most alike, with their evidence, as in an ingest."""
     ends = suite.directions[upstream.layer], suite.directions[downstream.layer]
     near = candidates(*ends, TOP_K)
-    pairs, u, d = _coactive(suite, upstream.layer, (near.src, near.dst), COACTIVE_K)
+    pairs, u, d = _coactive(suite, upstream.layer, (near.src, near.dst))
     src, dst, cosine = pairs.src, pairs.dst, cosines(*ends, pairs.src, pairs.dst)
     sums = statistics(u, d, suite.n_tokens, pairs, None)
     columns = {name: formula(sums) for name, formula in evidence.FORMULAS.items()}
@@ -115,15 +115,12 @@ def _edges(suite: Suite, upstream: SaeRange, downstream: SaeRange) -> pa.Table:
     )
 
 
-def _coactive(
-    suite: Suite, layer: int, wanted: tuple[Indices, Indices], k: int
-) -> tuple[CoActive, Moments, Moments]:
+def _coactive(suite: Suite, layer: int, wanted: tuple[Indices, Indices]) -> tuple[CoActive, Moments, Moments]:
     codes = suite.codes[layer], suite.codes[layer + 1]
     u, d = Moments(suite.n_features), Moments(suite.n_features)
     u.update(codes[0])
     d.update(codes[1])
-    finders = [finder(name, k, u, d, suite.n_tokens) for name in ("pearson", "jaccard")]
-    return count(lambda: [codes], u, d, suite.n_tokens, wanted, finders, MIN_SUPPORT), u, d
+    return count(lambda: [codes], u, d, suite.n_tokens, wanted, [], 1), u, d
 
 
 def _pearson(suite: Suite, pairs: CoActive, u: Moments, d: Moments) -> Matrix:

@@ -275,7 +275,7 @@ def _recipe(shape: SuiteShape) -> Iterator[str]:
     for site in shape.sites:
         yield f'[suite.sites.{site}]\ndecoders = "{{layer}}.{site}.safetensors"\nkey = "{KEY}"\n'
     kinds = ", ".join(f'"{site}_res"' for site in reversed(shape.sites))
-    yield f"[edges]\nkinds = [{kinds}]\ntop_k = {shape.top_k}\ntwera_k = 0\ncoactive_k = 0\nmin_support = 1\n"
+    yield f"[edges]\nkinds = [{kinds}]\ntop_k = {shape.top_k}\ntwera_k = 0\nmin_support = 1\n"
 
 
 def _file(folder: Path, layer: int, site: Site) -> Path:

@@ -170,12 +170,9 @@ def count(ends: Sequence[Statistics], n_tokens: int) -> None:
 
     plan = EdgePlan()
     weights = rng.standard_normal((len(sides[0].sum), len(sides[1].sum)), dtype=np.float32)
-    finders = [
-        coactivation.finder("twera", plan.twera_k, *sides, n_tokens, lambda src, dst: weights[src, dst]),
-        *(coactivation.finder(name, plan.coactive_k, *sides, n_tokens) for name in ("pearson", "jaccard")),
-    ]
+    finder = coactivation.finder("twera", plan.twera_k, *sides, n_tokens, lambda src, dst: weights[src, dst])
     pairs = wanted[0], wanted[1]
-    coactivation.count(shards, sides[0], sides[1], n_tokens, pairs, finders, plan.min_support)
+    coactivation.count(shards, sides[0], sides[1], n_tokens, pairs, [finder], plan.min_support)
 
 
 def measure(suite: Suite) -> tuple[Clock, float]:

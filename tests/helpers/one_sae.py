@@ -50,7 +50,7 @@ def recipe_of(
         layers=layer + 1,
         declared=(source,),
         text=None,
-        edges=EdgePlan(("res_res",), top_k=1, twera_k=0, coactive_k=0, min_support=1),
+        edges=EdgePlan(("res_res",), top_k=1, twera_k=0, min_support=1),
         seed=0,
     )
 

@@ -52,7 +52,6 @@ context = 12
 kinds = ["res_res", "mlp_res", "att_res"]
 top_k = 3
 twera_k = 3
-coactive_k = 2
 min_support = 3
 """
 

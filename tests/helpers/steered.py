@@ -74,7 +74,6 @@ path = "{layer}.att"
 kinds = ["res_res"]
 top_k = 1
 twera_k = 0
-coactive_k = 0
 min_support = 1
 """
 

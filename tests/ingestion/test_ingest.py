@@ -162,7 +162,8 @@ def test_edges_equal_brute_force_on_cosine_counts_and_weights(dense: Dense, grap
         cosine = decoder_u @ decoder_d.T
         cosine /= np.linalg.norm(decoder_u, axis=1)[:, None] * np.linalg.norm(decoder_d, axis=1)
         near = best_at_either_end(cosine, dense.recipe.edges.top_k)
-        proposed = {"cosine": near, **proposed_pairs(dense, up, down, decoder_u @ d.W_enc.detach().numpy())}
+        weights = decoder_u @ d.W_enc.detach().numpy()
+        proposed = {"cosine": near, "twera": twera_pairs(dense, up, down, weights)}
         assert {(src, dst) for src, dst, *_ in rows} == set().union(*proposed.values())
         for src, dst, value, both, pearson, weight, attribution, twera, found_by in rows:
             x, y = dense.codes[up.number][:, src], dense.codes[down.number][:, dst]
@@ -192,28 +193,15 @@ def best_at_either_end(score: Matrix, k: int) -> set[tuple[int, int]]:
     return {(i, j) for i, j in out | into if np.isfinite(score[i, j])}
 
 
-def proposed_pairs(
-    dense: Dense, up: SaeRange, down: SaeRange, weights: Matrix
-) -> dict[str, set[tuple[int, int]]]:
-    """By search, the pairs that fire together often enough and are among the best of either end."""
+def twera_pairs(dense: Dense, up: SaeRange, down: SaeRange, weights: Matrix) -> set[tuple[int, int]]:
+    """The pairs that fire together often enough and are among the best of either end by predicted cause."""
     plan = dense.recipe.edges
     x, y = dense.codes[up.number].astype(float), dense.codes[down.number].astype(float)
-    on, off = (x != 0).astype(float), (y != 0).astype(float)
-    both = on.T @ off
-    jaccard = both / np.maximum(on.sum(0)[:, None] + off.sum(0) - both, 1)
+    both = (x != 0).astype(float).T @ (y != 0).astype(float)
     with np.errstate(invalid="ignore", divide="ignore"):
         twera = weights * (x.T @ y / y.sum(0))
-        x, y = x - x.mean(0), y - y.mean(0)
-        pearson = x.T @ y / np.sqrt((x**2).sum(0)[:, None] * (y**2).sum(0))
-    searches = {
-        "twera": (twera, plan.twera_k),
-        "pearson": (pearson, plan.coactive_k),
-        "jaccard": (jaccard, plan.coactive_k),
-    }
-    return {
-        name: best_at_either_end(np.where((both >= plan.min_support) & (score > 0), score, np.nan), k)
-        for name, (score, k) in searches.items()
-    }
+    usable = (both >= plan.min_support) & (twera > 0)
+    return best_at_either_end(np.where(usable, twera, np.nan), plan.twera_k)
 
 
 def test_scores_are_the_largest_cosines_to_each_writer(dense: Dense, graph: Graph) -> None:

@@ -147,7 +147,7 @@ def test_a_changed_sae_is_noticed_and_only_what_follows_from_it_is_done_again(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("top_k = 3", "top_k = 4"), ("tokens = 250", "tokens = 200"), ("coactive_k = 2", "coactive_k = 0")],
+    [("top_k = 3", "top_k = 4"), ("tokens = 250", "tokens = 200"), ("twera_k = 3", "twera_k = 0")],
 )
 def test_a_changed_setting_is_noticed(
     suite_copy: Path, cut_off: CutOff, tmp_path: Path, old: str, new: str

@@ -79,8 +79,8 @@ def test_a_recipe_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         ),
         ("[suite.sites.res]", "[suite.sites.mlp.x]", "missing key 'suite.sites.res'"),
         ('title = "a small random suite"', "", "1: missing key 'title'"),
-        ("coactive_k = 2", "coactive_k = -1", "29: 'edges.coactive_k' must be at least 0, not -1"),
-        ("min_support = 3", "min_support = 0", "30: 'edges.min_support' must be at least 1, not 0"),
+        ("twera_k = 3", "twera_k = -1", "28: 'edges.twera_k' must be at least 0, not -1"),
+        ("min_support = 3", "min_support = 0", "29: 'edges.min_support' must be at least 1, not 0"),
         ('path = "small/text.txt.gz"', "", "19: give either 'path' or 'dataset' in [text]"),
         (f'separator = "{END}"', "", "19: missing key 'text.separator' (plain text) or 'text.column'"),
         (

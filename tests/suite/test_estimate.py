@@ -83,7 +83,7 @@ def test_a_published_suite_is_sized_by_hand() -> None:
     assert [site.vectors for site in needs.sites] == [26 * features * d_model * 4] * 3
     assert needs.model_download == 2_614_341_888 * 4
     pairs = 25 + 26 + 26
-    assert needs.graph == 78 * features * (d_model * 4 + 564) + 2 * pairs * features * 24 * 32
+    assert needs.graph == 78 * features * (d_model * 4 + 564) + 2 * pairs * features * 16 * 42
 
 
 def test_what_the_recipe_does_not_say_is_not_known(tmp_path: Path) -> None:

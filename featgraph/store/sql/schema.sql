@@ -74,7 +74,7 @@ create table edge (                   -- one row per candidate link, ordered by 
                                       -- of d's activation; at most 1; arXiv 2502.03032 s5.2
     ablation_n      integer,          -- tokens on which ablation_change was measured
     found_by        varchar           -- searches that proposed it, in this order, joined by commas:
-                                      -- cosine, twera, pearson, jaccard, effect
+                                      -- cosine, twera, effect
 );
 
 create table pair (                   -- one row per pair of SAEs that edges join, ordered by src_sae, dst_sae
