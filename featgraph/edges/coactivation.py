@@ -26,7 +26,7 @@ Codes: TypeAlias = scipy.sparse.csr_matrix
 Shards = Callable[[], Iterable[tuple[Codes, Codes]]]
 """Opens the codes of both SAEs from the start, one shard at a time."""
 
-VirtualWeights = Callable[[Indices, Indices], Matrix]
+Weigh = Callable[[Indices, Indices], Matrix]
 """Virtual weights of some pairs, by the indices of their sources and targets."""
 
 PART = 20_000_000
@@ -254,7 +254,7 @@ def finder(
     upstream: Moments,
     downstream: Moments,
     n_tokens: int,
-    weigh: VirtualWeights | None = None,
+    weigh: Weigh | None = None,
 ) -> Finder:
     """Return the search by one of FORMULAS; one that predicts causes needs virtual weights."""
 

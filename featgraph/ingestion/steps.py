@@ -22,8 +22,9 @@ from featgraph.core.ranking import ranks
 from featgraph.edges import coactivation
 from featgraph.edges.calibration import thresholds
 from featgraph.edges.candidates import Candidates
-from featgraph.edges.coactivation import CoActive, VirtualWeights, finder
-from featgraph.edges.evidence import FORMULAS, virtual_weight
+from featgraph.edges.coactivation import CoActive, finder
+from featgraph.edges.evidence import FORMULAS
+from featgraph.edges.virtual_weights import VirtualWeights
 from featgraph.errors import SourceError
 from featgraph.ingestion import rows
 from featgraph.ingestion.worker import Place, Worker, pair_name
@@ -132,16 +133,17 @@ def calibrate(worker: Worker, sae: SaeRange, upstream: SaeRange) -> None:
 
 def link(worker: Worker, upstream: SaeRange, downstream: SaeRange, kind: EdgeKind) -> None:
     """Candidates and codes of two SAEs -> their edges with all evidence, by index within the SAEs."""
-    name, weigh = pair_name(upstream, downstream), _virtual_weights(worker, upstream, downstream)
+    name, weights = pair_name(upstream, downstream), _virtual_weights(worker, upstream, downstream)
     pairs, found_by = worker.candidates(name), {}
     found_by["cosine"] = np.ones(len(pairs), dtype=np.bool_)
-    sums = _pair_sums(worker, upstream, downstream, pairs, weigh) if worker.n_shards else None
+    sums = _pair_sums(worker, upstream, downstream, pairs, weights) if worker.n_shards else None
     if sums is not None:
         src, dst = sums.src, sums.dst
         cosine = edges.cosines(worker.directions(upstream), worker.directions(downstream), src, dst)
         pairs = Candidates(src, dst, cosine, ranks(src, cosine, dst), ranks(dst, cosine, src))
         found_by = {"cosine": sums.requested, **sums.proposed}
-    weight = weigh(pairs.src, pairs.dst) if weigh and _known(worker, upstream, downstream) else None
+    known = weights is not None and _known(worker, upstream, downstream)
+    weight = weights.exact(pairs.src, pairs.dst) if weights and known else None
     measures: dict[str, Matrix | Counts | None] = {"virtual_weight": weight}
     if sums is not None:
         moments = worker.moments(upstream), worker.moments(downstream)
@@ -156,7 +158,7 @@ def _pair_sums(
     upstream: SaeRange,
     downstream: SaeRange,
     nearest: Candidates,
-    weigh: VirtualWeights | None,
+    weights: VirtualWeights | None,
 ) -> CoActive:
     """Return the sums over the text of the nearest pairs and of those that other searches propose."""
     plan, moments = worker.recipe.edges, (worker.moments(upstream), worker.moments(downstream))
@@ -165,7 +167,7 @@ def _pair_sums(
         *moments,
         worker.n_tokens,
         (nearest.src, nearest.dst),
-        [finder("twera", plan.twera_k, *moments, worker.n_tokens, weigh)] if weigh else [],
+        [finder("twera", plan.twera_k, *moments, worker.n_tokens, weights.ranked)] if weights else [],
         plan.min_support,
     )
 
@@ -180,7 +182,7 @@ def _virtual_weights(worker: Worker, upstream: SaeRange, downstream: SaeRange) -
     if not len(encoder):
         return None
     directions, norms = worker.directions(upstream), worker.sae_arrays(upstream)["norms"]
-    return lambda src, dst: virtual_weight(directions, norms, encoder, src, dst)
+    return VirtualWeights(directions, norms, encoder)
 
 
 def _known(worker: Worker, upstream: SaeRange, downstream: SaeRange) -> bool:

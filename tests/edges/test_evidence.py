@@ -6,7 +6,8 @@ import scipy.sparse
 
 from featgraph.activations.statistics import Moments
 from featgraph.core.arrays import Matrix
-from featgraph.edges import coactivation, evidence
+from featgraph.edges import coactivation, evidence, virtual_weights
+from featgraph.edges.virtual_weights import VirtualWeights
 
 N_TOKENS, N_U, N_D = 400, 12, 9
 WEIGHTS = np.random.default_rng(2).normal(size=(N_U, N_D)).astype(np.float32)
@@ -123,3 +124,17 @@ def test_virtual_weight_is_the_change_of_the_pre_activation() -> None:
     for weight, u, d in zip(weights, src, dst, strict=True):
         change = (residual + decoder[u]) @ encoder[d] - residual @ encoder[d]
         assert weight == pytest.approx(change, rel=1e-3)
+
+
+@pytest.mark.parametrize("cells", [1, 20, 2**24])
+@pytest.mark.parametrize("sparse", [0.0, 1.0])
+def test_ranked_virtual_weights_are_the_exact_ones_to_rounding(
+    cells: int, sparse: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(virtual_weights, "CELLS", cells)
+    monkeypatch.setattr(virtual_weights, "SPARSE", sparse)
+    rng = np.random.default_rng(4)
+    directions, encoder = (rng.normal(size=(n, 7)).astype(np.float32) for n in (9, 5))
+    weights = VirtualWeights(directions, rng.random(9, dtype=np.float32), encoder)
+    src, dst = rng.integers(0, 9, size=30), rng.integers(0, 5, size=30)
+    np.testing.assert_allclose(weights.ranked(src, dst), weights.exact(src, dst), rtol=1e-5, atol=1e-6)
