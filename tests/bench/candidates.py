@@ -22,7 +22,7 @@ from featgraph.activations import TokenRows, read_shards
 from featgraph.activations.encoding import encode_rows
 from featgraph.activations.statistics import Moments
 from featgraph.core.arrays import Matrix
-from featgraph.core.keys import EDGE_KINDS
+from featgraph.core.keys import EDGE_KINDS, Site
 from featgraph.core.ranking import ranks
 from featgraph.edges.coactivation import statistics
 from featgraph.edges.evidence import FORMULAS
@@ -51,7 +51,7 @@ SEARCHES = (
     ("cosine", "twera", "pearson", "jaccard"),
 )
 
-Place = tuple[int, str]
+Place = tuple[int, Site]
 
 
 def measures(upstream: LoadedSae, downstream: LoadedSae, codes: dict[Place, Any]) -> dict[str, Matrix]:
@@ -92,7 +92,8 @@ class Block:
 
     def __init__(self, model: LanguageModel, path: str, row: "torch.Tensor") -> None:
         module = model.model.get_submodule(path)
-        self.module, self.kept = module, {}
+        self.module = module
+        self.kept: dict[str, Any] = {}
         handles = [
             module.register_forward_pre_hook(self._entered, with_kwargs=True),
             module.mlp.register_forward_pre_hook(self._middle),
@@ -116,12 +117,14 @@ class Block:
     def without(self, kind: str, token: int, writes: "torch.Tensor") -> "torch.Tensor":
         """Return what leaves the block at a token without each of some writes, (n, d_model)."""
         if kind == "mlp_res":
-            return self.kept["left"][0, token] - writes
+            left: torch.Tensor = self.kept["left"][0, token] - writes
+            return left
         module = self.module
         if kind == "att_res":
             entered = self.kept["left"][0, token] - module.mlp(self.kept["normed"][:, token])[0]
             middle = entered - writes
-            return middle + module.mlp(module.post_attention_layernorm(middle))
+            moved: torch.Tensor = middle + module.mlp(module.post_attention_layernorm(middle))
+            return moved
         hidden = self.kept["entered"][:, : token + 1].repeat(len(writes), 1, 1)
         hidden[:, -1] -= writes
         named = dict(self.kept["named"])
@@ -129,7 +132,8 @@ class Block:
         for name in ("attention_mask", "position_ids", "cache_position", "past_key_values", "past_key_value"):
             named.pop(name, None)
         output = module(hidden, attention_mask=None, **named)
-        return (output[0] if isinstance(output, tuple) else output)[:, -1]
+        after: torch.Tensor = (output[0] if isinstance(output, tuple) else output)[:, -1]
+        return after
 
 
 def effects(
@@ -210,14 +214,10 @@ def main() -> None:
         for place, (sparse, _) in zip(saes, encode_rows(model, list(saes.values()), shard), strict=True):
             codes[place].append(sparse)
     stacked = {place: scipy.sparse.vstack(parts, format="csr") for place, parts in codes.items()}
-    pairs: list[tuple[str, Place, Place]] = [
-        ("res_res", (layer - 1, "res"), (layer, "res")) for layer in range(1, recipe.layers)
-    ]
-    pairs += [
-        (f"{site}_res", (layer, site), (layer, "res"))
-        for site in ("mlp", "att")
-        for layer in range(recipe.layers)
-    ]
+    pairs: list[tuple[str, Place, Place]] = []
+    for layer in range(recipe.layers):
+        pairs += [("res_res", (layer - 1, "res"), (layer, "res"))] if layer else []
+        pairs += [("mlp_res", (layer, "mlp"), (layer, "res")), ("att_res", (layer, "att"), (layer, "res"))]
     rows = list(sampled(held_out, asked.tokens, np.random.default_rng(0)))
     measured = effects(model, saes, pairs, rows)
     print(f"{sum(len(tokens) for _, tokens in rows):,} tokens, measures from {asked.text:,}\n")
@@ -243,10 +243,10 @@ def main() -> None:
                     positive[:, targets][mask[:, targets]].sum(),
                     positive[:, targets].sum(),
                 )
-        for searches, (edges, hits, targets, held, whole) in figures.items():
+        for searches, (edges, hits, n_targets, held, whole) in figures.items():
             print(
-                f"| {kind} | {', '.join(searches)} | {edges:,.0f} | {100 * hits / targets:.1f} % "
-                f"of {targets:,.0f} | {100 * held / whole:.1f} % |"
+                f"| {kind} | {', '.join(searches)} | {edges:,.0f} | {100 * hits / n_targets:.1f} % "
+                f"of {n_targets:,.0f} | {100 * held / whole:.1f} % |"
             )
 
 
