@@ -1,6 +1,7 @@
 """The shape of the repository: sizes, and what may lie where."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -56,3 +57,18 @@ def test_nothing_is_added_to_the_top_level() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     top = {line.split("/", 1)[0] for line in listed.splitlines()}
     assert {name for name in top if not name.startswith(".")} - TOP == set()
+
+
+PACKAGES = sorted(path.parent for path in PACKAGE.glob("*/**/__init__.py"))
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_package_docstring_lists_its_modules(package: Path) -> None:
+    docstring = ast.get_docstring(ast.parse((package / "__init__.py").read_text(encoding="utf-8"))) or ""
+    listed = re.findall(r"^ *([a-z]\w*(?:, [a-z]\w*)*) {2,}\S", docstring, flags=re.MULTILINE)
+    modules = {path.stem for path in package.glob("*.py")} | {
+        path.parent.name for path in package.glob("*/__init__.py")
+    }
+    modules -= {"__init__", "__main__"}
+    assert {name for names in listed for name in names.split(", ")} - modules == set()
+    assert modules - set(re.findall(r"\w+", docstring)) == set()

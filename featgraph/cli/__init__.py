@@ -1,5 +1,24 @@
 """The command line, a projection of the library: each command opens a graph, calls one function and prints.
 
+app               the Typer application; prints every error
+ingest            the commands ingest, recipes and recipe
+query             the commands query, queries, run and info
+verbs             one command per verb
+lineage           the command lineage
+similar           the command similar
+find              the commands find and activate
+label             the command label
+steer             the command steer
+export            the command export
+evaluate          the command evaluate
+ablate            the command ablate
+shell             the command shell
+verify            the command verify
+options           arguments and options that commands share
+steering_options  the options of commands that steer
+signature         adds options to a command's signature
+cold_start        reads plain option values without pydantic
+
 Exit codes: 0 ok, 1 query or data, 2 usage, 3 store, 4 source, 130 interrupted.
 """
 

@@ -1,15 +1,14 @@
-"""How well steering steers: measured on prompts that did not choose its scale, beside controls as strong.
+"""Measures steering on prompts that were not used to choose its scale, next to controls of the same strength.
 
-prompts     beginnings of texts, and which of them choose and which report
-themes      what features are about: features downstream, words
+prompts     beginnings of texts: some choose the scale, the others report the results
+themes      a seed's topic: downstream features and top words
 measures    the formulas
-readings    the model run over texts, for what the formulas need
+readings    runs the model on texts, for the inputs of the formulas
 judging     a language model's grades
-measuring   all of it for one steering vector
-controls    vectors as strong in other directions
-intervals   means and how sure they are
-protocol    the scale chosen, and reported with controls
-drawing     the same as a picture
+measuring   all measures of one steering vector
+controls    vectors of the same strength in other directions
+protocol    chooses the scale, and reports it with controls
+drawing     the report as a picture
 """
 
 from featgraph.evaluation.judging import Goal, Judge

@@ -1,11 +1,21 @@
-"""Steering vectors and lineages as files of other tools, and plans read back.
+"""Writes steering vectors and lineages as files for other tools, and reads plans.
 
-formats        the registry: what each format is for, who writes it, what it can hold
-compatibility  whether a format can hold a given vector: exactly, approximately or not
-provenance     what every format says of a vector besides its numbers
-files          the files of one export: all of them appear, or none
-*_file(s)      one module per kind of file
-plan_reader    a plan (format json) read back
+formats            the registry: the purpose, writer and limits of each format
+compatibility      whether a format supports a vector: exactly, approximately or not
+provenance         the metadata that every format adds
+files              writes all files of one export, or none
+gguf_file          llama.cpp control vectors
+svec_file          IBM's activation-steering
+safetensors_file   safetensors
+npz_file           NumPy archives
+json_file          plans
+plan_reader        reads a plan
+caa_files          one file per layer, for CAA
+lm_eval_files      lm-evaluation-harness
+neuronpedia_file   requests to Neuronpedia's steering API
+attribution_graph  lineages as attribution graphs
+module_paths       the module paths of a model's blocks
+sae_ids            a vector's SAEs as sae_lens and Neuronpedia name them
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Labels for the features of a graph: words from Neuronpedia, a table, the tokens, or a language model.
 
-    neuronpedia    bulk explanations, joined on the SAE and `index` (files: `bulk`, HTTP: `fetching`)
+    neuronpedia    bulk explanations, joined on the SAE and `index` (their files: `bulk`)
     table          a CSV, JSON or Parquet file with a key and a text per row
     tokens         the labels that ingest makes, anew
     llm            one request per feature to an OpenAI-compatible endpoint (what is asked: `prompts`)

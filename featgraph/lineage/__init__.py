@@ -2,7 +2,7 @@
 
 lineage      a lineage and its span as Python objects
 adjacency    lineages, best paths, components and neighbourhoods over edges in memory
-in_memory    when edges are read into memory
-edge_arrays  edges as arrays, one way
+in_memory    decides when to read a graph's edges into memory
+edge_arrays  edges as CSR arrays, outgoing or incoming
 best_paths   the k best paths between two features
 """

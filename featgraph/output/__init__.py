@@ -1,7 +1,17 @@
-"""Results to people and files: tables, rows for programs, graphs, and a lineage as a tree.
+"""Writes results for people and programs: tables, rows, graphs, and lineages as trees.
 
-The only writer to stdout; talk goes to stderr through `note`. A file appears under its name only when it
-is complete. Rich, pyarrow and networkx are imported by the formats that need them.
+format              chooses the output format
+table               rows as a Rich table
+rows                rows as JSON, JSON lines, CSV and Parquet
+values              one value as JSON, CSV or a table shows it
+tree                a lineage as a tree of text
+graphs              edges, paths and lineages in the formats of graph tools
+activation_picture  the features active on a text, as text
+side_by_side        texts next to each other
+streams             stdout, files and stderr
+
+Only this package writes to stdout; messages go to stderr through `note`. A file appears under its name only
+when it is complete. Rich, pyarrow and networkx are imported by the formats that need them.
 """
 
 import os

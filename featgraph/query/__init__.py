@@ -1,12 +1,12 @@
-"""Asking a graph: one read-only statement, a named query, a verb, or an overview of the whole.
+"""Queries on a graph: one read-only statement, a named query, a verb, or an overview of the graph.
 
-language    a statement of the language -> SQL, one file a step
-run         one statement or verb: read-only check, parameters, limits
-verbs       the verbs: arguments, checks, those computed outside SQL or answered from memory
+language    compiles a statement to SQL
+run         runs one statement or verb: read-only check, parameters, limits
+verbs       the verbs: their arguments, and those that SQL cannot compute
 named       named queries: the `.sql` files of `queries/`
 similar     the verb `similar`: nearest features to a feature, a vector or a text
-overview    what `featgraph info` prints
-errors      DuckDB's errors as featgraph's, at the user's text
+overview    the contents of `featgraph info`
+errors      DuckDB's errors, with their place in the user's query
 """
 
 from featgraph.core.result import MAX_ROWS, TIMEOUT, Result

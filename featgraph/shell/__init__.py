@@ -1,12 +1,14 @@
-"""The interactive prompt: statement after statement at a terminal, else line by line from stdin.
+"""The interactive shell: runs statements at a prompt in a terminal, else line by line from stdin.
 
-prompt        line editing, history and completion (prompt_toolkit)
-session       the open graph and its settings; runs a statement and writes its answer
-commands      the dot commands
-reading       lines -> statements and dot commands
-completion    what may stand at the cursor: `context` (where it is), `suggestions` (what fits there),
-              `vocabulary` (the words)
-schema        the answer of `.schema`
+session      the open graph and its settings; runs a statement
+commands     the dot commands
+prompt       the prompt: line editing, history, completion
+reading      lines -> statements and dot commands
+schema       the answer of `.schema`
+completion   completes dot commands and statements
+suggestions  the words that can come next in a statement
+context      the clause and the names at the cursor
+vocabulary   the words of the language and of the open graph
 """
 
 import sys

@@ -1,14 +1,17 @@
-"""The graph directory.
+"""Opens, checks, publishes and updates a graph directory.
 
 store      a graph, open for reading
-layout     where things lie in it, its manifest, what may be replaced
+layout     its files, the manifest, the path of the lock, and which directories may be replaced
+manifest   checks the manifest
 target     where a graph may be written
-catalogue  what a database holds, held against a fresh one
-database   the DuckDB file: opened in a lock-down, or made (`sql/`: tables, verbs and search as macros)
-publish    the lock, the build directory, the swap
-update     a change to a graph that is there already
+catalogue  compares a database's tables and macros with a new one's
+verify     checks a graph: hashes, counts and rules
+carry      copies a user's labels and ablations into a graph that is ingested again
+database   opens the DuckDB file read-only, or creates it (`sql/`: tables, verbs and search)
+publish    the lock against two writers, the build directory, the swap
+update     changes an existing graph
 vectors    FAISS indexes of decoder directions
-features   feature keys, ids and labels, looked up
+features   looks up feature keys, ids and labels
 health     how well the SAEs fit the model and the text
 """
 

@@ -2,8 +2,8 @@
 
 The new `graph.duckdb` is written beside the old one, forced to the disk and renamed over it; the manifest
 follows. Interrupted at any moment, the graph stays whole: between the two renames only the manifest's note of
-the update is missing. This file owns the lock, the copy and the renames; `labels` and `ablation` say what to
-change.
+the update is missing. `store.building` takes the lock, as for an ingest; this module makes the copy and the
+renames; `labels` and `ablation` give the statements to run.
 """
 
 import re

@@ -1,12 +1,22 @@
-"""A recipe's language model and its SAEs, each with what it writes in the residual basis.
+"""A recipe's language model and its SAEs, each with its directions in the residual stream.
 
-loading          one SAE from wherever it lies
-converters       sae_lens's loaders, for folders that other libraries wrote
-language_model   the model, or its meta_model
-checkpoint       single weights of a model, from its files
-hooks            hook names -> which tensor of which module they mean
-residual         what an SAE's rows write and read in the residual stream
-loaded           all of it together: an SAE in its place, or the reason why it has none
+sae             all SAEs of a recipe, in their places in the model
+sae_files       one SAE from the Hub, a local folder, or bare decoders
+layouts         folder layouts of SAEs
+converters      sae_lens's loader for each layout
+registry        sae_lens's list of published SAEs
+families        SAEs whose names differ only in the layer
+residual        what an SAE's rows write to and read from the residual stream
+hooks           hook names -> tensors and modules of the model
+language_model  the model, or its meta model
+checkpoint      single weights of a model, from its files
+intervention    changes an SAE's codes in a running model
+graph_suite     the model and SAEs of a graph, loaded again and checked
+new_recipe      writes a first recipe for a model
+estimate        the download, disk and memory of an ingest
+preview         what an ingest would fetch and write, as rows
+untrusted       loads other people's files without running their code
+memory          how much memory there is, and how much an SAE takes
 """
 
 from featgraph.suite.language_model import LanguageModel, load_meta_model, load_model

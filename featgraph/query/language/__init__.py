@@ -1,14 +1,21 @@
-"""A statement becomes SQL, one file a step.
+"""Compiles a statement to SQL.
 
-tokens         text -> words, strings, numbers, symbols
-parse          MATCH -> what it says, as written (`ast`)
-bind           names looked up, conditions handed to their variables (`predicates`), SAEs narrowed
-               (`sae_sets`)
-compile        one SELECT: a table per path (`path_tables`), repeated edges (`walks`), the strongest
-               (`best_walks`, `selectors`), scans of the two tables (`scans`), keys from ids (`feature_ids`)
-expressions    DuckDB's own expressions, with `variable.property` and path functions filled in
-verb_calls     verbs where a table may stand, checked
-translate      all of it for one statement, each part marked with where it comes from (`source_map`)
-
-`context` is what a statement is read against: its text, values, limits, the graph.
+tokens        text -> words, strings, numbers, symbols
+parse         MATCH -> syntax tree
+ast           the classes of that tree
+bind          looks up names, and finds the SAEs that each variable can match
+predicates    splits conditions, and hands each to its variable
+sae_sets      the SAEs that each node of a pattern can be in
+compile       one SELECT for all paths
+path_tables   one path as tables
+walks         a repeated edge: one table per hop
+best_walks    ANY, SHORTEST and BEST over one repeated edge
+selectors     ANY, SHORTEST and BEST over whole paths
+scans         reads the rows of `feature` and `edge` that a variable can match
+feature_ids   layer, site, index and key from an id
+expressions   DuckDB's expressions, with `variable.property` and path functions filled in
+verb_calls    checks verbs that are used like tables
+translate     all steps for one statement
+source_map    the place in the user's query that each part of the SQL comes from
+context       the inputs for compiling: text, parameter values, limits, graph
 """
