@@ -33,6 +33,11 @@ def recipes(
     output.write(preview.shipped_recipes(people=people), format, out=out, limit=limit)
 
 
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Drop labels and ablations that the new graph cannot take over.")
+]
+
+
 @command("ingest demo -o demo.featgraph")
 def ingest(
     recipe: options.RecipeName,
@@ -61,10 +66,7 @@ def ingest(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Repeat the steps that an interrupted ingest has finished.")
     ] = False,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Drop labels and ablations that the new graph cannot take over."),
-    ] = False,
+    force: ForceOption = False,
     format: options.FormatOption = None,
     quiet: options.QuietOption = False,
 ) -> None:

@@ -1,5 +1,6 @@
 """The files that one export makes; all of them appear whole, or none."""
 
+import sys
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,19 @@ class OutputFiles:
     """Made for the files if its parent exists."""
 
 
+STDOUT = Path("-")
+"""What stands for stdout as the name of a file."""
+
+
 def write_files(output: OutputFiles) -> None:
-    """Write all files of an export, or none.
+    """Write all files of an export, or none; one that is called `-` to stdout.
 
     Raises UsageError: one cannot be written; then none is.
     """
+    names = [path.parts[0] for path in output.files if not path.is_absolute()]
+    if any(name == "-" or name.startswith("-.") for name in names):
+        _write_stdout(output)
+        return
     folder = output.folder if output.folder is not None and not output.folder.exists() else None
     try:
         if folder is not None:
@@ -39,6 +48,22 @@ def write_files(output: OutputFiles) -> None:
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"cannot write {folder}: {os_reason(error)}") from error
+
+
+def _write_stdout(output: OutputFiles) -> None:
+    """Write the one file of an export to stdout.
+
+    Raises UsageError: there are several, or it would go to a terminal that cannot show it.
+    """
+    if list(output.files) != [STDOUT]:
+        names = ", ".join(str(path) for path in output.files)
+        raise UsageError(f"this format has files of their own names ({names}); name a file with -o FILE")
+    content = output.files[STDOUT]
+    if sys.stdout.isatty() and (b"\0" in content or b"\x1b" in content):
+        raise UsageError("this format is binary and stdout is a terminal; name a file with -o FILE")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(content)
+    sys.stdout.buffer.flush()
 
 
 def stem(out: Path, *endings: str) -> Path:

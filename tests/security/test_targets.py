@@ -1,10 +1,14 @@
 """Where a graph may be written: refused before any work, and nothing of the user's is lost there."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from featgraph import StoreError, store
+from helpers.repository import ROOT
 from helpers.toy import build_toy
 
 
@@ -102,3 +106,29 @@ def test_odd_letters_in_a_name_do_no_harm(tmp_path: Path, name: str) -> None:
         with store.open_store(graph) as opened:
             assert opened.rows("select count(*) from edge") == [(16,)]
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("format", "alone"), [("json", True), ("gguf", True), ("svec", False), ("caa", False)]
+)
+def test_an_export_goes_to_stdout_where_it_is_one_file(
+    toy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format: str, alone: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = [
+        sys.executable,
+        "-m",
+        "featgraph",
+        "export",
+        str(toy),
+        "1/res/0",
+        "--format",
+        format,
+        "-o",
+        "-",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*command, format], capture_output=True, check=False, env=environment)
+    assert done.returncode == (0 if alone else 2), done.stderr
+    assert bool(done.stdout) is alone
+    assert list(tmp_path.iterdir()) == []
