@@ -76,15 +76,13 @@ def ingest(
     the features are the same. An interrupted ingest resumes when the same command is given again.
     """
     from featgraph.recipe import find_recipe
-    from featgraph.store import check_target
 
     if data_free and (tokens is not None or text is not None):
         raise UsageError("--data-free reads no text, so it goes with neither --text nor --tokens")
     if ray_address is not None and engine != "ray":
         raise UsageError("--ray-address needs --engine ray")
     chosen = find_recipe(recipe).changed(width=width, text=text, tokens=tokens, data_free=data_free)
-    target = (out or Path(f"{chosen.name}.featgraph")).expanduser()
-    check_target(target)
+    target = _target(out, chosen)
     if dry_run:
         _dry_run(chosen, target, format)
         return
@@ -100,6 +98,15 @@ def ingest(
     if not quiet:
         _tell(made)
     output.write_text(str(made.path))
+
+
+def _target(out: Path | None, recipe: "Recipe") -> Path:
+    """Return where the graph goes; raise StoreError, before any work, where none can be."""
+    from featgraph.store import check_target
+
+    target = (out or Path(f"{recipe.name}.featgraph")).expanduser()
+    check_target(target)
+    return target
 
 
 def _dry_run(recipe: "Recipe", out: Path, format: Format | None) -> None:

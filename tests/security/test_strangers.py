@@ -120,7 +120,7 @@ def test_what_is_missing_is_named_when_it_is_needed(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     (path / "manifest.json").write_text(json.dumps({"format_version": store.FORMAT_VERSION}))
     with featgraph.open(path) as graph:
-        with pytest.raises(StoreError, match=r"has no 'model'"):
+        with pytest.raises(StoreError, match=r"has no 'saes'"):
             graph.steering_vector("1/res/0")
         with pytest.raises(StoreError, match=r"model\.d_model"):
             graph.similar("1/res/0")
