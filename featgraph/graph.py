@@ -67,7 +67,7 @@ class Graph:
         timeout: seconds. max_rows: most rows of the answer, and most paths of one repeated edge. None
         for no limit.
 
-        Raises QueryError: the statement is not one query, DuckDB refuses it, or it goes beyond a limit.
+        Raises QueryError: the statement is not one query, DuckDB refuses it, or it exceeds a limit.
         """
         from featgraph.query import run
 
@@ -105,7 +105,7 @@ class Graph:
         """All edges in memory, 16 bytes each, read at the first use.
 
         From the third question on, `lineage`, `ancestors`, `descendants`, `paths` and `components` are
-        answered from here by themselves, many times sooner. Timings: tests/bench/README.md.
+        answered from memory without being asked to, many times sooner. Timings: tests/bench/README.md.
         """
         from featgraph.lineage.in_memory import adjacency
 
@@ -178,7 +178,7 @@ class Graph:
         return self._ask("chains", min=min)
 
     def components(self, *, min: float | None = None) -> Result:
-        """Return the residual features that are joined, by whatever way, to at least one other."""
+        """Return the residual features that edges connect to at least one other, with their component."""
         return self._ask("components", min=min)
 
     def flow(
@@ -254,13 +254,13 @@ class Graph:
         min_s_out: float | None = None,
         progress: "Progress | None" = None,
     ) -> Result:
-        """Return the k best features by label, nearness or a contrast of prompts; give one way of looking.
+        """Return the k best features by label, nearness or a contrast of prompts; give exactly one.
 
         layers: first and last. min_firing: least share of prompts of a contrast that a feature fires on.
         screen: sort the k by output score; min_s_out: and keep those from there on. What the scores are: see
         `finding.find`, `finding.contrast` and `finding.output_score`.
 
-        Raises UsageError: not one way is given, or a value is not one that exists. SourceError: prompts or a
+        Raises UsageError: not exactly one is given, or a value does not exist. SourceError: prompts or a
         screen need the language model, and it is not there.
         """
         from featgraph.features import FeatureFilter, find

@@ -39,7 +39,7 @@ def check_bool(name: str, value: object) -> bool:
     Raises UsageError: it is neither.
     """
     if not isinstance(value, bool):
-        raise UsageError(f"{name} = {shown(value)} is neither true nor false")
+        raise UsageError(f"{name} = {shown(value)} is not true or false")
     return value
 
 

@@ -14,7 +14,7 @@ from featgraph.errors import UsageError
 def atomic_file(path: Path, *, fsync: bool = False) -> Iterator[Path]:
     """Yield where to write; on success that takes the name `path`, else nothing is left.
 
-    A link stays a link to the file it names; what is no regular file (a device, a pipe) is written as it is.
+    A link stays a link to the file it names; a device or a pipe is written directly.
     fsync: force the content to the disk before the file gets its name.
 
     Raises OSError: it cannot be written.

@@ -1,4 +1,4 @@
-"""Text for people: counts with their nouns, cells of tables, and text that a terminal shows as it is."""
+"""Text for people: counts with their nouns, cells of tables, and text that is safe to print."""
 
 import unicodedata
 

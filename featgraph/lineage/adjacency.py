@@ -205,7 +205,7 @@ class Adjacency:
         return Among(src[inside], dst[inside].astype(np.int64), cosine[inside], n_parents, n_children)
 
     def components(self, *, min: float | None = None) -> Result:
-        """Return the residual features that are joined, by whatever way, to at least one other."""
+        """Return the residual features that edges connect to at least one other, with their component."""
         src, dst, _ = self.down.passing(np.arange(len(self.high)), self._threshold(min))
         return _components(self.saes, src, dst)
 
@@ -244,7 +244,7 @@ class Adjacency:
 
 
 def components(store: Store, *, min: float | None) -> Result:
-    """Return the residual features that are joined, by whatever way, to at least one other.
+    """Return the residual features that edges connect to at least one other, with their component.
 
     min: cosine threshold; None holds each edge against `threshold_high` of its downstream SAE.
     Columns: id, key, layer, component (the smallest id in it), n (its size); in order of component and id.
@@ -274,7 +274,7 @@ def _far(hops: int | None) -> int | None:
 
 
 class _Names(NamedTuple):
-    """What is known of features from their ids alone."""
+    """Keys, layers, sites and indices of features, computed from their ids."""
 
     keys: list[str]
     layers: list[int]

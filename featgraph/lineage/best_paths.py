@@ -1,7 +1,7 @@
 """The k best paths between two features, by product, sum or least of their cosines.
 
-First which features are on a way between the two, then dynamic programming over those, one length of path
-after the other. No SQL and no keys.
+First the features on any path between the two, then dynamic programming over those, one path length after
+the other. No SQL and no keys.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,10 +47,10 @@ class PathEdges:
         return self.down.passing(nodes, self.threshold)
 
     def between(self, a: int, b: int) -> Mask:
-        """Return which features are on a way from `a` to `b`, (n_features,).
+        """Return which features lie on a path from `a` to `b`, (n_features,).
 
         Edges are followed from both ends, an SAE at a time, from the end where fewer are reached, until they
-        meet. From there each goes on over what the other has reached.
+        meet. From there each side continues over the features that the other has reached.
         """
         after, before = (np.zeros(len(self.down.starts) - 1, dtype=np.bool_) for _ in range(2))
         after[a], before[b] = True, True

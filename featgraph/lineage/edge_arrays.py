@@ -1,4 +1,4 @@
-"""Edges in memory: from each feature to those it is joined to, strongest first, one way along the edges.
+"""Edges in memory, in one direction: from each feature to its children, or to its parents, strongest first.
 
 `EdgeArrays` is plain arrays over feature ids and knows nothing of keys or tables. What few features reach is
 walked in Python, where a scan stops at the first edge that is too weak; what many reach, in numpy.
@@ -127,7 +127,7 @@ class EdgeArrays:
         return Reached(ids.tolist(), far[ids].tolist(), best[ids].tolist())
 
     def _step_few(self, frontier: dict[int, float], threshold: Threshold) -> dict[int, float]:
-        """Return what is one edge beyond the frontier, and the largest product of a weight and a cosine."""
+        """Return the features one edge beyond the frontier, with the largest product of weight and cosine."""
         starts, ends, cosines = self._views
         floor, down = threshold.floor, self.down
         own = None if threshold.own is None else threshold.own.data

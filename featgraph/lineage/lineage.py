@@ -165,7 +165,7 @@ def lineage(
 def span(store: Store, key: str, *, min: float | None) -> tuple[Step, ...]:
     """Return the main line of a feature, lowest layer first, one residual feature per layer.
 
-    It goes on to the best parent and the best child while the cosine stays at or above `min` (None: the
+    It continues to the best parent and the best child while the cosine stays at or above `min` (None: the
     downstream SAE's `threshold_high`). An mlp or att feature stands for the residual feature that it writes
     most strongly; if it writes none with a cosine of at least `MODULE_THRESHOLD`, the span is empty.
 
@@ -206,7 +206,7 @@ _WRITTEN = """
 
 
 def _follow(key: str, best: dict[str, tuple[str, float]]) -> list[tuple[str, float]]:
-    """Return what is reached from `key` by going on to the best, with the cosine of each edge."""
+    """Return the features reached from `key` along best edges, with the cosine of each edge."""
     line: list[tuple[str, float]] = []
     while key in best:
         line.append(best[key])

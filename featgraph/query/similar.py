@@ -46,7 +46,7 @@ def similar(
     """
     given = (key is not None) + (vector is not None) + (text is not None)
     if given != 1:
-        raise UsageError(f"{given} things to be similar to; give one feature key, one vector or one text")
+        raise UsageError(f"give exactly one of a feature key, a vector and a text, got {given}")
     seed = None
     if key is not None:
         idx, home = find_feature(store.saes, key)
@@ -100,7 +100,7 @@ def text_directions(store: Store, text: str) -> list[Matrix]:
 
     It is the mean over the text's tokens, BOS left out, of the activation less what the SAE decodes when no
     feature is active. An SAE writes an activation as that centre (its decoder bias) plus a sum of decoder
-    directions, so it is only what is left without the centre that the directions can be compared with;
+    directions, so only the rest without the centre compares with the directions;
     the mean activation itself would mostly point where all texts do. A short text is also the beginning of
     one, so features of first tokens are among the nearest.
 

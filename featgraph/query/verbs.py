@@ -18,7 +18,7 @@ __all__ = ["VERBS", "Verb", "check", "compute"]
 
 
 def check(verb: Verb, name: str, value: object, store: Store) -> object:
-    """Return the value of one argument as it is bound.
+    """Return the value of one argument, checked, in the form in which DuckDB binds it.
 
     Raises UsageError: the argument cannot have it, or the graph has no such feature.
     """
@@ -92,7 +92,7 @@ def _word(name: str, value: object, store: Store) -> object:
         raise UsageError(f"{name} = {arguments.shown(value)} is not text; write it in quotes")
     if name == "by" and value not in SCORES:
         hint = nearest(value, SCORES) or ";"
-        raise UsageError(f"{name} = {value!r} is no score of a path{hint} scores are {', '.join(SCORES)}")
+        raise UsageError(f"{name} = {value!r} is not a score of paths{hint} scores are {', '.join(SCORES)}")
     if name == "words" and not any(letter.isalnum() for letter in value):
         raise UsageError(
             f"{name} = {value!r} has no letter or digit to search for; write 'rain' or 'heavy rain'"

@@ -36,6 +36,8 @@ def run(session: Session) -> bool:
 
         at_terminal(session)
         return True
-    if isinstance(sys.stdin, TextIOWrapper):  # bytes that are no text are told of with their statement
+    if isinstance(
+        sys.stdin, TextIOWrapper
+    ):  # an error names the statement that holds bytes that are not text
         sys.stdin.reconfigure(errors="surrogateescape")
     return run_all(session, sys.stdin, "stdin")[1] == 0

@@ -1,4 +1,4 @@
-"""What may stand at the cursor of the prompt: a dot command has words of its own, else it is a statement."""
+"""Completions at the cursor of the prompt, of a dot command or of a statement."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from featgraph.shell.vocabulary import Suggestion, keys
 
 
 def complete(session: Session, before: str, after: str = "") -> tuple[str, list[Suggestion]]:
-    """Return what is typed of the word at the cursor, and all that it may become."""
+    """Return the typed part of the word at the cursor, and its completions."""
     name, space, rest = before.lstrip().partition(" ")
     if not name.startswith("."):
         typed, fitting = suggestions(before, after, session.words, session.parameters)

@@ -25,7 +25,7 @@ from featgraph.shell.session import Session
 
 
 def at_terminal(session: Session) -> None:
-    """Ask at the terminal, wherever stdout goes."""
+    """Prompt at the terminal, even where stdout is redirected."""
     with create_app_session(output=create_output(always_prefer_tty=True)):
         ask(session)
 
@@ -99,14 +99,14 @@ class _Completer(Completer):
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
         try:
             typed, fitting = complete(self._session, document.text_before_cursor, document.text_after_cursor)
-        except FeatgraphError:  # a damaged graph is told of when a statement meets it
+        except FeatgraphError:  # the next statement reports that the graph is damaged
             return
         for item in fitting:
             yield Completion(item.text, -len(typed), display_meta=item.about)
 
 
 def _keys() -> KeyBindings:
-    """Enter runs what is complete and else starts a new line; Alt-Enter, which is built in, always runs."""
+    """Enter runs a complete statement, else starts a new line; Alt-Enter, which is built in, always runs."""
     bindings = KeyBindings()
 
     @bindings.add("enter", filter=has_focus(DEFAULT_BUFFER))

@@ -113,7 +113,7 @@ class _Reader:
 
 
 def _statement(text: str, line: int, column: int) -> Input:
-    """Return a statement that starts at a place of its source, as far down and right as it is there."""
+    """Return a statement, padded so that it starts at its line and column in the source."""
     tokens = scan(text)[0]
     blank = text.count("\n", 0, tokens[0].start) if tokens else 0
     return Input("\n" * (line - 1) + " " * column + text, line + blank)

@@ -56,7 +56,7 @@ class Session:
         """The files whose statements are being run, outermost first."""
         self.is_over = False
         self.store = open_store(path, memory=memory)
-        self.store.saes  # noqa: B018  reads the graph, so that a broken one is told of before the prompt
+        self.store.saes  # noqa: B018  reads the graph, so that a broken one is refused before the prompt
 
     @property
     def words(self) -> Words:
@@ -117,7 +117,7 @@ class Session:
         self._written(pluralize(len(shown), "row"), out)
 
     def _target(self) -> Path | None:
-        """Return where this answer goes; the next one goes to stdout again, even if this one fails."""
+        """Return the target of this answer; the next answer goes to stdout again, even if this one fails."""
         out, self.out = self.out, None
         return out
 

@@ -25,7 +25,7 @@ _KEYED = ("", "a", "b", "f", "feature", "key")
 def suggestions(
     before: str, after: str, words: Words, parameters: Iterable[str] = ()
 ) -> tuple[str, list[Suggestion]]:
-    """Return what is typed of the word at the cursor, and all that it may become.
+    """Return the typed part of the word at the cursor, and its completions.
 
     parameters: the names that `$name` can stand for.
     """

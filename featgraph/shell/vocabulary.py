@@ -126,7 +126,7 @@ def _numbers(digits: str, n: int) -> Iterator[int]:
 
 
 def _labels(store: Store, ids: Sequence[int]) -> dict[int, str]:
-    """Return what is known; a completion is no place to tell that a graph is damaged."""
+    """Return the best labels; none where the graph is damaged, which the next statement reports."""
     try:
         return best_labels(store, ids)
     except FeatgraphError:

@@ -55,7 +55,7 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
 def read_manifest(path: Path) -> dict[str, Any]:
     """Return the manifest of a graph directory.
 
-    Raises StoreError: there is none, or it is broken.
+    Raises StoreError: the manifest is absent or broken.
     """
     file = path / MANIFEST
     with readable(path):
@@ -152,7 +152,9 @@ def _why_not_a_graph(path: Path) -> str:
     if _is_locked(path):
         return f"{path} is still being written; wait for `featgraph ingest` to end"
     if build_directory(path).is_dir() and not path.exists():
-        return f"the ingest of {path} was cut off before it was complete; run it again, it goes on from there"
+        return (
+            f"the ingest of {path} was interrupted; give the same command again and it continues from there"
+        )
     if not path.exists():
         beside = sorted(str(graph) for graph in Path().glob("*.featgraph"))
         hint = f"graphs here: {', '.join(beside)}" if beside else "make one with `featgraph ingest demo`"

@@ -21,10 +21,9 @@ _OLD = "old"
 
 @contextmanager
 def building(path: Path, *, replaces: bool = True) -> Iterator[Path]:
-    """Yield the build directory beside `path`, held against other writers; what is in it stays there.
+    """Yield the build directory beside `path`, locked against other writers; its content stays.
 
-    It goes when `publish_graph` has put its graph at `path`, or when the caller removes it: a build that
-    failed leaves its finished steps for the next one.
+    `publish_graph` removes it, or the caller does: a failed build leaves its finished steps for the next one.
     replaces: the build will take the place of `path`, so that nothing else may be lost there. Without it
     there is a lock, and no build directory is made.
 

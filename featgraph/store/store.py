@@ -159,7 +159,7 @@ class Store:
             return made
 
     def rows(self, statement: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
-        """Return what one of our own statements answers; a user's statement goes through `query.run`.
+        """Return the rows of one of featgraph's own statements; a user's statement goes through `query.run`.
 
         Raises StoreError: the database is damaged. QueryError: a value in it cannot be asked for, or it took
         more time or memory than it may. KeyboardInterrupt: the user stopped it.

@@ -24,7 +24,7 @@ from featgraph.store import Store
 from featgraph.store.database import writing
 
 MEMORY = "2GiB"
-"""Most memory for what is staged and its sorting; beyond that DuckDB spills to the work folder."""
+"""Memory limit for staged rows and sorting; beyond it DuckDB spills to the work folder."""
 
 SPILL = "spill"
 """Folder, within that of the work, for what does not fit in memory."""
@@ -40,9 +40,9 @@ class GraphUpdate:
     store: Store
     """The graph as it was."""
     folder: Path
-    """For files of this work; what is left in it stays for the next one of its kind."""
+    """For files of this update; files left in it stay for the next update of its kind."""
     connection: duckdb.DuckDBPyConnection
-    """A database of its own, for what is to go into the graph."""
+    """A separate database that stages the new rows."""
 
     def replace_database(self, statements: Sequence[Statement]) -> None:
         """Run statements on a copy of the database, named `graph`, and put it in the old one's place.

@@ -73,8 +73,11 @@ def test_similar_takes_a_direction_from_a_file(toy: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["similar", "TOY"], "0 things to be similar to; give one feature key, one vector or one text"),
-        (["similar", "TOY", "1/res/0", "--text", "a"], "2 things to be similar to"),
+        (["similar", "TOY"], "give exactly one of a feature key, a vector and a text, got 0"),
+        (
+            ["similar", "TOY", "1/res/0", "--text", "a"],
+            "give exactly one of a feature key, a vector and a text, got 2",
+        ),
         (["similar", "TOY", "--vector", "none.npy"], "there is no file none.npy to read a vector from"),
         (
             ["paths", "TOY", "0/res/1", "2/res/1", "-k", "0"],

@@ -99,7 +99,9 @@ def test_a_number_of_features_may_be_text_as_in_other_verbs(graph: Graph) -> Non
     "arguments", [{}, {"key": "1/res/0", "text": "a"}, {"vector": [1.0], "text": "a", "key": "1/res/0"}]
 )
 def test_there_is_one_thing_to_be_similar_to(graph: Graph, arguments: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=f"^{len(arguments)} things to be similar to; give one feature key"):
+    with pytest.raises(
+        UsageError, match=f"^give exactly one of a feature key, a vector and a text, got {len(arguments)}$"
+    ):
         graph.similar(**arguments)
 
 

@@ -315,7 +315,7 @@ def test_a_feature_is_given_as_a_key_or_as_text(toy: Path) -> None:
         (
             "paths",
             {"a": "1/res/0", "b": "2/res/0", "by": "summ"},
-            "'summ' is no score of a path; did you mean",
+            "'summ' is not a score of paths; did you mean",
         ),
         ("paths", {"a": "1/res/0", "b": "2/res/0", "by": "x"}, "; scores are product, sum, min"),
         ("paths", {"a": "1/res/0", "b": "2/res/0", "by": 1}, "by = 1 is not text; write it in quotes"),
@@ -325,10 +325,10 @@ def test_a_feature_is_given_as_a_key_or_as_text(toy: Path) -> None:
         ("splits", {"min": 1.5}, "min = 1.5 is out of range: -1 to 1"),
         ("splits", {"min": math.nan}, "min = nan is out of range"),
         ("splits", {"min": "high"}, "min = 'high' is not a number"),
-        ("lineage", {"f": "1/res/0", "writers": 1}, "writers = 1 is neither true nor false"),
-        ("splits", {"evidence": None}, "evidence = null is neither true nor false"),
+        ("lineage", {"f": "1/res/0", "writers": 1}, "writers = 1 is not true or false"),
+        ("splits", {"evidence": None}, "evidence = null is not true or false"),
         ("lineage", {"f": "1/res/0", "writer_min": None}, "writer_min = null is not a number"),
-        ("similar", {}, "give one feature key, one vector or one text"),
+        ("similar", {}, "give exactly one of a feature key, a vector and a text, got 0"),
     ],
 )
 def test_a_wrong_call_is_refused(store: Store, verb: str, arguments: dict[str, object], message: str) -> None:

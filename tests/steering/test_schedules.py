@@ -254,7 +254,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"writers": 0.5}, "where single has no span, so it takes neither at nor writers"),
     ({"compensate": True, "mode": "clamp"}, "compensate is for vectors known before the model runs"),
     ({"compensate": True, "positions": "firing"}, "compensate is for vectors known before the model runs"),
-    ({"compensate": 1}, "compensate = 1 is neither true nor false"),
+    ({"compensate": 1}, "compensate = 1 is not true or false"),
     ({"mode": "rescale"}, "rescale by 1 leaves every activation as it is; choose another scale"),
     ({"mode": "rescale", "scale": 1e39}, "'1/res/0' would be changed without bound at scale 1e+39"),
     ({"mode": "clamp", "scale": 1e39}, "'1/res/0' would be changed without bound at scale 1e+39"),

@@ -373,7 +373,7 @@ def test_a_graph_replaced_while_open_is_not_mixed_with_the_new_one(tmp_path: Pat
 
 def test_an_ingest_that_was_killed_is_not_said_to_go_on(tmp_path: Path) -> None:
     (tmp_path / ".toy.featgraph.building").mkdir()
-    with pytest.raises(StoreError, match=r"was cut off before it was complete; run it again"):
+    with pytest.raises(StoreError, match=r"was interrupted; give the same command again"):
         store.open_store(tmp_path / "toy.featgraph")
 
 

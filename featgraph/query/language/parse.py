@@ -190,7 +190,7 @@ class _Parser:
         by = next((known for known in SCORES if score.is_name and known == score.name), None)
         if by is None:
             hint = nearest(score.text, SCORES) or "; write product, sum or min of an edge's property"
-            self.fail(f"no way to score paths called {_shown(score)}{hint}", score)
+            self.fail(f"paths have no score {_shown(score)}{hint}", score)
         self.expect("(", score.text)
         prop = self.take()
         if self.skip("."):

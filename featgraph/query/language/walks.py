@@ -10,7 +10,7 @@ from featgraph.query.language.bind import Edge, Node
 from featgraph.query.language.sae_sets import Hops, hops
 from featgraph.query.language.scans import Scans, conjunction, ends, quoted
 
-TOO_MANY = "more paths than may be followed"
+TOO_MANY = "more paths than the limit"
 """What a statement fails with, at run time, when a pattern has more walks than `max_rows`."""
 
 _WORTH_LOOKING_BACK = 4
