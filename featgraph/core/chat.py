@@ -74,5 +74,5 @@ def key_from(variable: str | None) -> str | None:
     if not key:
         raise UsageError(f"the environment has no {variable}; write `export {variable}=...` first")
     if not key.isascii() or not key.isprintable():
-        raise UsageError(f"what {variable} holds is no key: it has letters that no header may have")
+        raise UsageError(f"what {variable} holds is not a key: it has letters that a header cannot have")
     return key

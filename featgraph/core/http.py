@@ -67,10 +67,10 @@ def checked_url(url: str) -> str:
         parts = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise UsageError(
-            f"{url!r} is no address: {error}; write http://HOST... or https://HOST..."
+            f"{url!r} is not a web address: {error}; write http://HOST... or https://HOST..."
         ) from error
     if parts.scheme not in ("http", "https") or not parts.host:
-        raise UsageError(f"{url!r} is no address; write http://HOST... or https://HOST...")
+        raise UsageError(f"{url!r} is not a web address; write http://HOST... or https://HOST...")
     if parts.userinfo or parts.query or parts.fragment:
         bare = parts.copy_with(username=None, password=None, query=None, fragment=None)
         raise UsageError(f"the address of {parts.host} may hold no user, password or query; write {bare}")

@@ -124,7 +124,7 @@ def read_plan(path: str | Path, graph: str | Path | None = None) -> "SteeringVec
 
 
 def read_extra(path: str | Path, name: str) -> object | None:
-    """Return what `write` put into a plan under a further key, None if nothing."""
+    """Return the value that `write` was given as a further key of a plan, None if there is none."""
     from featgraph.export import plan_reader
 
     return plan_reader.read_extra(path, name)

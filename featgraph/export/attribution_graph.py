@@ -22,11 +22,11 @@ MAX_NODES = 7_500
 """Source: circuit-tracer, issue 12 (pages stay usable with about 8,000 nodes)."""
 
 CLT = "cross layer transcoder"
-"""The kind of node that both pages draw as a feature."""
+"""The node type that both pages draw as a feature."""
 
 
 def attribution_graph(lineage: "Lineage", store: "Store", out: Path) -> OutputFiles:
-    """Return one graph of `schema_version` 1; the strongest members where there are more than `MAX_NODES`.
+    """Return one graph of `schema_version` 1, with the `MAX_NODES` strongest members at most.
 
     Raises UsageError: all of the lineage is in layer 0, which the pages take for no layer at all.
     Source: Neuronpedia, app/api/graph/graph-schema.json and app/[modelId]/graph/utils.ts; circuit-tracer,
@@ -101,7 +101,7 @@ def _node(member: "Member") -> dict[str, object]:
 
 
 def _metadata(lineage: "Lineage", store: "Store", slug: str, notes: tuple[str, ...]) -> dict[str, object]:
-    """Return what names the graph; the pages look features up where all are of one set of dashboards."""
+    """Return the graph's metadata; pages look features up if all belong to one set of dashboards."""
     known = known_of(store)
     ids = [sae.neuronpedia_id for sae in known.values() if sae.neuronpedia_id is not None]
     site = FeatureKey.parse(lineage.seed).site
@@ -136,7 +136,7 @@ Source: Neuronpedia, app/[modelId]/graph/utils.ts, earlier versions of formatCLT
 
 
 def _state(lineage: "Lineage", edges: list["Edge"], ids: dict[str, str]) -> dict[str, object]:
-    """Return what is pinned at first: the main line as one supernode, and what writes it."""
+    """Return the initial view: the main line pinned as one supernode, with its writers."""
     line = [step.key for step in lineage.span if step.key in ids] or [lineage.seed]
     writers = [edge.src for edge in edges if edge.kind != "res_res" and edge.dst in line]
     return {

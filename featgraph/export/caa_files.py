@@ -29,14 +29,14 @@ def caa(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) ->
 
 
 def tensor(values: object) -> object:
-    """Return a torch tensor with numbers of its own, so that nothing else is saved with it."""
+    """Return a torch tensor that owns its numbers, so that nothing else is saved with it."""
     import torch
 
     return torch.tensor(values)
 
 
 def saved(content: object) -> bytes:
-    """Return what `torch.save` makes of tensors, dictionaries and plain values."""
+    """Return the bytes that `torch.save` writes for tensors, dictionaries and plain values."""
     import torch
 
     stream = BytesIO()

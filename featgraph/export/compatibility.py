@@ -28,7 +28,7 @@ class _Loss:
 def fit(
     vector: "SteeringVector", format: str, *, approximate: bool
 ) -> tuple["SteeringVector", tuple[str, ...]]:
-    """Return a steering vector as a format can hold it, and in words what that changes.
+    """Return a steering vector as a format can hold it, and the approximations in words.
 
     approximate: write the nearest thing, if there is one.
 
@@ -122,7 +122,7 @@ def _losses(vector: "SteeringVector", format: str, export_format: ExportFormat) 
 
 
 def _merged(vector: "SteeringVector") -> "dict[int, Vector]":
-    """Return the vectors with what goes between attention and mlp added after the block instead."""
+    """Return the vectors by block, with those between attention and mlp added after the block."""
     found = dict(vector.layers)
     for layer, values in vector.middles.items():
         found[layer] = found[layer] + values if layer in found else values

@@ -1,4 +1,4 @@
-"""JSON, the plan: a steering vector whole, numbers and all, one line per layer; `plan` reads it back."""
+"""The plan: a whole steering vector as JSON, one line per layer; `plan_reader` reads it back."""
 
 import json
 from collections.abc import Mapping

@@ -28,7 +28,7 @@ COLUMNS = (
     "description",
 )
 _RESCALING = ("topk", "abstopk")
-"""SAEs that may divide their decoder rows by their length, which the csv's reader does not know.
+"""SAEs that may divide their decoder rows by their length, which the csv's reader ignores.
 
 Source: sae_lens 6.54, `rescale_acts_by_decoder_norm` of saes/topk_sae.py and abstopk_sae.py."""
 
@@ -76,7 +76,7 @@ def lm_eval(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]
 
 
 def _pt(vector: "SteeringVector", block: int, hookpoint: str, approximations: tuple[str, ...]) -> bytes:
-    """Return a dictionary by hookpoint; a key that the reader does not ask for tells where it is from."""
+    """Return a dictionary by hookpoint; the reader ignores its key `featgraph`, the provenance."""
     content = {
         "action": "add",
         "steering_coefficient": 1.0,
@@ -116,7 +116,7 @@ def _no_pt(vector: "SteeringVector") -> str | None:
 
 
 def _no_csv(vector: "SteeringVector", block: int, known: dict[int, Known]) -> str | None:
-    """Return why a csv, which names features of released SAEs, cannot say what goes after a block."""
+    """Return why a csv, which names features of released SAEs, cannot express the vector of a block."""
     members = _writing(vector, block)
     if len(members) != 1:
         return f"it names one feature, and {len(members)} write here"

@@ -33,7 +33,7 @@ Source: Neuronpedia, app/api/steer/route.tsx, steerSchema."""
 
 
 def neuronpedia(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
-    """Return one body of /api/vector/new per block, and one of /api/steer where its own features say it all.
+    """Return one body of /api/vector/new per block, and one of /api/steer if its features suffice.
 
     A vector that was sent is steered with as feature (source, index) of the answer. What /api/steer adds is
     strength times multiplier times the decoder row as it is.
@@ -106,14 +106,14 @@ def _steer(vector: "SteeringVector", model_id: str, known: dict[int, Known]) -> 
 
 
 def _no_steer(vector: "SteeringVector", known: dict[int, Known]) -> str | None:
-    """Return why features of Neuronpedia's own do not say what the vectors are."""
+    """Return why Neuronpedia's own features cannot express the vectors, or None."""
     if not vector.members:
         return "the vector says nothing of its features"
     if vector.settings.compensate:
         return "compensate changes how much of each feature is added"
     for member in vector.members:
         if FeatureKey.parse(member.key).site != "res":
-            return f"{member.key} is no residual feature, and Neuronpedia steers with those as they are"
+            return f"{member.key} is not a residual feature, and Neuronpedia steers with those as they are"
         if known[member.sae_number].neuronpedia_id is None:
             return f"the SAE {member.sae_id} of {member.key} is not on Neuronpedia"
     return None

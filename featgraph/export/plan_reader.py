@@ -1,4 +1,4 @@
-"""A plan file read back: JSON -> the `SteeringVector` it was written from, or what is wrong and where."""
+"""A plan file read back: JSON -> the `SteeringVector` it was written from, or an error that names the key."""
 
 import json
 from dataclasses import replace
@@ -41,7 +41,7 @@ def read_plan(path: str | Path, graph: str | Path | None = None) -> SteeringVect
 
 
 def read_extra(path: str | Path, name: str) -> object | None:
-    """Return what was written into a plan file under a further key, None if nothing was.
+    """Return the value of a further key of a plan file, None if it has none.
 
     Raises UsageError: the file is no plan, damaged, or of another version.
     """
@@ -56,9 +56,9 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(text.decode(errors="surrogatepass"), parse_constant=_not_finite)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is no steering plan: {error}; write one with --format json") from error
+        raise UsageError(f"{path} is not a steering plan: {error}; write one with --format json") from error
     if not isinstance(content, dict) or not isinstance(content.get("format"), str):
-        raise UsageError(f"{path} is no steering plan: it does not say its 'format'; expected {FORMAT!r}")
+        raise UsageError(f"{path} is not a steering plan: it does not say its 'format'; expected {FORMAT!r}")
     if content["format"] != FORMAT:
         raise UsageError(
             f"{path} is of format {content['format']!r}, and this featgraph reads {FORMAT!r}; write the plan "
@@ -81,7 +81,7 @@ def _fields_of(kind: type) -> Any:
 
 
 _LARGEST = 3.4028234663852886e38
-"""Of float32."""
+"""Largest number of float32."""
 
 _Settings = create_model("Settings", __config__=ConfigDict(**_STRICT, extra="forbid"), **_fields_of(Settings))
 _Member = create_model("Member", __config__=_STRICT, **_fields_of(SteeredFeature))
@@ -147,7 +147,7 @@ class _Reading:
                 self._fault(f"members[{number}].target", "is null, and the mode needs it")
 
     def suite(self, vector: SteeringVector, graph: str | Path | None) -> "GraphSuite | None":
-        """Return what the plan's graph was made of; None if it is not there and not needed."""
+        """Return the model and SAEs of the plan's graph; None if the graph is missing and not needed."""
         from featgraph.suite.graph_suite import GraphSuite
 
         there = self._graph() if graph is None else Path(graph)
@@ -204,7 +204,7 @@ def _arrays(vectors: dict[str, list[float]]) -> "dict[int, Vector]":
 
 
 def _told(error: ValidationError) -> tuple[str, str]:
-    """Return the place of the first fault, such as `members[0].key`, and what is wrong there."""
+    """Return the place of the first error, such as `members[0].key`, and its description."""
     first = error.errors(include_url=False)[0]
     kind, value, place = first["type"], first["input"], [part for part in first["loc"] if part != "[key]"]
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
@@ -212,9 +212,9 @@ def _told(error: ValidationError) -> tuple[str, str]:
         return where, "is missing"
     if kind == "extra_forbidden":
         name = str(place[-1])
-        return where, f"is no setting{nearest(name, _Settings.model_fields)}"
+        return where, f"is not a setting{nearest(name, _Settings.model_fields)}"
     if kind == "string_pattern_mismatch":
-        return where, "is no block's number"
+        return where, "is not the number of a block"
     if kind in ("greater_than_equal", "less_than_equal"):
         return where, f"is {_shown(value)}, too large for float32"
     if kind == "finite_number" or (kind == "float_type" and type(value) is int):

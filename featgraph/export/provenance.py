@@ -1,4 +1,4 @@
-"""What every format says about a steering vector besides its numbers."""
+"""The provenance that every format records with a steering vector."""
 
 import json
 from typing import TYPE_CHECKING
@@ -43,7 +43,7 @@ def as_text(described: dict[str, object]) -> dict[str, str]:
 
 
 def title(vector: "SteeringVector", approximations: tuple[str, ...] = ()) -> str:
-    """Return one line that names a vector's features, for formats that have room for no more."""
+    """Return one line that names a vector's features, for formats that hold a title only."""
     keys = list(dict.fromkeys(member.key for member in vector.members))
     shown = ", ".join(keys[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
     named = f"featgraph {shown} at {vector.settings.scale:g}" if keys else "featgraph"

@@ -1,4 +1,4 @@
-"""What the graph knows of a steering vector's SAEs beyond what the vector itself says."""
+"""The SAEs of a graph as other tools name them, looked up for a steering vector."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,11 +17,11 @@ class Known:
     neuronpedia_id: str | None
     """model/source."""
     released: bool
-    """Whether sae_lens can load it by its release, which a local one has not."""
+    """Whether sae_lens can load it by its release; a local SAE has none."""
 
 
 def known_saes(vector: "SteeringVector") -> dict[int, Known]:
-    """Return the SAEs of the graph that a vector was made from, by sae; none where it came without.
+    """Return the SAEs of the graph that a vector was made from, by number; none if it came without.
 
     Raises StoreError: the graph is no longer there.
     """
@@ -32,7 +32,7 @@ def known_saes(vector: "SteeringVector") -> dict[int, Known]:
 
 
 def known_of(store: Store) -> dict[int, Known]:
-    """Return the SAEs of a graph, by sae."""
+    """Return the SAEs of a graph, by number."""
     local = store.manifest["recipe"].get("name")
     return {
         sae: Known(architecture, neuronpedia_id, release != local)

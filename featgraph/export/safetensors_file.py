@@ -22,7 +22,7 @@ def python(vector: "SteeringVector", out: Path, approximations: tuple[str, ...])
 
 
 def steering_vectors(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
-    """Return the same file and beside it a module that makes a `SteeringVector` of it.
+    """Return the same file, and beside it a module that loads it as a `SteeringVector`.
 
     The library has no file of its own: its users pickle, which torch no longer loads.
     Source: steering-vectors, steering_vector.py.

@@ -32,18 +32,18 @@ class ActiveFeatures:
     tokens: list[str]
     """The tokens that count, in the order of the text."""
     places: list[int]
-    """Where in the text each stands, from 0, BOS left out."""
+    """Position of each in the text, from 0, BOS left out."""
     token: Indices
     """Place in `tokens`."""
     feature: Indices
-    """Id."""
+    """Id of the feature."""
     activation: Matrix
     share: Matrix
     """Of its largest activation on the graph's text; NaN for one that never fired there."""
     layer: Indices
-    """Of each feature."""
+    """Layer of the feature."""
     layers: list[int]
-    """Of the SAEs that were looked at, in the order of the model."""
+    """Layers of the SAEs that were run, in the order of the model."""
 
     def result(self, store: Store, per_token: int = PER_TOKEN) -> Result:
         """Return the most active features of each token.
@@ -119,7 +119,7 @@ def active_features(
 def _known(
     store: Store, features: Indices, feature_filter: FeatureFilter
 ) -> tuple[Matrix, NDArray[np.bool_]]:
-    """Return each one's largest activation on the graph's text, NaN if it has none, and whether it passes."""
+    """Return each feature's largest activation on the graph's text, NaN if it has none, and if it passes."""
     ids, place = np.unique(features, return_inverse=True)
     bounds = {"least": feature_filter.min_density, "most": feature_filter.max_density}
     largest, passes = np.full(len(ids), np.nan, dtype=np.float32), np.zeros(len(ids), dtype=np.bool_)

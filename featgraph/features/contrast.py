@@ -46,7 +46,7 @@ class _Moments:
     spread: Sums
     """Sum of squared differences from the mean."""
     largest: Sums
-    """Largest size of an activation."""
+    """Largest absolute activation."""
     firing: Sums
     """Share of prompts on which it fires."""
 

@@ -33,7 +33,7 @@ class FeatureFilter:
 
     site: str | None = None
     layers: tuple[int, int] | None = None
-    """First and last."""
+    """First and last layer."""
     min_density: float | None = None
     max_density: float | None = None
 
@@ -214,7 +214,7 @@ def _near(
 def _filtered(
     store: Store, candidates: Iterable[_Candidate], feature_filter: FeatureFilter
 ) -> Iterator[_Candidate]:
-    """Yield the candidates whose density passes, in their order, with what the graph says of them."""
+    """Yield the candidates whose density passes, in their order, with their key and label."""
     waiting = iter(candidates)
     bounds = {"least": feature_filter.min_density, "most": feature_filter.max_density}
     while chunk := list(islice(waiting, _CHUNK)):

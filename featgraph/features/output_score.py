@@ -1,4 +1,4 @@
-"""The output score S_out: whether a feature, amplified, makes the model say the tokens that it points at."""
+"""The output score S_out: whether an amplified feature makes the model predict the tokens it promotes."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ Source: Arad, Mueller and Belinkov, arXiv 2505.20063; technion-cs-nlp/saes-are-g
 src/output_score.py."""
 
 FINAL_NORMS = ("norm", "ln_f", "final_layer_norm")
-"""What the families call the norm before the unembedding; it stands beside the list of blocks."""
+"""Names of the norm before the unembedding, by family; it is beside the list of blocks."""
 
 LOGITS = 2**24
 """Logits in memory at once, 64 MB."""

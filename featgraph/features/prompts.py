@@ -27,12 +27,12 @@ GROUP_BYTES = 2**32
 
 @dataclass(frozen=True)
 class Prompts:
-    """Some prompts as the model sees them."""
+    """Prompts as the model reads them."""
 
     token_rows: "TokenRows"
     """Rows of tokens; a prompt longer than the graph's context has several."""
     owner: Indices
-    """Number of the prompt that each row is of."""
+    """Number of each row's prompt."""
     start: Indices
     """Place in its prompt, from 0, of the first token of each row behind its BOS."""
     n_opening: int
@@ -46,7 +46,7 @@ class Prompts:
         return Tokens.joined(list(self.token_rows.batches()))
 
     def place(self, tokens: "Tokens") -> Indices:
-        """Return where in their prompts some tokens stand, from 0."""
+        """Return the positions of tokens in their prompts, from 0."""
         places: Indices = self.start[tokens.row] + tokens.position - self.n_opening
         return places
 

@@ -1,12 +1,12 @@
-"""Labels for the features of a graph: words from Neuronpedia, a table, the tokens, or a language model.
+"""Labels for the features of a graph: from Neuronpedia, a table, the tokens, or a language model.
 
     neuronpedia    bulk explanations, joined on the SAE and `index` (their files: `bulk`)
     table          a CSV, JSON or Parquet file with a key and a text per row
-    tokens         the labels that ingest makes, anew
-    llm            one request per feature to an OpenAI-compatible endpoint (what is asked: `prompts`)
-    writing        puts them into the graph at once; a reader sees the old labels or the new ones
+    tokens         the labels that ingest makes, made again
+    llm            one request per feature to an OpenAI-compatible endpoint (questions: `prompts`)
+    writing        writes them to the graph at once; a reader sees the old labels or the new ones
 
-A label takes the place of one of the same source and feature; those of other sources stay.
+A label replaces one of the same source and feature; those of other sources stay.
 """
 
 from featgraph.core.chat import Endpoint, key_from

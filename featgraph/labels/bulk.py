@@ -1,4 +1,4 @@
-"""Neuronpedia's bulk files of explanations, one after the other, from a disk or a server; each is whole."""
+"""Neuronpedia's bulk files of explanations, one by one, from a disk or a server; each is checked whole."""
 
 import glob
 import gzip
@@ -23,7 +23,7 @@ _MOST_BYTES, _LONGEST_LINE = 2**30, 16 * 2**20
 _COLUMNS = ("modelId", "layer", "index", "description")
 
 _ABSENT = (403, 404)
-"""What S3 says of a file that it has not; 403 where it does not list its files."""
+"""Status of a file that S3 does not have; 403 if it does not list its files."""
 
 
 class File(NamedTuple):
@@ -31,7 +31,7 @@ class File(NamedTuple):
 
     path: Path
     shown: str
-    """What messages call it."""
+    """Its name in messages."""
 
 
 def local(place: str, progress: Progress) -> Iterator[File]:
@@ -54,12 +54,13 @@ def remote(
     progress: Progress,
     retry_policy: RetryPolicy,
 ) -> Iterator[File | None]:
-    """Yield the files below an address, or None for one that the server has not.
+    """Yield the files below an address, or None for one that the server does not have.
 
     saes: Neuronpedia id and number of features of each SAE that explanations are wanted of; no id if the
     address is that of the source. folder: where a file lies until the next one is wanted.
 
-    Raises UsageError: it is no address. SourceError: a file cannot be had, is damaged or something else.
+    Raises UsageError: it is not a web address. SourceError: a file cannot be fetched, is damaged, or holds
+    something else.
     """
     urls = list(_addresses(checked_url(address), saes))
     path = folder / "batch.jsonl.gz"
@@ -118,7 +119,7 @@ def _addresses(address: str, saes: Sequence[tuple[str | None, int]]) -> Iterator
 
 
 def _check(path: Path, shown: str) -> None:
-    """Raise SourceError if a file is damaged or no file of explanations; DuckDB looks at no check sum."""
+    """Raise SourceError if a file is damaged or holds no explanations; DuckDB verifies no check sum."""
     try:
         with path.open("rb") as bare:
             begin = bare.read(2)
@@ -144,9 +145,9 @@ def _check(path: Path, shown: str) -> None:
     try:
         row = json_value(first)
     except ValueError as error:
-        raise SourceError(f"{shown} is no JSON Lines file: {error}") from error
+        raise SourceError(f"{shown} is not a JSON Lines file: {error}") from error
     columns = list(row) if isinstance(row, dict) else []
     for column in _COLUMNS:
         if column not in columns:
             hint = nearest(column, columns) or f"; it has {', '.join(columns) or 'none'}"
-            raise SourceError(f"{shown} is no file of explanations: it has no column {column!r}{hint}")
+            raise SourceError(f"{shown} is not a file of explanations: it has no column {column!r}{hint}")

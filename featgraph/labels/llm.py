@@ -24,10 +24,10 @@ from featgraph.labels.writing import Added, Labelled, Labelling, labelling
 from featgraph.store import Store
 
 MOST_FAILURES = 10
-"""Features in a row without a label after which there is no use in going on."""
+"""Features in a row without a label after which labelling stops."""
 
 _FINAL = {*range(300, 400), 401, 402, 403, 404, 405}
-"""Status codes that say nothing of the one feature: the next request would get the same."""
+"""Status codes that concern the server, not the feature: the next request would get the same."""
 
 _JOURNAL = "llm.jsonl"
 
@@ -50,7 +50,7 @@ def from_llm(
     source: str | None = None,
     progress: Progress | None = None,
 ) -> Labelled:
-    """Label features by what a language model says of their examples; those that it has labelled are left.
+    """Label features with a language model's answers about their examples; labelled ones are skipped.
 
     where: SQL condition on the columns of `feature`. limit: most features asked about. concurrency: requests
     at a time. again: ask again about features that have such a label. source: left out, `llm:MODEL`.
@@ -100,13 +100,13 @@ class _Journal:
         self.stream.write("\n" if self.file.stat().st_size else "")
 
     def add(self, feature: int, text: str) -> None:
-        """Keep one answer; from here on it outlives the process."""
+        """Write one answer to disk; from here on it outlives the process."""
         self.done[feature] = text
         self.stream.write(json.dumps({"feature": feature, "source": self.source, "text": text}) + "\n")
         self.stream.flush()
 
     def put(self, origin: str) -> list[Added]:
-        """Put all answers into the graph; the journal goes."""
+        """Write all answers to the graph and delete the journal."""
         self.stream.close()
         if self.done:
             self.work.stage(list(self.done), self.source, list(self.done.values()))
@@ -220,6 +220,6 @@ def _refusal(endpoint: Endpoint, error: Refused) -> str:
 
 
 def _failure(endpoint: Endpoint, answer: _Answer, in_a_row: int) -> str:
-    why = f"({answer.error})" if answer.error else "(its answers are no label)"
+    why = f"({answer.error})" if answer.error else "(its answers are not labels)"
     features = f"{in_a_row} features in a row" if in_a_row > 1 else answer.prompt.key
     return f"{endpoint.url} gave no label for {features} {why}; labels so far are kept, run it again to go on"

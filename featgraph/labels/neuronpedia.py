@@ -1,4 +1,4 @@
-"""Neuronpedia's explanations, as its bulk files have them: rows to the features of the SAE that they are of.
+"""Labels from Neuronpedia's bulk files of explanations, joined on the SAE and the feature's index.
 
 A row belongs to the SAE whose `neuronpedia_id` is its `modelId/layer`, and there to the feature `index`,
 which is text in these files. All explanations of a feature are kept; their type is in the source's name.
@@ -55,19 +55,19 @@ _COUNT = "select count(*), count(*) filter (text is null) from batch"
 
 @dataclass
 class _Seen:
-    """What was in all files."""
+    """Counts over all files."""
 
     rows: int = 0
     empty: int = 0
     absent: int = 0
-    """Files that a server should have and has not."""
+    """Files that the server does not have."""
     strangers: Counter[str] = field(default_factory=Counter)
-    """Rows of each source that the graph has no SAE of."""
+    """Rows of each source that is no SAE of the graph."""
 
     def left_out(self) -> list[str]:
-        """Return a sentence for each kind of thing that gave no label."""
+        """Return a sentence for each kind of row or file that gave no label."""
         counts = {
-            f" of {place}, which is no SAE of this graph": (n, "row")
+            f" of {place}, which is not an SAE of this graph": (n, "row")
             for place, n in sorted(self.strangers.items())
         }
         counts[" without a description"] = (self.empty, "row")
@@ -110,7 +110,7 @@ def from_neuronpedia(
 
 
 def _choose(work: Labelling, layer: int | None, site: str | None) -> SaeRange | None:
-    """Return the SAE that --layer and --site name, if they are given, and let rows be of no other.
+    """Return the SAE that --layer and --site name, if given, and restrict rows to it.
 
     Raises UsageError: there is none, or several, or none is given and no SAE has a Neuronpedia id.
     """
@@ -164,7 +164,7 @@ def _stage(work: Labelling, file: File, chosen: SaeRange | None, seen: _Seen) ->
     if outside:
         number, place, layer, site, n = outside
         raise SourceError(
-            f"{file.shown}: index {number!r} of {place} is no feature of {layer}/{site}, which has {n:,}; "
+            f"{file.shown}: index {number!r} of {place} is not a feature of {layer}/{site}, which has {n:,}; "
             "these explanations are of another SAE, perhaps of another width"
         )
     seen.strangers.update(dict(run(_STRANGERS).fetchall()))
@@ -175,7 +175,7 @@ def _stage(work: Labelling, file: File, chosen: SaeRange | None, seen: _Seen) ->
 
 
 def _check_one_source(work: Labelling, file: File) -> None:
-    """Let the chosen SAE go by the name that the rows give it; raise SourceError if they give it several."""
+    """Give the chosen SAE the name in the rows; raise SourceError if they name several."""
     found = work.connection.execute(
         "select place from batch union select place from sae where place is not null order by 1"
     ).fetchall()

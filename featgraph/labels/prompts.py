@@ -1,4 +1,4 @@
-"""What a language model is asked about a feature, and what counts as an answer."""
+"""The prompt that asks a language model for a feature's label, and the label read from its answer."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Prompt:
 
 
 def prompts(store: Store, ids: Sequence[int]) -> Iterator[Prompt]:
-    """Yield what to ask of each feature that has examples."""
+    """Yield a prompt for each feature that has examples."""
     for first in range(0, len(ids), _CHUNK):
         chunk = list(ids[first : first + _CHUNK])
         for feature, key, top, promoted, examples in store.rows(_READ, {"ids": chunk, "most": EXAMPLES}):
@@ -53,7 +53,7 @@ def prompts(store: Store, ids: Sequence[int]) -> Iterator[Prompt]:
 
 
 def read_label(answer: str) -> str | None:
-    """Return the label that an answer is, or None if it is none.
+    """Return the label in an answer, or None if there is none.
 
     >>> [read_label(text) for text in (' "Words for rain." ', "<think>Hm.</think> Label: rain", "a\\nb")]
     ['Words for rain', 'rain', None]

@@ -1,4 +1,4 @@
-"""Labels from a table that somebody wrote: CSV, TSV, JSON lines or Parquet with a key and a text per row."""
+"""Labels from a table: CSV, TSV, JSON lines or Parquet with a key and a text per row."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def from_table(path: str | Path, file: str | Path, *, source: str | None = None)
     name = file.name.lower().removesuffix(".gz")
     reader = _READERS.get(Path(name).suffix)
     if reader is None:
-        raise UsageError(f"{file} is no table of labels; its name must end in {', '.join(_READERS)}")
+        raise UsageError(f"{file} is not a table of labels; its name must end in {', '.join(_READERS)}")
     if not file.is_file():
         raise UsageError(f"there is no file {file}")
     with labelling(path) as work:
@@ -115,7 +115,7 @@ def _near(name: str, columns: dict[str, str]) -> str:
 
 
 def _check_keys(work: Labelling, file: Path) -> None:
-    """Raise SourceError for the first key that the graph has not, with the nearest that it has."""
+    """Raise SourceError for the first key that is not a feature of the graph, with the nearest that is."""
     unknown = work.connection.execute(_UNKNOWN)
     first = unknown.fetchone()
     if first is None:
@@ -126,4 +126,4 @@ def _check_keys(work: Labelling, file: Path) -> None:
         find_feature(work.store.saes, str(first[1]))
     except UsageError as error:
         raise SourceError(f"{file}, row {first[0]}: {error}{more}") from error
-    raise SourceError(f"{file}, row {first[0]}: {first[1]!r} is no feature of this graph{more}")
+    raise SourceError(f"{file}, row {first[0]}: {first[1]!r} is not a feature of this graph{more}")

@@ -1,4 +1,4 @@
-"""Labels made of the tokens that a feature fires on and those that it promotes, as ingest makes them."""
+"""Labels made of the tokens on which a feature is active and those it promotes, as ingest makes them."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ _ROWS = 50_000
 
 
 def from_tokens(path: str | Path, *, progress: Progress | None = None) -> Labelled:
-    """Make the labels of a graph's own tokens anew; all that had this source go.
+    """Make the labels of source `tokens` again; the old ones of this source go.
 
     Raises StoreError: the graph cannot be read or written.
     """

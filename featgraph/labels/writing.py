@@ -1,7 +1,7 @@
-"""Labels into a graph that is there already: staged in a database of their own, then put into it at once.
+"""Labels written to an existing graph: staged in a database of their own, then written at once.
 
-That the graph is whole at every moment is `updating`'s business; between its two renames the graph has its
-labels, and only the note where they came from is missing. A label takes the place of those of the same source
+`store.update.updating` keeps the graph whole at every moment; between its two renames the graph has its
+labels, and only the note of their origin is missing. A label replaces those of the same source
 and feature.
 """
 
@@ -44,7 +44,7 @@ _ADDED = """
 
 @dataclass(frozen=True)
 class Added:
-    """Labels of one source that were put into a graph."""
+    """Labels of one source that were written to a graph."""
 
     source: str
     n: int
@@ -53,7 +53,7 @@ class Added:
 
 @dataclass(frozen=True)
 class Labelled:
-    """What a labelling did: the labels of each source, and a sentence for all that was left out."""
+    """The labels written of each source, and a sentence for each kind of thing left out."""
 
     added: list[Added]
     left_out: list[str]
@@ -61,7 +61,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Labelling(GraphUpdate):
-    """One graph that this process alone may write, and the labels that are to go into it.
+    """A graph that this process alone may write, and the labels staged for it.
 
     Its connection holds `staged`, as the table `label`, and `sae` with its `neuronpedia_id` as `place`.
     """
@@ -74,7 +74,7 @@ class Labelling(GraphUpdate):
         self.connection.unregister("rows")
 
     def commit(self, origin: str, *, remade: tuple[str, ...] = ()) -> list[Added]:
-        """Put what is staged into the graph, and note in its manifest where it came from.
+        """Write the staged labels to the graph, and their origin to its manifest.
 
         remade: sources of which all labels go, whether their features have new ones or not.
 
@@ -105,7 +105,7 @@ class Labelling(GraphUpdate):
 
 @contextmanager
 def labelling(path: str | Path) -> Iterator[Labelling]:
-    """Open a graph for labelling; readers go on with what they have.
+    """Open a graph for labelling; readers keep the version that they have open.
 
     Raises StoreError: there is no graph, it cannot be read or written, or another process is writing it.
     """

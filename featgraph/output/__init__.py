@@ -50,7 +50,7 @@ def write(
     limit: int | None = None,
     store: "Store | None" = None,
 ) -> None:
-    """Write rows to stdout or a file, in the format asked for, else the one that the file's name says.
+    """Write rows to stdout or a file, in the format asked for, else the one of the file's ending.
 
     limit: most rows written, 0 for all; left out, a table on a terminal stops where the screen ends.
     store: the graph that the rows are about; graph formats look up keys and labels in it.
@@ -76,7 +76,7 @@ def write(
 def write_sections(
     sections: "list[Section]", format: Format | None = None, *, out: Path | None = None
 ) -> None:
-    """Write titled results: as tables one below the other, else as one result with a `section` column.
+    """Write titled results: as tables one below another, else as one result with a `section` column.
 
     Raises UsageError: the file cannot be written, or the format holds graphs.
     """

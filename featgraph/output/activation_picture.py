@@ -92,7 +92,7 @@ def _drawn(active: ActiveFeatures, lineages: Sequence[ActiveLineage]) -> list[Ac
 
 
 def _tell(screen: Console, lineages: Sequence[ActiveLineage], n_left: int) -> None:
-    """Write what each letter stands for."""
+    """Write the legend: the lineage of each letter."""
     for lineage in lineages:
         first, last = lineage.layers
         line = Text()
@@ -127,7 +127,7 @@ def _names(lineages: Sequence[ActiveLineage]) -> dict[tuple[int, int], str]:
 
 
 def _shown(token: str, *, plain: bool) -> str:
-    """Return a token as a row is headed."""
+    """Return the heading of a token's row."""
     blank = repr(token) if plain else "".join(_SPACE.get(letter, letter) for letter in token)
     return printable(token.strip() or blank)
 

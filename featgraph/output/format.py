@@ -1,4 +1,4 @@
-"""Which format an answer is written in: the one asked for, else the one that the file's name says."""
+"""The format of an answer: the one asked for, else the one of the file's ending."""
 
 from pathlib import Path
 from typing import Literal
@@ -27,11 +27,11 @@ ENDINGS: dict[str, Format] = {
     ".mmd": "mermaid",
     ".mermaid": "mermaid",
 }
-"""What the end of a file's name asks for; node-link is JSON inside, so it has no ending of its own."""
+"""Format of each ending of a file's name; node-link is JSON inside, so it has no ending of its own."""
 
 
 def format_of(format: Format | None, out: Path | None) -> Format:
-    """Return the format asked for, else the one that the file's name says, else `table`.
+    """Return the format asked for, else the one of the file's ending, else `table`.
 
     Raises UsageError: no format has the name's ending.
     """

@@ -20,7 +20,7 @@ _ELSEWHERE = 110
 
 @dataclass(frozen=True)
 class Framed:
-    """One text: what it is, how it begins, and how it goes on."""
+    """One text: its title, the prompt, and the continuation."""
 
     title: str
     begin: str

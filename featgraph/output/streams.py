@@ -1,4 +1,4 @@
-"""Where answers and talk go: stdout or a file that appears whole, and stderr."""
+"""The streams: answers to stdout or to a file that appears whole, notes to stderr."""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from featgraph.errors import UsageError
 
 @contextmanager
 def opened(out: Path | None) -> Iterator[TextIO]:
-    """Yield stdout, or a file that takes its name when all is written.
+    """Yield stdout, or a file that takes its name once all is written.
 
     Raises UsageError: stdout is closed, or the file cannot be written.
     """
@@ -28,7 +28,7 @@ def opened(out: Path | None) -> Iterator[TextIO]:
 
 
 def note(message: str) -> None:
-    """Say something to the person at the terminal, on stderr."""
+    """Write a note for the person at the terminal, to stderr."""
     sys.stderr.write(f"featgraph: {visible(message)}\n")
 
 

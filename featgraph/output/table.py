@@ -42,7 +42,7 @@ def console(stream: TextIO, width: int | None = None) -> Console:
 
 
 def write_table(result: Result, stream: TextIO) -> None:
-    """Print rows as a table as wide as the terminal, or as needed elsewhere; say if that cut something."""
+    """Print rows as a table as wide as the terminal, or as needed elsewhere; note if columns were cut."""
     screen = console(stream)
     drawn, cut = table(result, screen.width)
     screen.print(drawn)
@@ -51,7 +51,7 @@ def write_table(result: Result, stream: TextIO) -> None:
 
 
 def table(result: Result, room: int) -> tuple[Table, bool]:
-    """Return the rows as a table at most `room` characters wide, and whether anything had to go for that.
+    """Return the rows as a table at most `room` characters wide, and whether anything was cut.
 
     The widest text columns are cut first, then whole columns are left out from the right; numbers stay whole.
     """

@@ -18,7 +18,7 @@ SHOWN_WRITERS = 3
 
 _GUIDES = ("├── ", "└── ", "│   ", "    ")
 _ASCII_GUIDES = ("+-- ", "`-- ", "|   ", "    ")
-"""What stands before a node, before the last node, and below each of them."""
+"""The guides before a node, before the last node, and below each of them."""
 
 _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 

@@ -1,4 +1,4 @@
-"""One value at a time: what JSON, CSV and a table cell show of it."""
+"""One value at a time, as JSON and CSV write it."""
 
 import json
 import math
@@ -25,7 +25,7 @@ def json_rows(result: Result) -> Iterator[dict[str, object]]:
 
 
 def _json_value(value: object, single: bool) -> object:
-    """Return what JSON can say of a value; `single` = floats came from 32 bits."""
+    """Return a value as JSON can hold it; `single` = floats came from 32 bits."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

@@ -302,7 +302,7 @@ def test_the_command_prints_both_reports(graph: Path) -> None:
     [
         (["--report", "measures", "--read", 5], "--report measures takes no --read"),
         (["--report", "methods", "--edges", EVERY], "--report methods takes no --edges"),
-        (["--report", "methods", "--sample", 0], "--sample 0 means nothing"),
+        (["--report", "methods", "--sample", 0], "--sample must be 1 or more"),
     ],
 )
 def test_what_a_report_does_not_take_is_refused(graph: Path, arguments: list[object], message: str) -> None:

@@ -77,7 +77,7 @@ def test_a_zipped_file_stays_zipped(server: Stub) -> None:
 
 @pytest.mark.parametrize("url", ["host/v1", "ftp://host", "http://", "http://host:port", "http://host/\n"])
 def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="is no address"):
+    with pytest.raises(UsageError, match="is not a web address"):
         checked_url(url)
 
 

@@ -188,7 +188,7 @@ def damaged(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda plan: plan["settings"].update(at=1.5), "'settings.at' is 1.5, not a whole number"),
         (
             lambda plan: plan["settings"].update(scal=1),
-            "'settings.scal' is no setting; did you mean 'scale'?",
+            "'settings.scal' is not a setting; did you mean 'scale'?",
         ),
         (lambda plan: plan["settings"].update(at=1), "'settings' cannot be: where single has no span"),
         (
@@ -208,8 +208,8 @@ def damaged(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda plan: plan.update(n_layers=1), "the vector writes after block 1, but toy has blocks 0 to 0"),
         (lambda plan: plan.update(d_model=5), "the vector of layer 1 has 6 numbers, but d_model of toy is 5"),
         (lambda plan: plan.update(layers=[]), "'layers' is [], not an object"),
-        (lambda plan: plan["layers"].update(a=[]), "'layers.a' is no block's number"),
-        (lambda plan: plan["layers"].update({"01": []}), "'layers.01' is no block's number"),
+        (lambda plan: plan["layers"].update(a=[]), "'layers.a' is not the number of a block"),
+        (lambda plan: plan["layers"].update({"01": []}), "'layers.01' is not the number of a block"),
         (lambda plan: plan["layers"].update({"1": 3}), "'layers.1' is 3, not a list"),
         (lambda plan: plan["layers"].update({"1": [[1]] * 6}), "'layers.1[0]' is [1], not a number"),
         (lambda plan: plan["layers"].update({"1": [True] * 6}), "'layers.1[0]' is true, not a number"),
@@ -286,7 +286,7 @@ def test_numbers_beyond_float_are_refused_where_they_stand(graph: Graph, tmp_pat
 @pytest.mark.parametrize("read", [export.read_plan, lambda path: export.read_extra(path, "generation")])
 def test_a_file_that_is_no_plan_is_said_to_be_none(tmp_path: Path, content: bytes, read: Any) -> None:
     (tmp_path / "plan.json").write_bytes(content)
-    with pytest.raises(UsageError, match=r"plan\.json is no steering plan: "):
+    with pytest.raises(UsageError, match=r"plan\.json is not a steering plan: "):
         read(tmp_path / "plan.json")
 
 

@@ -168,7 +168,7 @@ def test_neuronpedia_gets_its_own_features_and_the_vectors(known: Graph, tmp_pat
 @pytest.mark.parametrize(
     ("features", "settings", "why"),
     [
-        (["1/res/0", "1/mlp/0"], {}, "1/mlp/0 is no residual feature"),
+        (["1/res/0", "1/mlp/0"], {}, "1/mlp/0 is not a residual feature"),
         (["1/res/0"], {"compensate": True}, "compensate changes"),
     ],
 )

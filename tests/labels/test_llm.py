@@ -277,7 +277,7 @@ def test_a_key_is_in_a_variable_that_is_set(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(UsageError, match=r"the environment has no MY_KEY; write `export MY_KEY=...` first"):
         key_from("MY_KEY")
     monkeypatch.setenv("MY_KEY", "a\nb")
-    with pytest.raises(UsageError, match=r"what MY_KEY holds is no key: it has letters that no header"):
+    with pytest.raises(UsageError, match=r"what MY_KEY holds is not a key: it has letters that a header"):
         key_from("MY_KEY")
     assert key_from(None) is None
 
@@ -285,12 +285,12 @@ def test_a_key_is_in_a_variable_that_is_set(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("localhost:8000", "'localhost:8000' is no address; write http://HOST"),
+        ("localhost:8000", "'localhost:8000' is not a web address; write http://HOST"),
         (
             "http://me:secret@host/v1",
             "the address of host may hold no user, password or query; write http://host/v1",
         ),
-        ("file:///etc/passwd", "is no address"),
+        ("file:///etc/passwd", "is not a web address"),
     ],
 )
 def test_an_address_is_checked_before_anything_is_sent(url: str, message: str) -> None:

@@ -52,8 +52,8 @@ def test_what_gives_no_label_is_counted(graph: Path, tmp_path: Path) -> None:
     others = [row(1, "res", 0, "x", modelId="toy-9b"), row(2, "res", 0, "y"), row(2, "res", 900, "z")]
     folder = bulk(tmp_path, 1, "res", [*others, row(1, "res", 0, " "), row(1, "res", 1, "a")])
     assert from_neuronpedia(graph, folder).left_out == [
-        "2 rows of toy-2b/2-toyscope-res-4, which is no SAE of this graph",
-        "1 row of toy-9b/1-toyscope-res-4, which is no SAE of this graph",
+        "2 rows of toy-2b/2-toyscope-res-4, which is not an SAE of this graph",
+        "1 row of toy-9b/1-toyscope-res-4, which is not an SAE of this graph",
         "1 row without a description",
     ]
 
@@ -124,8 +124,8 @@ def damaged(content: bytes, kind: str) -> bytes:
         ("cut", r"batch-0.jsonl.gz is damaged \(Compressed file ended"),
         ("sum", r"batch-0.jsonl.gz is damaged \(CRC check failed"),
         ("zip", r"batch-0.jsonl.gz is damaged \(Not a gzipped file"),
-        ("text", r"batch-0.jsonl.gz is no JSON Lines file: "),
-        ("list", r"batch-0.jsonl.gz is no file of explanations: it has no column 'modelId'; it has none"),
+        ("text", r"batch-0.jsonl.gz is not a JSON Lines file: "),
+        ("list", r"batch-0.jsonl.gz is not a file of explanations: it has no column 'modelId'; it has none"),
         ("later", r"cannot read .*batch-0.jsonl.gz: .*Malformed JSON"),
         ("none", r"batch-0.jsonl.gz is damaged \(it is empty\)"),
     ],
@@ -144,7 +144,10 @@ def test_a_damaged_file_is_refused_and_nothing_written(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"index": "4"}, r"index '4' of toy-2b/1-toyscope-res-4 is no feature of 1/res, which has 4; these"),
+        (
+            {"index": "4"},
+            r"index '4' of toy-2b/1-toyscope-res-4 is not a feature of 1/res, which has 4; these",
+        ),
         ({"index": "-1"}, "index '-1' of"),
         ({"index": "abc"}, "index 'abc' of"),
         ({"index": None}, "index None of"),
@@ -163,7 +166,7 @@ def test_rows_that_cannot_be_of_this_graph_are_refused(
 def test_another_bulk_file_is_told_from_explanations(graph: Path, tmp_path: Path) -> None:
     folder = bulk(tmp_path, 1, "res", [row(1, "res", 1, "a")]) / source_id(1, "res") / "features"
     with pytest.raises(
-        SourceError, match="is no file of explanations: it has no column 'layer'; it has modelId"
+        SourceError, match="is not a file of explanations: it has no column 'layer'; it has modelId"
     ):
         from_neuronpedia(graph, folder)
 
@@ -235,7 +238,7 @@ def test_a_server_that_is_busy_is_asked_again(graph: Path, tmp_path: Path, bucke
 def test_an_address_with_nothing_behind_it_is_an_error(graph: Path, bucket: Stub) -> None:
     with pytest.raises(SourceError, match="there are no explanations at http://"):
         from_neuronpedia(graph, f"{bucket.url}/v1/{source_id(1, 'res')}", retry_policy=QUICK)
-    with pytest.raises(UsageError, match="'ftp://host/x' is no address; write http://HOST"):
+    with pytest.raises(UsageError, match="'ftp://host/x' is not a web address; write http://HOST"):
         from_neuronpedia(graph, "ftp://host/x")
     with pytest.raises(UsageError, match=r"may hold no user, password or query; write https://host/v1$"):
         from_neuronpedia(graph, "https://me:secret@host/v1?signature=1")

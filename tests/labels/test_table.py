@@ -89,7 +89,7 @@ def test_a_file_that_is_no_table_is_refused(graph: Path, tmp_path: Path) -> None
     with pytest.raises(SourceError, match=r"cannot read .*broken.parquet: "):
         from_table(graph, tmp_path / "broken.parquet")
     with pytest.raises(
-        UsageError, match=r"labels.xlsx is no table of labels; its name must end in .csv, .tsv"
+        UsageError, match=r"labels.xlsx is not a table of labels; its name must end in .csv, .tsv"
     ):
         from_table(graph, tmp_path / "labels.xlsx")
     with pytest.raises(UsageError, match=r"there is no file .*none.csv"):
@@ -132,7 +132,7 @@ def test_the_command_tells_what_it_did(graph: Path, tmp_path: Path) -> None:
     assert (code, said) == (
         0,
         f"featgraph: 1 label of 1 feature from {OAI}\n"
-        "featgraph: left out: 1 row of toy-2b/2-toyscope-res-4, which is no SAE of this graph\n",
+        "featgraph: left out: 1 row of toy-2b/2-toyscope-res-4, which is not an SAE of this graph\n",
     )
     assert call(graph, "--from", "csv", written(tmp_path, "key,text\n1/res/0,x\n"), "--source", "me")[0] == 0
     assert ("1/res/0", "me", "x") in labels(graph)

@@ -1,4 +1,4 @@
-"""Which features the rows of an answer join: by columns `src` and `dst`, or by a column that holds a path."""
+"""The edges in the rows of an answer: from columns `src` and `dst`, or from a column of paths."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from featgraph.store.features import Name
 INSTEAD = (
     "return src and dst, or a path as edges(p), keys(p) or nodes(p), or use `featgraph subgraph GRAPH KEY`"
 )
-"""What makes a graph out of any question."""
+"""How to make any question return a graph."""
 
 _KEY = re.compile(rf"\d+/({'|'.join(SITES)})/\d+")
 
@@ -23,11 +23,11 @@ _EDGES = re.compile(r"STRUCT\((?=(.*, )?src )(?=(.*, )?dst ).*\)\[\d*\]")
 _KEYS = re.compile(r"VARCHAR\[\d*\]")
 _IDS = re.compile(r"U?(INTEGER|BIGINT)\[\d*\]")
 _PATHS = (_EDGES, _KEYS, _IDS)
-"""Types of columns that hold paths; the first that there is is read, because edges say most."""
+"""Types of columns that hold paths; the first found is read, because edges carry the most."""
 
 
 class Arrow(NamedTuple):
-    """Two features that a row joins, or only one, and what the row says of that; NULL is left out."""
+    """Two features that a row joins, or only one, and the row's other columns; NULL is left out."""
 
     src: Name | None
     dst: Name | None
@@ -36,7 +36,7 @@ class Arrow(NamedTuple):
 
 @dataclass(frozen=True)
 class Arrows:
-    """What the rows of an answer join."""
+    """The edges in the rows of an answer."""
 
     rows: list[list[Arrow]]
     """The arrows of each row."""
@@ -50,7 +50,7 @@ class Arrows:
 
 
 def arrows_of(result: Result) -> Arrows:
-    """Return what the rows join; an end that is NULL joins nothing.
+    """Return the arrows of the rows; an end that is NULL joins nothing.
 
     Raises UsageError: no column says which features are joined, or one holds something else than features.
     """
@@ -108,4 +108,4 @@ def _name(end: object) -> Name | None:
 
 
 _NOTHING: Mapping[str, object] = {}
-"""One for all arrows that say nothing: there can be millions."""
+"""Shared by all arrows without attributes: there can be millions."""

@@ -78,7 +78,7 @@ def graph_of(result: Result, store: Store | None) -> networkx.DiGraph:
 
 
 def _attributes(feature: Feature) -> dict[str, object]:
-    """Return what a node carries beside its name, which is the key.
+    """Return the attributes of a node, whose name is the key.
 
     The id is called `feature`, as in the tables, because `id` names the node itself in most formats.
     """
@@ -95,7 +95,7 @@ def _order(node: str, feature: Feature | None) -> tuple[bool, int, str]:
 
 
 def _merged(arrows: Arrows, known: Mapping[Name, Feature]) -> dict[tuple[str, str], dict[str, object]]:
-    """Return each edge once, with what its rows agree on."""
+    """Return each edge once, with the values on which its rows agree."""
     found: dict[tuple[str, str], list[Mapping[str, object]]] = {}
     for row in arrows.rows:
         pairs = {

@@ -15,7 +15,7 @@ from featgraph.core.text import xml_text
 from featgraph.output.values import csv_cell
 
 _GEXF_OWN = {"id", "key", "type", "start", "end", "viz", "spells"}
-"""Names that GEXF gives a meaning of its own on an edge."""
+"""Attribute names that GEXF reserves on an edge."""
 
 
 def graphml(graph: networkx.DiGraph) -> str:
