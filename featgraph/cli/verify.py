@@ -14,7 +14,7 @@ def verify(
     format: options.FormatOption = None,
     out: options.OutOption = None,
 ) -> None:
-    """Check every hash, count and rule of a graph; exit 3 if one does not hold.
+    """Check every hash, count and rule of a graph; exit 3 if one fails.
 
     Worth it for a graph from somebody else, or after a disk was full: whether ids are dense and edges go
     downstream, ranks and cosines are right, vectors are of length 1 and the files those of the manifest.

@@ -11,6 +11,7 @@ from typing import TextIO
 
 from featgraph.core.text import pluralize, printable
 from featgraph.lineage.lineage import Edge, Lineage, Member
+from featgraph.output.streams import bare
 
 SHOWN_WRITERS = 3
 """Writers drawn below a feature; the rest are counted. `--format table` lists all."""
@@ -43,6 +44,7 @@ def print_tree(root: Node, stream: TextIO, width: int | None = None) -> None:
 
     width: columns; left out, those of the terminal, and as many as needed elsewhere.
     """
+    stream = bare(stream)  # for our own codes; what a graph says was made printable
     terminal = stream.isatty()
     if width is None and terminal:
         width = shutil.get_terminal_size().columns

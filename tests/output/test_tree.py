@@ -1,6 +1,11 @@
 """A tree of text: its lines, the same as Rich draws them, on a terminal and elsewhere."""
 
 import io
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -81,3 +86,14 @@ def test_a_terminal_gets_styles_and_its_own_width(monkeypatch: pytest.MonkeyPatc
 def test_a_stream_without_block_characters_gets_plain_guides() -> None:
     root = Node("a", below=[Node("b", below=[Node("c")]), Node("d")])
     assert printed(root, stream=Stream("ascii")) == "a\n+-- b\n|   `-- c\n`-- d\n"
+
+
+def test_the_command_styles_a_terminal(toy: Path) -> None:
+    """Through a pseudo-terminal, where codes in data are made visible and those of the tree are not."""
+    main, side = pty.openpty()
+    command = [sys.executable, "-m", "featgraph", "lineage", str(toy), "1/res/0"]
+    subprocess.run(command, stdout=side, env={**os.environ, "TERM": "xterm"}, check=True)
+    os.close(side)
+    shown = os.read(main, 100_000).decode()
+    os.close(main)
+    assert shown.startswith("\x1b[1mlineage of 1/res/0: 4 features in layers 0 to 2")
