@@ -61,7 +61,7 @@ def codes_of(
 ) -> tuple[Tokens, list[scipy.sparse.csr_matrix]]:
     """Return the counted tokens of a shard, and the codes of each SAE on them, (n_tokens, n_features)."""
     tokens = Tokens.joined(list[Batch](shard.batches()))
-    return tokens, [codes for codes, _ in encode_rows(model, saes, shard)]
+    return tokens, [encoded.codes for encoded in encode_rows(model, saes, shard)]
 
 
 def firing(

@@ -7,90 +7,124 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import reduce
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
 from featgraph.activations.forward import Activations, Sites
+from featgraph.activations.massive import is_massive
 from featgraph.activations.statistics import Reconstruction
-from featgraph.activations.tokens import TokenRows
-from featgraph.core.arrays import Matrix
+from featgraph.activations.tokens import TokenRows, Tokens
+from featgraph.core.arrays import Indices, Matrix
 from featgraph.suite import LanguageModel, LoadedSae
 from featgraph.suite.sae import tokens_at_once
 
 if TYPE_CHECKING:
     import torch
 
-RECONSTRUCT_EVERY = 16
-"""One group of tokens in so many is also decoded, for the explained variance."""
+RECONSTRUCTED = 2**15
+"""Tokens that are also decoded, for the explained variance, where the text has as many; a shorter text is
+decoded whole. The error of the figure is told beside it."""
 
-Encoded = tuple[scipy.sparse.csr_matrix, Reconstruction]
-"""Codes of one SAE, (n_tokens, n_features), and how well they rebuild what it reads."""
+SELDOM = 16
+"""One token in so many is decoded at least, however long the text."""
 
 
-def encode_rows(model: LanguageModel, saes: Sequence[LoadedSae], token_rows: TokenRows) -> list[Encoded]:
-    """Return, per SAE, its codes on all batches of some token rows, one after the other.
+class Encoded(NamedTuple):
+    """What one SAE makes of some text."""
 
-    The model reads the next batch while the SAEs encode this one; every task has one thread.
+    codes: scipy.sparse.csr_matrix
+    """(n_tokens, n_features); without an entry on tokens that are left out."""
+    rebuilt: Reconstruction
+    """How well they rebuild what the SAE reads."""
+    massive: NDArray[np.bool_]
+    """Tokens that are left out, (n_tokens,), see `massive`."""
+
+
+def encode_rows(
+    model: LanguageModel, saes: Sequence[LoadedSae], token_rows: TokenRows, every: int | None = None
+) -> list[Encoded]:
+    """Return, per SAE, what it makes of all batches of some text, one after the other.
+
+    every: of so many tokens one is decoded as well; None: none is. The model reads the next batch while the
+    SAEs encode this one; every task has one thread.
     """
     sites = Sites(model, [loaded.reading for loaded in saes if loaded.reading is not None])
     batches = list(token_rows.batches())
-    encoded: list[list[Encoded]] = [[] for _ in saes]
+    parts: list[list[Encoded]] = [[] for _ in saes]
     with one_thread_per_task(), ThreadPoolExecutor(os.cpu_count()) as pool:
         ahead = pool.submit(sites, batches[0])
-        for following in [*batches[1:], None]:
+        for batch, following in zip(batches, [*batches[1:], None], strict=True):
             activations = ahead.result()
             if following is not None:
                 ahead = pool.submit(sites, following)
-            jobs = [pool.submit(_encode, loaded, activations) for loaded in saes]
-            for parts, job in zip(encoded, jobs, strict=True):
-                parts.append(job.result())
-    return [_joined(parts) for parts in encoded]
+            jobs = [pool.submit(encode_batch, loaded, activations, batch, every) for loaded in saes]
+            for of_sae, job in zip(parts, jobs, strict=True):
+                of_sae.append(job.result())
+    return [_joined(of_sae) for of_sae in parts]
 
 
-def _encode(loaded: LoadedSae, activations: Activations) -> Encoded:
+def decode_every(n_tokens: int) -> int:
+    """Return of how many tokens of a text one is decoded.
+
+    >>> decode_every(1000), decode_every(100_000), decode_every(10_000_000)
+    (1, 3, 16)
+    """
+    return max(1, min(SELDOM, n_tokens // RECONSTRUCTED))
+
+
+def encode_batch(
+    loaded: LoadedSae, activations: Activations, tokens: Tokens, every: int | None = None
+) -> Encoded:
+    """Return what an SAE makes of one batch; active means not zero: some SAEs keep signed activations."""
+    import torch
+
     assert loaded.reading is not None
-    codes, rebuilt = encode(loaded, activations[loaded.reading])
-    reconstruction = Reconstruction(rebuilt.shape[1])
-    reconstruction.update(decoded(activations[loaded.reading.rebuilt], codes.shape[1]), rebuilt)
-    return codes, reconstruction
+    assert loaded.sae is not None
+    read, written = activations[loaded.reading], activations[loaded.reading.rebuilt]
+    left_out = is_massive(written, loaded)
+    chosen = np.flatnonzero(~left_out)[::every] if every else np.zeros(0, dtype=np.int64)
+    size = tokens_at_once(loaded.sae.cfg.d_sae)
+    codes, rebuilt = _Codes(loaded.sae.cfg.d_sae), Reconstruction(written.shape[1])
+    with torch.inference_mode():
+        for start in range(0, len(read), size):
+            part = read[start : start + size]
+            dense = loaded.sae.encode(part)
+            codes.add(dense)
+            places = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, start + len(part))]
+            if len(places):
+                made = _decoded(loaded, part, dense, places - start)
+                rebuilt.update(written[places], made, tokens.row[places])
+    return Encoded(_without(codes.matrix(), left_out), rebuilt, left_out)
+
+
+def _decoded(
+    loaded: LoadedSae, activations: "torch.Tensor", codes: "torch.Tensor", places: Indices
+) -> "torch.Tensor":
+    """Return what the SAE makes of some of the tokens that it has just encoded."""
+    assert loaded.sae is not None
+    if len(places) == len(activations):
+        return loaded.decode(codes, activations)
+    # Encoded again, because some SAEs decode at the scale of all that they encoded last.
+    return loaded.decode(loaded.sae.encode(activations[places]), activations[places])
+
+
+def _without(codes: scipy.sparse.csr_matrix, left_out: NDArray[np.bool_]) -> scipy.sparse.csr_matrix:
+    """Return codes with nothing on some tokens; the rows stay."""
+    if not left_out.any():
+        return codes
+    kept = np.repeat(~left_out, np.diff(codes.indptr))
+    starts = np.r_[0, np.cumsum(np.where(left_out, 0, np.diff(codes.indptr)))]
+    return scipy.sparse.csr_matrix((codes.data[kept], codes.indices[kept], starts), shape=codes.shape)
 
 
 def _joined(parts: list[Encoded]) -> Encoded:
-    codes = scipy.sparse.vstack([codes for codes, _ in parts], format="csr")
-    total = parts[0][1]
-    for _, part in parts[1:]:
-        total = total.merge(part)
-    return codes, total
-
-
-def encode(loaded: LoadedSae, activations: "torch.Tensor") -> tuple[scipy.sparse.csr_matrix, "torch.Tensor"]:
-    """Return the SAE's codes as a sparse (n_tokens, n_features) matrix, and some reconstructions, dense.
-
-    Active means not zero: some SAEs keep signed activations. The first of every RECONSTRUCT_EVERY groups of
-    tokens is decoded, at once, because some SAEs remember the scale of what they encoded last; the rows are
-    those of `decoded`.
-    """
-    import torch
-
-    assert loaded.sae is not None
-    codes, rebuilt = _Codes(loaded.sae.cfg.d_sae), []
-    with torch.inference_mode():
-        for number, part in enumerate(activations.split(tokens_at_once(loaded.sae.cfg.d_sae))):
-            dense = loaded.sae.encode(part)
-            if number % RECONSTRUCT_EVERY == 0:
-                rebuilt.append(loaded.decode(dense, part))
-            codes.add(dense)
-    return codes.matrix(), torch.cat(rebuilt)
-
-
-def decoded(activations: "torch.Tensor", n_features: int) -> "torch.Tensor":
-    """Return the rows that `encode` also decodes."""
-    import torch
-
-    return torch.cat(activations.split(tokens_at_once(n_features))[::RECONSTRUCT_EVERY])
+    codes = scipy.sparse.vstack([part.codes for part in parts], format="csr")
+    rebuilt = reduce(Reconstruction.merge, [part.rebuilt for part in parts])
+    return Encoded(codes, rebuilt, np.concatenate([part.massive for part in parts]))
 
 
 @contextmanager

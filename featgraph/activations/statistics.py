@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from featgraph.core.arrays import Counts, Sums
+from featgraph.core.arrays import Counts, Indices, Sums
 
 if TYPE_CHECKING:
     import torch
@@ -53,51 +53,85 @@ class Moments:
         return moments
 
 
+BLOCKS = 10
+"""Parts of the text whose reconstruction is summed apart, for the error of its explained variance; a row of
+text is in one of them whole, because tokens of one row are alike."""
+
+
 class Reconstruction:
     """How much of one site's variance its SAE explains."""
 
     def __init__(self, d_model: int) -> None:
-        self.n = 0
-        self.error = 0.0
-        self.square = 0.0
-        self.sum: Sums = np.zeros(d_model)
+        self.n: Counts = np.zeros(BLOCKS, dtype=np.int64)
+        self.error: Sums = np.zeros(BLOCKS)
+        self.square: Sums = np.zeros(BLOCKS)
+        self.sum: Sums = np.zeros((BLOCKS, d_model))
 
-    def update(self, activations: "torch.Tensor", reconstruction: "torch.Tensor") -> None:
-        """Add one batch: activations and their reconstruction by the SAE, (n_tokens, d_model) each."""
-        self.n += len(activations)
-        self.error += float((activations - reconstruction).double().square().sum())
-        self.square += float(activations.double().square().sum())
-        self.sum += activations.double().sum(0).cpu().numpy()
+    def update(
+        self, activations: "torch.Tensor", reconstruction: "torch.Tensor", row: Indices | None = None
+    ) -> None:
+        """Add one batch of (n_tokens, d_model) activations and what the SAE makes of them.
+
+        row: which row of the text each token is in.
+        """
+        block = np.zeros(len(activations), dtype=np.int64) if row is None else row % BLOCKS
+        wanted = activations.double().cpu().numpy()
+        error = (wanted - reconstruction.double().cpu().numpy()) ** 2
+        self.n += np.bincount(block, minlength=BLOCKS)
+        self.error += np.bincount(block, weights=error.sum(axis=1), minlength=BLOCKS)
+        self.square += np.bincount(block, weights=(wanted**2).sum(axis=1), minlength=BLOCKS)
+        for number in np.unique(block):
+            self.sum[number] += wanted[block == number].sum(axis=0)
 
     @property
     def explained_variance(self) -> float:
-        """1 - squared error / variance around the mean, summed over dimensions.
+        """1 - squared error / variance around the mean, summed over dimensions; NaN where nothing varies.
 
         Source: arXiv 2406.04093 (Gao et al.), 1 - normalised MSE.
         """
-        variance = self.square - float((self.sum**2).sum()) / self.n if self.n else 0.0
-        return 1.0 - self.error / variance if variance > 0 else float("nan")
+        return self._explained(np.ones(BLOCKS, dtype=np.bool_))
+
+    @property
+    def explained_variance_se(self) -> float:
+        """Standard error of the explained variance; NaN where one part of the text has all tokens.
+
+        Source: the delete-a-group jackknife, Efron and Tibshirani, An Introduction to the Bootstrap, 11.5.
+        """
+        filled = self.n > 0
+        values = np.array(
+            [self._explained(filled & (np.arange(BLOCKS) != b)) for b in np.flatnonzero(filled)]
+        )
+        n = len(values)
+        if n < 2 or np.isnan(values).any():
+            return float("nan")
+        return math.sqrt((n - 1) / n * float(((values - values.mean()) ** 2).sum()))
+
+    def _explained(self, blocks: NDArray[np.bool_]) -> float:
+        """Return the explained variance over some parts of the text."""
+        n, total = int(self.n[blocks].sum()), self.sum[blocks].sum(axis=0)
+        variance = float(self.square[blocks].sum()) - float((total**2).sum()) / n if n else 0.0
+        return 1.0 - float(self.error[blocks].sum()) / variance if variance > 0 else float("nan")
 
     @property
     def rms_length(self) -> float:
         """Root mean square length of the activations."""
-        return math.sqrt(self.square / self.n) if self.n else float("nan")
+        n = int(self.n.sum())
+        return math.sqrt(float(self.square.sum()) / n) if n else float("nan")
 
     def merge(self, other: Self) -> "Reconstruction":
-        """Return the sums over both texts."""
-        both = Reconstruction(len(self.sum))
-        both.n, both.sum = self.n + other.n, self.sum + other.sum
-        both.error, both.square = self.error + other.error, self.square + other.square
-        return both
+        """Return that of both texts."""
+        merged = Reconstruction(self.sum.shape[1])
+        for name, values in self.arrays().items():
+            setattr(merged, name, values + getattr(other, name))
+        return merged
 
     def arrays(self) -> Arrays:
-        """Return the arrays that a file holds."""
-        return {"n": np.array(self.n), "scalars": np.array([self.error, self.square]), "sum": self.sum}
+        """Return what a file holds."""
+        return {"n": self.n, "error": self.error, "square": self.square, "sum": self.sum}
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Reconstruction":
-        """Return the reconstruction that `arrays` gave."""
-        reconstruction = Reconstruction(0)
-        reconstruction.n, reconstruction.sum = int(arrays["n"]), arrays["sum"]
-        reconstruction.error, reconstruction.square = (float(value) for value in arrays["scalars"])
-        return reconstruction
+        """Return what `arrays` took apart."""
+        held = Reconstruction(0)
+        held.n, held.sum, held.error, held.square = (arrays[name] for name in ("n", "sum", "error", "square"))
+        return held

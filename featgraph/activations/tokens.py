@@ -1,11 +1,12 @@
 """Documents -> token rows: the sequences that the model reads, in shards and batches.
 
-A document is cut into rows of at most `context` tokens, each opened by the BOS token where the tokenizer has
-one. BOS and padding are left out of every statistic.
+A document is cut into rows of at most `context` tokens, each opened by the BOS token where the tokenizer
+has one. BOS and padding are left out of everything that is counted; without BOS, the first token of a row
+is, because the model treats whatever comes first as it would treat BOS.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -35,6 +36,10 @@ class Tokens:
     """Place in that row, BOS included."""
     token: NDArray[np.int64]
     """Token id."""
+
+    def take(self, chosen: NDArray[np.bool_]) -> "Tokens":
+        """Return some of them."""
+        return Tokens(self.row[chosen], self.position[chosen], self.token[chosen])
 
     @classmethod
     def joined(cls, parts: Sequence["Tokens"]) -> "Tokens":
@@ -77,7 +82,9 @@ class TokenRows:
     special: frozenset[int]
     """Ids of special tokens, which no statistic counts."""
     first: int = 0
-    """Number of the first row in the whole text."""
+    """Place of the first row in the whole text."""
+    without_bos: bool = False
+    """Whether the first token of each row stands where BOS would, and does not count either."""
 
     @cached_property
     def n_tokens(self) -> int:
@@ -86,7 +93,10 @@ class TokenRows:
 
     def counted(self, row: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Return which tokens of a row count."""
-        return ~np.isin(row, list(self.special))
+        counts = ~np.isin(row, list(self.special))
+        if self.without_bos:
+            counts[:1] = False
+        return counts
 
     def batches(self) -> Iterator[Batch]:
         """Yield the rows in batches of about BATCH_TOKENS, longest first so that little is padded."""
@@ -102,38 +112,51 @@ class TokenRows:
 def read_shards(text: TextSource, tokenizer: Any) -> Iterator[TokenRows]:
     """Tokenise the recipe's text, at most `text.tokens` tokens that count, and yield it in shards.
 
-    Raises SourceError: the text is absent, unreadable or empty.
+    Raises SourceError: the text is absent, unreadable, or without a token that counts.
     """
-    special = frozenset(int(token) for token in tokenizer.all_special_ids)
+    none = _no_rows(tokenizer)
     waiting: list[NDArray[np.int32]] = []
-    first = n_waiting = 0
-    for row, n_counted in _rows(text, tokenizer, special):
+    first = n_waiting = n_read = 0
+    for row, n_counted in _rows(text, tokenizer, none):
         waiting.append(row)
         n_waiting += n_counted
+        n_read += n_counted
         if n_waiting >= SHARD_TOKENS:
-            yield TokenRows(waiting, special, first)
+            yield replace(none, rows=waiting, first=first)
             first, waiting, n_waiting = first + len(waiting), [], 0
-    if waiting:
-        yield TokenRows(waiting, special, first)
-    elif not first:
+    if n_read == 0:
         raise SourceError(
-            f"the text {text.path or text.dataset} is empty; statistics need at least one token"
+            f"the text {text.path or text.dataset} has no token that counts; statistics need at least one"
         )
+    if n_waiting:
+        yield replace(none, rows=waiting, first=first)
 
 
-def _rows(
-    text: TextSource, tokenizer: Any, special: frozenset[int]
-) -> Iterator[tuple[NDArray[np.int32], int]]:
-    """Yield each token row and how many of its tokens count."""
-    bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+def _no_rows(tokenizer: Any) -> TokenRows:
+    """Return no rows yet of a tokenizer's text."""
+    special = frozenset(int(token) for token in tokenizer.all_special_ids)
+    return TokenRows([], special, without_bos=tokenizer.bos_token_id is None)
+
+
+def _opening(tokenizer: Any) -> list[int]:
+    """Return what stands before each row of tokens."""
+    return [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+
+
+def _rows(text: TextSource, tokenizer: Any, none: TokenRows) -> Iterator[tuple[NDArray[np.int32], int]]:
+    """Yield each row of tokens that is more than its opening, and how many of its tokens count."""
+    bos = _opening(tokenizer)
     width, left = text.context - len(bos), text.tokens
-    if width < 1:
-        raise SourceError(f"a context of {text.context} has no room beside the BOS token; it takes 2 or more")
+    if text.context < 2:
+        what = "beside the BOS token" if bos else "behind the first token, which stands in the place of BOS"
+        raise SourceError(f"a context of {text.context} has no room {what}; it takes 2 or more")
     for document in documents(text):
         ids = tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
         for start in range(0, len(ids), width):
-            row = np.array(bos + ids[start : start + min(width, left)], dtype=np.int32)
-            n_counted = int((~np.isin(row, list(special))).sum())
+            row = np.array(bos + ids[start : start + min(width, left + none.without_bos)], dtype=np.int32)
+            if len(row) < 2:
+                continue
+            n_counted = int(none.counted(row).sum())
             yield row, n_counted
             left -= n_counted
             if left <= 0:
@@ -143,15 +166,20 @@ def _rows(
 def tokens_of_text(suite: GraphSuite, text: str) -> TokenRows:
     """Cut a text into token rows as an ingest does.
 
-    Raises UsageError: the text has no tokens.
+    Raises UsageError: the text has no tokens that count.
     """
     tokenizer = suite.model.tokenizer
-    bos = [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
+    bos = _opening(tokenizer)
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     width = suite.context - len(bos)
     starts = range(0, len(ids), width)
     rows = [np.array(bos + ids[start : start + width], dtype=np.int32) for start in starts]
-    token_rows = TokenRows(rows, frozenset(int(token) for token in tokenizer.all_special_ids))
+    token_rows = replace(_no_rows(tokenizer), rows=[row for row in rows if len(row) > 1])
     if token_rows.n_tokens == 0:
+        if ids and token_rows.without_bos:
+            raise UsageError(
+                f"the text {text!r} has no token behind its first, which does not count where the tokenizer "
+                "sets no BOS; give more words"
+            )
         raise UsageError(f"the text {text!r} has no tokens")
     return token_rows

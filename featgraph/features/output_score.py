@@ -174,6 +174,7 @@ def _after(
     place = Reading(f"{model.blocks.path}.{block}", "output")
     if between:
         place = model.blocks.reading(model.model, Hook("attn_out", block), "the output score")
+        addend = addend / model.blocks.residual_multiplier
     handle = on_tensor(model.model.get_submodule(place.module), place.end, change)
     try:
         repeated = ids.expand(len(added), -1)

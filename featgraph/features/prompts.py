@@ -57,7 +57,6 @@ def cut(suite: GraphSuite, prompts: Sequence[str]) -> Prompts:
     Raises UsageError: a prompt has no tokens. SourceError: the graph was made without a text, or the model is
     not there.
     """
-    from featgraph.activations import TokenRows
     from featgraph.activations.tokens import tokens_of_text
 
     if suite.manifest.get("text") is None:
@@ -70,7 +69,7 @@ def cut(suite: GraphSuite, prompts: Sequence[str]) -> Prompts:
     n_opening = int(suite.model.tokenizer.bos_token_id is not None)
     starts = [np.cumsum([0, *(len(row) - n_opening for row in tokens.rows[:-1])]) for tokens in of_prompts]
     owner = np.repeat(np.arange(len(of_prompts)), [len(tokens.rows) for tokens in of_prompts])
-    return Prompts(TokenRows(rows, of_prompts[0].special), owner, np.concatenate(starts), n_opening)
+    return Prompts(replace(of_prompts[0], rows=rows), owner, np.concatenate(starts), n_opening)
 
 
 def codes(
@@ -90,8 +89,8 @@ def codes(
             saes = [replace(suite.sae(sae), directions=none, encoder=None) for sae in group]
             encoded = encode_rows(suite.model, saes, prompts.token_rows)
             del saes
-            for sae, (found, _) in zip(group, encoded, strict=True):
-                yield sae, found
+            for sae, one in zip(group, encoded, strict=True):
+                yield sae, one.codes
                 advance(1)
 
 

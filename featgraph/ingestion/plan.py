@@ -171,7 +171,8 @@ class Plan:
         source = self.recipe.text
         if source is None:
             return ""
-        return key_of("text", self._model_key, self.text_identity, source.tokens, source.context)
+        limits = (source.tokens, source.context, source.massive)
+        return key_of("text", self._model_key, self.text_identity, *limits)
 
     @cached_property
     def text_identity(self) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from featgraph import edges
 from featgraph.activations import codes, read_shards
 from featgraph.activations.contexts import Contexts
-from featgraph.activations.encoding import encode_rows
+from featgraph.activations.encoding import decode_every, encode_rows
 from featgraph.activations.statistics import Moments, Reconstruction
 from featgraph.activations.top_tokens import TopTokens
 from featgraph.activations.vocabulary import Vocabulary, top_logit_tokens
@@ -26,7 +26,7 @@ from featgraph.edges.coactivation import CoActive, finder
 from featgraph.edges.evidence import FORMULAS
 from featgraph.edges.virtual_weights import VirtualWeights
 from featgraph.errors import SourceError
-from featgraph.ingestion import rows
+from featgraph.ingestion import rows, shared
 from featgraph.ingestion.worker import Place, Worker, pair_name
 from featgraph.store import new_graph, vectors, vectors_file
 
@@ -85,6 +85,7 @@ def read_text(worker: Worker) -> None:
             "lengths": np.array([len(row) for row in token_rows.rows]),
             "special": np.array(sorted(token_rows.special)),
             "first": np.array(token_rows.first),
+            "without_bos": np.array(token_rows.without_bos),
         }
         worker.work.save_arrays(f"text/{shard:05}.npz", arrays)
         n_tokens.append(token_rows.n_tokens)
@@ -95,22 +96,24 @@ def read_text(worker: Worker) -> None:
 def encode(worker: Worker, places: Sequence[Place], shard: int) -> None:
     """One shard of text -> the codes of some SAEs on it, and how well they rebuild what they read."""
     saes = worker.group(places)
-    encoded = encode_rows(worker.model, saes, worker.token_rows(shard))
-    for loaded, (sparse, rebuilt) in zip(saes, encoded, strict=True):
-        worker.work.save_arrays(f"codes/{loaded.name}/{shard:05}.npz", codes.pack(sparse))
-        worker.work.save_arrays(f"rebuilt/{loaded.name}/{shard:05}.npz", rebuilt.arrays())
+    every = decode_every(worker.n_tokens)
+    encoded = encode_rows(worker.model, saes, worker.token_rows(shard), every)
+    for loaded, one in zip(saes, encoded, strict=True):
+        worker.work.save_arrays(f"codes/{loaded.name}/{shard:05}.npz", codes.pack(one.codes))
+        limit = np.nan if loaded.massive_norm is None else loaded.massive_norm
+        left_out = {"massive": np.flatnonzero(one.massive), "massive_norm": np.array(limit)}
+        worker.work.save_arrays(f"rebuilt/{loaded.name}/{shard:05}.npz", {**one.rebuilt.arrays(), **left_out})
 
 
 def summarise(worker: Worker, sae: SaeRange) -> None:
     """Codes of all shards -> moments, top tokens, strongest contexts and explained variance of one SAE."""
     moments, contexts = Moments(sae.n_features), Contexts(sae.n_features)
     top_tokens = TopTokens(worker.meta_model.n_vocabulary, sae.n_features)
-    for shard, sparse in enumerate(worker.codes(sae)):
-        tokens = worker.tokens(shard)
-        moments.update(sparse)
-        top_tokens.update(sparse, tokens)
-        contexts.update(sparse.T.tocsr(), tokens)
-    rebuilt = [Reconstruction.of(arrays) for arrays in worker.rebuilt(sae)]
+    for shard, fired in enumerate(worker.codes(sae)):
+        tokens, counted = worker.tokens(shard), ~worker.massive(sae, shard)
+        moments.update(fired)
+        top_tokens.update(fired[counted], tokens.take(counted))
+        contexts.update(fired.T.tocsr(), tokens)
     best = top_tokens.best(rows.TOP_TOKENS)
     arrays = {
         "lengths": np.array([len(row) for row in best]),
@@ -119,9 +122,21 @@ def summarise(worker: Worker, sae: SaeRange) -> None:
     worker.work.save_arrays(f"moments/{sae.name}.npz", moments.arrays())
     worker.work.save_arrays(f"contexts/{sae.name}.npz", contexts.arrays())
     worker.work.save_arrays(f"top/{sae.name}.npz", arrays)
-    whole = reduce(Reconstruction.merge, rebuilt)
-    metadata = {"explained_variance": whole.explained_variance, "rms_length": whole.rms_length}
-    worker.work.save_json(f"moments/{sae.name}.json", metadata)
+    worker.work.save_json(f"moments/{sae.name}.json", _rebuilt(worker, sae))
+
+
+def _rebuilt(worker: Worker, sae: SaeRange) -> dict[str, object]:
+    """Return how well an SAE rebuilds what it reads, and how many tokens are left out; unknown: None."""
+    shards = list(worker.rebuilt(sae))
+    whole = reduce(Reconstruction.merge, [Reconstruction.of(arrays) for arrays in shards])
+    figures = {
+        "explained_variance": whole.explained_variance,
+        "explained_variance_se": whole.explained_variance_se,
+        "rms_length": whole.rms_length,
+        "massive_norm": float(shards[0]["massive_norm"]),
+    }
+    known = {name: None if np.isnan(value) else value for name, value in figures.items()}
+    return {**known, "n_massive": sum(len(arrays["massive"]) for arrays in shards)}
 
 
 def calibrate(worker: Worker, sae: SaeRange, upstream: SaeRange) -> None:
@@ -136,7 +151,10 @@ def link(worker: Worker, upstream: SaeRange, downstream: SaeRange, kind: EdgeKin
     name, weights = pair_name(upstream, downstream), _virtual_weights(worker, upstream, downstream)
     pairs, found_by = worker.candidates(name), {}
     found_by["cosine"] = np.ones(len(pairs), dtype=np.bool_)
-    sums = _pair_sums(worker, upstream, downstream, pairs, weights) if worker.n_shards else None
+    sums = counted = None
+    if worker.n_shards:
+        counted = shared.counted(worker, upstream, downstream)
+        sums = _pair_sums(worker, upstream, downstream, pairs, weights, counted)
     if sums is not None:
         src, dst = sums.src, sums.dst
         cosine = edges.cosines(worker.directions(upstream), worker.directions(downstream), src, dst)
@@ -145,9 +163,8 @@ def link(worker: Worker, upstream: SaeRange, downstream: SaeRange, kind: EdgeKin
     known = weights is not None and _known(worker, upstream, downstream)
     weight = weights.exact(pairs.src, pairs.dst) if weights and known else None
     measures: dict[str, Matrix | Counts | None] = {"virtual_weight": weight}
-    if sums is not None:
-        moments = worker.moments(upstream), worker.moments(downstream)
-        statistics = coactivation.statistics(*moments, worker.n_tokens, sums, weight)
+    if sums is not None and counted is not None:
+        statistics = coactivation.statistics(*counted, sums, weight)
         measures["n_both"] = sums.n_both
         measures |= {key: formula(statistics) for key, formula in FORMULAS.items()}
     worker.work.save_rows(f"edges/{name}.parquet", rows.edges(kind, pairs, found_by, measures))
@@ -159,15 +176,15 @@ def _pair_sums(
     downstream: SaeRange,
     nearest: Candidates,
     weights: VirtualWeights | None,
+    counted: shared.Counted,
 ) -> CoActive:
     """Return the sums over the text of the nearest pairs and of those that other searches propose."""
-    plan, moments = worker.recipe.edges, (worker.moments(upstream), worker.moments(downstream))
+    plan = worker.recipe.edges
     return coactivation.count(
-        lambda: zip(worker.codes(upstream), worker.codes(downstream), strict=True),
-        *moments,
-        worker.n_tokens,
+        lambda: shared.codes(worker, upstream, downstream),
+        *counted,
         (nearest.src, nearest.dst),
-        [finder("twera", plan.twera_k, *moments, worker.n_tokens, weights.ranked)] if weights else [],
+        [finder("twera", plan.twera_k, *counted, weights.ranked)] if weights else [],
         plan.min_support,
     )
 
@@ -217,4 +234,4 @@ def _feature_stats(worker: Worker, sae: SaeRange) -> rows.FeatureStats:
     best = np.split(top["tokens"], np.cumsum(top["lengths"])[:-1])
     promotes = top_logit_tokens(worker.directions(sae), worker.unembedding, rows.TOP_TOKENS)
     words = Vocabulary(model.tokenizer, model.n_vocabulary)
-    return rows.FeatureStats(worker.moments(sae), worker.n_tokens, best, promotes, words)
+    return rows.FeatureStats(worker.moments(sae), worker.n_counted(sae), best, promotes, words)

@@ -6,10 +6,12 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import Any
 
+import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
 from featgraph import suite
-from featgraph.activations import Batch, TokenRows, Tokens, codes
+from featgraph.activations import Batch, TokenRows, Tokens, codes, massive
 from featgraph.activations.statistics import Moments
 from featgraph.core.arrays import Matrix
 from featgraph.core.keys import SaeRange, Site
@@ -18,7 +20,7 @@ from featgraph.errors import SourceError
 from featgraph.ingestion.step_files import Arrays, StepFiles
 from featgraph.recipe import Recipe
 from featgraph.store import new_graph, vectors, vectors_file
-from featgraph.suite import LanguageModel, LoadedSae
+from featgraph.suite import LanguageModel, LoadedSae, self_check
 
 Place = tuple[int, Site]
 """Layer and site of one SAE."""
@@ -70,8 +72,10 @@ class Worker:
 
     @cached_property
     def model(self) -> LanguageModel:
-        """The model with its weights."""
-        return suite.load_model(self.recipe)
+        """The model with its weights, checked to be as the other steps take it to be."""
+        loaded = suite.load_model(self.recipe)
+        self_check.check_model(loaded, self.unembedding)
+        return loaded
 
     @property
     def unembedding(self) -> Matrix:
@@ -99,10 +103,15 @@ class Worker:
 
     def group(self, places: Sequence[Place]) -> list[LoadedSae]:
         """Return several SAEs ready to run, which stay in memory until another group is asked for."""
-        self._group = {place: sae for place, sae in self._group.items() if place in places}
-        for place in places:
-            if place not in self._group:
-                self._group[place] = self._same(self.load(place, self.model))
+        self._group = {place: loaded for place, loaded in self._group.items() if place in places}
+        new = [self._same(self.load(place, self.model)) for place in places if place not in self._group]
+        if new:
+            assert self.recipe.text is not None, "only what reads a text is run"
+            for loaded in new:
+                self_check.check_sae(self.model, loaded)
+            opening = massive.opening_rows(self.token_rows(0))
+            limited = massive.with_limits(self.model, new, opening, self.recipe.text.massive)
+            self._group |= {(loaded.layer, loaded.site): loaded for loaded in limited}
         return [self._group[place] for place in places]
 
     def _same(self, loaded: LoadedSae) -> LoadedSae:
@@ -154,7 +163,9 @@ class Worker:
         arrays = self.work.arrays(f"text/{shard:05}.npz")
         ends = arrays["lengths"].cumsum()
         rows = [arrays["ids"][end - n : end] for end, n in zip(ends, arrays["lengths"], strict=True)]
-        return TokenRows(rows, frozenset(arrays["special"].tolist()), int(arrays["first"]))
+        return TokenRows(
+            rows, frozenset(arrays["special"].tolist()), int(arrays["first"]), bool(arrays["without_bos"])
+        )
 
     def tokens(self, shard: int) -> Tokens:
         """Return the place in the text of each row of one shard's codes."""
@@ -170,6 +181,16 @@ class Worker:
         """Yield the sums behind one SAE's explained variance, shard by shard."""
         for shard in range(self.n_shards):
             yield self.work.arrays(f"rebuilt/{sae.name}/{shard:05}.npz")
+
+    def massive(self, sae: SaeRange, shard: int) -> NDArray[np.bool_]:
+        """Return which tokens of a shard do not count at one SAE's site, (n_tokens,)."""
+        left_out = np.zeros(self.work.json("text.json")["n_tokens"][shard], dtype=np.bool_)
+        left_out[self.work.arrays(f"rebuilt/{sae.name}/{shard:05}.npz")["massive"]] = True
+        return left_out
+
+    def n_counted(self, sae: SaeRange) -> int:
+        """How many tokens count at one SAE's site."""
+        return self.n_tokens - int(self.work.json(f"moments/{sae.name}.json")["n_massive"])
 
     def moments(self, sae: SaeRange) -> Moments:
         """Return the moments of one SAE's activations."""

@@ -79,7 +79,7 @@ def _sae(plan: Plan, sae: SaeRange) -> dict[str, Any]:
     if plan.recipe.text is not None:
         moments = worker.moments(sae)
         row["n_dead"] = int((moments.n_active == 0).sum())
-        row["l0"] = float(moments.n_active.sum() / worker.n_tokens)
+        row["l0"] = float(moments.n_active.sum() / max(worker.n_counted(sae), 1))
         row |= worker.work.json(f"moments/{sae.name}.json")
     row["expected_variance"], row["expected_l0"] = registry.expected(metadata["release"], metadata["sae_id"])
     return row
@@ -132,6 +132,7 @@ def _text(plan: Plan) -> dict[str, Any]:
         "dataset": source.dataset,
         "sha256": plan.text_identity,
         "n_tokens": sum(counts["n_tokens"]),
+        "massive": source.massive,
         "n_rows": counts["n_rows"],
     }
 

@@ -22,8 +22,9 @@ class Section:
 _FACTS = {"name": "VARCHAR", "value": "VARCHAR"}
 
 _SAES = """
-    select s.layer, s.site, s.n_features, s.n_dead, s.l0, s.expected_l0, s.explained_variance,
-        s.expected_variance, f.encoder_alignment, f.encoder_alignment_p05, s.threshold_low, s.threshold_high,
+    select s.layer, s.site, s.n_features, s.n_dead, s.n_massive, s.l0, s.expected_l0,
+        s.explained_variance, s.explained_variance_se, s.expected_variance, f.encoder_alignment,
+        f.encoder_alignment_p05, s.threshold_low, s.threshold_high,
         s.architecture, s.hook_name
     from sae s
     left join (
@@ -63,7 +64,22 @@ _CHECKS = """
     select 'dead', coalesce(worst, 0) <= 0.5,
         coalesce(round(100 * worst)::integer || ' % dead in the worst SAE', 'not measured: no text was read')
     from (select max(n_dead / n_features) as worst from sae)
+    union all
+    select 'massive', coalesce(worst, 0) <= $most * coalesce(n_tokens, 0), case
+            when worst is null then 'not measured: no text was read'
+            when worst = 0 then 'no token is left out for its length'
+            else worst || ' of ' || n_tokens || ' tokens left out at ' || place || ', and some at ' || n_saes
+                || ' of ' || of_saes || ' SAEs: their length there is many times the usual one'
+        end
+    from (
+        select max(n_massive) as worst, arg_max(layer || '/' || site, n_massive) as place,
+            count(*) filter (n_massive > 0) as n_saes, count(*) as of_saes
+        from sae
+    ), (select max(value::bigint) as n_tokens from meta where key = 'n_tokens')
 """
+
+MOST_MASSIVE = 0.01
+"""Share of tokens left out from which health asks for a look: they should be single ones. Our choice."""
 
 
 def overview(store: Store) -> list[Section]:
@@ -123,7 +139,7 @@ def _flat(tree: Mapping[str, object], prefix: str = "") -> Iterator[tuple[object
 
 
 def _health(store: Store) -> Result:
-    checks = run(store, _CHECKS, timeout=None)
+    checks = run(store, _CHECKS, {"most": MOST_MASSIVE}, timeout=None)
     wrong = warnings(store)
     fit: list[tuple[object, ...]] = [("fit", False, warning) for warning in wrong]
     fit = fit or [("fit", True, "no SAE explains far less, or fires far more or less, than it should")]

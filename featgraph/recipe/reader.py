@@ -1,9 +1,10 @@
 """One `ingest/*.toml` -> `Recipe`: the keys of a recipe, which of them go together, and their errors.
 
-`recipe.py` says what each key means. Only `[edges]` has defaults, in `EdgePlan`; any other missing key is an
-error that names the file, the key and the line.
+`recipe.py` says what each key means. Only `[edges]`, in `EdgePlan`, and `text.massive` have defaults, which
+the manifest tells; any other missing key is an error that names the file, the key and the line.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
@@ -13,7 +14,7 @@ from typing import Any
 from featgraph.core.keys import EDGE_KINDS, SITES, EdgeKind, Site
 from featgraph.core.shipped import shipped
 from featgraph.errors import UsageError, nearest
-from featgraph.recipe.recipe import EdgePlan, ModelSource, Recipe, SaeSource, TextSource, Width
+from featgraph.recipe.recipe import MASSIVE, EdgePlan, ModelSource, Recipe, SaeSource, TextSource, Width
 from featgraph.recipe.toml_file import Kinds, RecipeFile
 
 _KEYS: dict[str, Kinds] = {
@@ -38,6 +39,7 @@ _KEYS: dict[str, Kinds] = {
         "separator": str,
         "tokens": int,
         "context": int,
+        "massive": (float, int),
     },
     "edges": {"kinds": list, **{field.name: int for field in fields(EdgePlan) if field.name != "kinds"}},
 }
@@ -295,6 +297,7 @@ class _Reader:
             separator=raw.get("separator", ""),
             tokens=raw["tokens"],
             context=raw["context"],
+            massive=self.massive(raw),
         )
 
     def edges(self, raw: dict[str, Any]) -> EdgePlan:
@@ -306,6 +309,15 @@ class _Reader:
         if "kinds" in raw:
             return EdgePlan(self.kinds(raw["kinds"]), **chosen)
         return EdgePlan(**chosen)
+
+    def massive(self, raw: dict[str, Any]) -> float:
+        times = float(raw.get("massive", MASSIVE))
+        if times != 0 and not 1 < times < math.inf:
+            raise self.file.error(
+                "text.massive",
+                f"'text.massive' is {raw['massive']}; give a number above 1, or 0 to leave no token out",
+            )
+        return times
 
     def kinds(self, raw: list[Any]) -> tuple[EdgeKind, ...]:
         for kind in raw:

@@ -27,6 +27,10 @@ CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _NO_DATASET = (*TEXT_ENDINGS, *CODECS, ".md")
 """Endings that no dataset id has: such a name without a file is a slip of the pen, not a dataset."""
 
+MASSIVE = 10.0
+"""Tokens longer than so many medians are left out unless a recipe says otherwise. Our choice: on the models
+tried the longest usual token is at 4, and the massive ones are at 100 and more; tests/bench/massive.py."""
+
 
 @dataclass(frozen=True)
 class ModelSource:
@@ -112,6 +116,8 @@ class TextSource:
     """Most tokens to read."""
     context: int
     """Tokens of the longest row that the model reads at once."""
+    massive: float = MASSIVE
+    """Times the median norm of a site above which a token is left out there; 0: none is."""
 
 
 @dataclass(frozen=True)

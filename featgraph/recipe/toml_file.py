@@ -15,7 +15,13 @@ from featgraph.errors import RecipeError, nearest
 Kinds = Mapping[str, type | tuple[type, ...]]
 """The keys of a table, each with the type, or the types, of its value."""
 
-_NAMES: dict[type, str] = {str: "text", int: "a whole number", list: "a list", dict: "a table"}
+_NAMES: dict[type, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "a table",
+}
 
 
 def shortened(number: int) -> str:

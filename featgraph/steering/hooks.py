@@ -57,9 +57,10 @@ def steer(vector: Steering, model: Any, prompt_tokens: int | None) -> Iterator[N
     blocks = blocks_of(model)
     _check_shape(vector, model, blocks)
     passes = Passes(vector.settings.positions, prompt_tokens)
+    changes = list(_changes(vector, model, blocks, passes))  # SAEs are loaded before anything is hooked
     with ExitStack() as hooks:
         hooks.enter_context(passes.watching(model))
-        for module, end, change in _changes(vector, model, blocks, passes):
+        for module, end, change in changes:
             hooks.callback(on_tensor(model.get_submodule(module), end, change).remove)
         yield
 
@@ -80,7 +81,8 @@ def _changes(
         yield f"{blocks.path}.{layer}", "output", _adding(values, passes)
     for layer, values in vector.middles.items():
         place = blocks.reading(model, Hook("attn_out", layer), "steering")
-        yield place.module, place.end, _adding(values, passes)
+        # What is added here is multiplied before it reaches the stream.
+        yield place.module, place.end, _adding(values / blocks.residual_multiplier, passes)
 
 
 def _adding(vector: "Vector", passes: Passes) -> "Change":

@@ -18,6 +18,7 @@ _LOW = """
     select layer || '/' || site as place, explained_variance, expected_variance
     from sae
     where explained_variance < $low or isnan(explained_variance)
+        or (explained_variance is null and l0 is not null)
     order by explained_variance
 """
 
@@ -46,10 +47,11 @@ def warnings(store: Store) -> list[str]:
     low = store.rows(_LOW, {"low": LOW_VARIANCE})
     if low:
         place, variance, expected = low[0]
+        shown = "it does not vary" if variance is None else f"{variance:.2f}"
         published = "" if expected is None else f", published as {expected:.2f}"
         sentences.append(
             f"{len(low)} of {len(store.saes)} SAEs explain less than {LOW_VARIANCE} of the variance of what "
-            f"they read ({place}: {variance:.2f}{published}); {CAUSES}"
+            f"they read ({place}: {shown}{published}); {CAUSES}"
         )
     far = store.rows(_FAR, {"times": FAR_L0})
     if far:

@@ -59,6 +59,10 @@ class Checkpoint:
                 digest.update(bytes.fromhex(file_sha256(file)))
         return digest.hexdigest()
 
+    def has(self, parameter: str) -> bool:
+        """Return whether the files hold a parameter of the model; of tied weights they hold one name."""
+        return parameter in self._stored_names
+
     def tensor(self, parameter: str) -> "torch.Tensor":
         """Return one parameter of the model, float32.
 

@@ -3,6 +3,7 @@
 A graph holds neither: its manifest names them, with the sha256 of each.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ class GraphSuite:
 
     def __init__(self, store: Store) -> None:
         self.path, self.saes, self.manifest = store.path, store.saes, store.manifest
+        self._massive_norms = dict(store.rows("select number, massive_norm from sae"))
         self._kept: WeakKeyDictionary[Any, dict[int, LoadedSae]] = WeakKeyDictionary()
 
     @cached_property
@@ -64,14 +66,17 @@ class GraphSuite:
     def model(self) -> "LanguageModel":
         """The language model with its tokenizer.
 
-        Raises SourceError: it is not there, not the one that the graph was made of, or there was none.
+        Raises SourceError: it is not there, not the one that the graph was made of, there was none, or it
+        fails the self-check.
         """
         from featgraph import suite
+        from featgraph.suite import self_check
 
         if "sha256" not in self.manifest["model"]:
             raise SourceError(f"{self.path} was made from directions alone, so it knows no language model")
         model = suite.load_model(self.recipe)
         self._check(f"the model {model.name}", model.digest, self.manifest["model"])
+        self_check.check_model(model)
         return model
 
     @property
@@ -94,6 +99,7 @@ class GraphSuite:
         Raises SourceError: it is not there, not the one that the graph was made of, or holds decoders only.
         """
         from featgraph import suite
+        from featgraph.suite import self_check
 
         model = model or self.model
         kept = self._kept.setdefault(model.model, {})
@@ -104,6 +110,8 @@ class GraphSuite:
         self._check(f"the SAE {loaded.sae_id}", loaded.digest, self.manifest["saes"][sae_range.number])
         if loaded.sae is None or loaded.reading is None:
             raise SourceError(f"{loaded.sae_id} holds decoders only, which encode nothing")
+        self_check.check_sae(model, loaded)
+        loaded = replace(loaded, massive_norm=self._massive_norms[sae_range.number])
         if keep:
             kept[sae_range.number] = loaded
         return loaded

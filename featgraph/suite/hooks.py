@@ -110,6 +110,8 @@ class Blocks:
     norm_before_mlp: str | None = ".post_attention_layernorm"
     norm_after_attention: str | None = None
     norm_after_mlp: str | None = None
+    residual_multiplier: float = 1.0
+    """What the block multiplies attention's and mlp's outputs with as it adds them (Granite)."""
 
     def places(self) -> list[_ModuleEnd]:
         """Return which end of which module is which tensor; the first that fits a tensor gives it."""
@@ -158,14 +160,26 @@ def blocks_of(model: Any) -> Blocks:
         return Blocks(path, ".attn", ".attn.c_proj", norm_before_mlp=".ln_2")
     if path == "gpt_neox.layers":
         return Blocks(path, ".attention", ".attention.dense")
-    if not has_module(model, f"{path}.0.post_feedforward_layernorm"):
-        return Blocks(path)
-    before = ".pre_feedforward_layernorm"
+
+    def there(suffix: str) -> str | None:
+        return suffix if has_module(model, f"{path}.0{suffix}") else None
+
+    multiplier = float(getattr(model.config.get_text_config(), "residual_multiplier", None) or 1.0)
+    behind_mlp = there(".post_feedforward_layernorm")
+    if behind_mlp:
+        # Gemma and OLMo 2 call the norm behind attention what Llama calls the one before the mlp.
+        return Blocks(
+            path,
+            norm_before_mlp=there(".pre_feedforward_layernorm"),
+            norm_after_attention=".post_attention_layernorm",
+            norm_after_mlp=behind_mlp,
+            residual_multiplier=multiplier,
+        )
     return Blocks(
         path,
-        norm_before_mlp=before if has_module(model, f"{path}.0{before}") else None,
-        norm_after_attention=".post_attention_layernorm",
-        norm_after_mlp=".post_feedforward_layernorm",
+        norm_after_attention=there(".post_self_attn_layernorm"),  # GLM-4, as the next
+        norm_after_mlp=there(".post_mlp_layernorm"),
+        residual_multiplier=multiplier,
     )
 
 

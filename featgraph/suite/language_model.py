@@ -59,11 +59,23 @@ class LanguageModel:
     @property
     def unembedding(self) -> Matrix:
         """Output embedding rows, (n_vocabulary, d_model)."""
-        tied = self.model.config.get_text_config().tie_word_embeddings
-        wanted = self.model.get_input_embeddings() if tied else self.model.get_output_embeddings()
-        [path] = [name for name, module in self.model.named_modules() if module is wanted]
-        found: Matrix = self.parameter(f"{path}.weight").numpy()
-        return found
+        rows: Matrix = self.parameter(self._unembedding_path).numpy()
+        return rows
+
+    @property
+    def _unembedding_path(self) -> str:
+        """Name of the weight that the output layer multiplies with, as the files have it.
+
+        Whether it is the input embedding is asked of the model that was built: configurations of models with
+        several parts have a flag each, and the inner one does not decide.
+        """
+        output, embedding = self.model.get_output_embeddings(), self.model.get_input_embeddings()
+        tied = output.weight is embedding.weight
+        paths = {module: f"{name}.weight" for name, module in self.model.named_modules()}
+        in_files = tied and output.weight.is_meta and self.checkpoint is not None
+        if in_files and self.checkpoint is not None and not self.checkpoint.has(paths[embedding]):
+            return paths[output]
+        return paths[embedding if tied else output]
 
     @property
     def parallel_residual(self) -> dict[str, bool]:

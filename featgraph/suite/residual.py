@@ -22,6 +22,8 @@ class Writer:
     """Linear maps and norms that it passes, in order, without their biases."""
     centred: bool = False
     """Whether the SAE's model writes no mean over d_model, see `centred_rows`."""
+    multiplier: float = 1.0
+    """What the block multiplies the tensor with as it adds it, see `Blocks.residual_multiplier`."""
 
     def rows(self, rows: Matrix, model: LanguageModel | None) -> Matrix:
         """Return what rows, (n, width of the tensor), write in the residual basis, (n, d_model).
@@ -31,6 +33,8 @@ class Writer:
         for path in self.modules:
             assert model is not None, "a writer with modules is made from a model"
             rows = _passed(rows, path, model)
+        if self.multiplier != 1:
+            rows = rows * np.float32(self.multiplier)
         return centred_rows(rows) if self.centred else rows
 
     def unknown_length(self, model: LanguageModel | None) -> str | None:

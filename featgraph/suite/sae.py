@@ -70,6 +70,8 @@ class LoadedSae:
     """Cosine of each feature's encoder and decoder rows, (n_features,); None if they are not of one space."""
     no_virtual_weight: str | None
     """Why virtual weights of its edges are not known; None where they are."""
+    massive_norm: float | None = None
+    """Norm where it writes above which a token is left out of what is counted; None: none is."""
 
     @property
     def name(self) -> str:
@@ -125,7 +127,8 @@ def load_sae(recipe: Recipe, source: SaeSource, layer: int, model: LanguageModel
         reading = _reading(place, model, centred, label)
         _check_width(d_in, place.reads, model, f"{label} reads {d_in} dimensions")
         _check_width(rows.shape[1], place.writes, model, f"{label} writes {rows.shape[1]} dimensions")
-        writer = Writer(tuple(model.blocks.writing(place.writes)), centred)
+        multiplier = 1.0 if source.site == "res" else model.blocks.residual_multiplier
+        writer = Writer(tuple(model.blocks.writing(place.writes)), centred, multiplier)
         sae = _ready(sae, model)
     elif place.writes.point == "z":
         raise SourceError(

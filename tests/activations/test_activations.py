@@ -1,5 +1,6 @@
 """Reading text: token rows, BOS, the token limit, batches that lose nothing, and codes as sparse rows."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 import torch
 
 from featgraph import suite
-from featgraph.activations import TokenRows, read_shards
+from featgraph.activations import TokenRows, Tokens, read_shards
 from featgraph.activations import tokens as cutting
-from featgraph.activations.encoding import decoded, encode
+from featgraph.activations.encoding import encode_batch
+from featgraph.errors import SourceError
 from featgraph.recipe import TextSource, read_recipe
 from featgraph.suite import LanguageModel
 from featgraph.suite.sae import tokens_at_once
@@ -85,25 +87,61 @@ def test_batches_cover_every_counted_token_once(monkeypatch: pytest.MonkeyPatch)
     assert seen == expected
 
 
-def test_codes_are_what_the_sae_encodes(small_recipe: Path, model: LanguageModel) -> None:
+@pytest.mark.parametrize("every", [None, 1, 3])
+def test_codes_are_what_the_sae_encodes(small_recipe: Path, model: LanguageModel, every: int | None) -> None:
     recipe = read_recipe(small_recipe)
     loaded = suite.load_sae(recipe, recipe.sources[2], 1, model)
     torch.manual_seed(0)
-    x = torch.randn(4400, 16)
-    codes, rebuilt = encode(loaded, x)
+    x = torch.randn(700, 16)
     assert loaded.sae is not None
+    assert loaded.reading is not None
+    places = np.arange(700)
+    encoded = encode_batch(loaded, {loaded.reading: x}, Tokens(places // 7, places % 7, places), every)
     with torch.inference_mode():
         dense = loaded.sae.encode(x)
-        np.testing.assert_array_equal(codes.toarray(), dense.numpy())
         whole = loaded.sae.decode(dense)
-    torch.testing.assert_close(rebuilt, torch.cat([whole[:256], whole[4096:4352]]))
-    torch.testing.assert_close(decoded(x, dense.shape[1]), torch.cat([x[:256], x[4096:4352]]))
+    np.testing.assert_array_equal(encoded.codes.toarray(), dense.numpy())
+    assert not encoded.massive.any()
+    chosen = x[:0] if every is None else x[::every]
+    assert encoded.rebuilt.n.sum() == len(chosen)
+    assert (
+        encoded.rebuilt.n.tolist()
+        == np.bincount((places // 7 % 10)[:: every or 1000] if every else [], minlength=10).tolist()
+    )
+    if every:
+        error = (x - whole)[::every].double().square().sum()
+        variance = (chosen.double() - chosen.double().mean(dim=0)).square().sum()
+        assert encoded.rebuilt.explained_variance == pytest.approx(1 - float(error / variance), rel=1e-5)
 
 
 def test_wide_saes_encode_fewer_tokens_at_once() -> None:
-    torch.manual_seed(0)
-    x = torch.randn(700, 4)
-    assert tokens_at_once(2**15) == 128
-    torch.testing.assert_close(decoded(x, 2**15), x[:128])
-    torch.testing.assert_close(decoded(x, 2**17), torch.cat([x[:32], x[512:544]]))
-    assert tokens_at_once(2**23) == 1
+    assert [tokens_at_once(n) for n in (2**10, 2**14, 2**15, 2**17, 2**23)] == [256, 256, 128, 32, 1]
+
+
+def test_without_bos_the_first_token_of_a_piece_does_not_count(model: LanguageModel, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("the cat sat on the mat and the dog ran " * 3, encoding="utf-8")
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.bos_token = None
+    [whole] = [tokenizer((tmp_path / "a.txt").read_text().strip())["input_ids"]]
+    [shard] = read_shards(text_at(tmp_path / "a.txt", 1000, 8), tokenizer)
+    assert np.concatenate(shard.rows).tolist() == whole
+    positions = [int(position) for batch in shard.batches() for position in batch.position]
+    assert 0 not in positions
+    assert shard.n_tokens == len(positions) == len(whole) - len(shard.rows)
+    for limit in (1, 7, 8, 9):
+        [few] = read_shards(text_at(tmp_path / "a.txt", limit, 8), tokenizer)
+        assert few.n_tokens == limit
+
+
+def test_a_text_of_one_token_without_bos_is_refused(model: LanguageModel, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a", encoding="utf-8")
+    tokenizer = copy.deepcopy(model.tokenizer)
+    tokenizer.bos_token = None
+    with pytest.raises(SourceError, match="has no token that counts"):
+        list(read_shards(text_at(tmp_path / "a.txt", 9, 8), tokenizer))
+
+
+def test_a_text_of_special_tokens_alone_is_refused(model: LanguageModel, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(model.tokenizer.bos_token * 3, encoding="utf-8")
+    with pytest.raises(SourceError, match="has no token that counts"):
+        list(read_shards(text_at(tmp_path / "a.txt", 9, 8), model.tokenizer))

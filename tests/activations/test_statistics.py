@@ -1,6 +1,7 @@
 """Statistics of sparse codes against dense counting, however the text is cut."""
 
 import io
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TypeVar
@@ -166,4 +167,27 @@ def test_explained_variance_is_that_of_all_batches_merged_or_not() -> None:
     assert whole.explained_variance == pytest.approx(expected, rel=1e-5)
     merged = saved(first).merge(saved(second))
     assert merged.explained_variance == pytest.approx(whole.explained_variance, rel=1e-12)
-    assert merged.n == 50
+    assert merged.n.sum() == 50
+
+
+def test_the_error_of_the_explained_variance_is_that_of_leaving_out_a_tenth_at_a_time() -> None:
+    rng = np.random.default_rng(0)
+    piece = rng.integers(0, 40, size=600)
+    activations = torch.from_numpy(rng.normal(size=(600, 5)).astype(np.float32))
+    rebuilt = activations + 0.3 * torch.from_numpy(rng.normal(size=(600, 5)).astype(np.float32))
+    whole = Reconstruction(5)
+    for start in range(0, 600, 77):
+        part = slice(start, start + 77)
+        whole.update(activations[part], rebuilt[part], piece[part])
+    values = []
+    for left_out in range(10):
+        kept = torch.from_numpy(piece % 10 != left_out)
+        error = (activations[kept] - rebuilt[kept]).double().square().sum()
+        spread = (activations[kept] - activations[kept].mean(0)).double().square().sum()
+        values.append(1 - float(error / spread))
+    expected = np.sqrt(9 / 10 * ((np.array(values) - np.mean(values)) ** 2).sum())
+    assert whole.explained_variance_se == pytest.approx(expected, rel=1e-4)
+    one = Reconstruction(5)
+    one.update(activations, rebuilt)
+    assert math.isnan(one.explained_variance_se)
+    assert math.isnan(Reconstruction(5).explained_variance_se)

@@ -99,7 +99,8 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
     for sae in saes():
         connection.execute(
             "insert into sae values "
-            "(?, ?, ?, ?, ?, ?, 'toy', ?, 'jumprelu', ?, null, ?, 2.0, 0.9, 8.0, null, null, null, ?, ?)",
+            "(?, ?, ?, ?, ?, ?, 'toy', ?, 'jumprelu', ?, null, ?, "
+            "2.0, 0, null, 0.9, 0.01, 8.0, null, null, null, ?, ?)",
             [
                 sae.number,
                 sae.layer,

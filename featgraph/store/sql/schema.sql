@@ -14,10 +14,13 @@ create table sae (                    -- one row per SAE, in the order the model
     architecture       varchar,       -- as saved: jumprelu, topk, standard, ...
     d_in               integer,       -- width the SAE reads
     neuronpedia_id     varchar,       -- model/source on Neuronpedia, NULL if there is none
-    n_dead             integer,       -- features that never fired; NULL without a text, as the next three
-    l0                 float,         -- mean number of active features per token
-    explained_variance float,         -- 1 - squared error / variance, over a sixteenth of the text
-    rms_length         float,         -- root mean square length of what it rebuilds, over the same part
+    n_dead             integer,       -- features that never fired; NULL without a text, as the next six
+    l0                 float,         -- mean number of active features per token that counts
+    n_massive          integer,       -- tokens left out because the site is many times as long there as usual
+    massive_norm       float,         -- the length from which they are; NULL where none is left out
+    explained_variance float,         -- 1 - squared error / variance, over 32,768 tokens that count or more
+    explained_variance_se float,      -- its standard error; NULL where the text is a single piece
+    rms_length         float,         -- root mean square length of what it rebuilds, over the same tokens
     expected_l0        float,         -- what sae_lens's registry says of it; NULL where it says nothing
     expected_variance  float,         -- likewise, of explained_variance
     no_virtual_weight  varchar,       -- why virtual_weight, twera and attribution of its edges (res: of those
