@@ -63,7 +63,8 @@ def opening_rows(token_rows: TokenRows) -> TokenRows:
 
 def norms_of(activations: "torch.Tensor") -> "torch.Tensor":
     """Return the length of each token's activation, (n_tokens,); activations: (n_tokens, d)."""
-    return activations.norm(dim=-1)
+    norms: torch.Tensor = activations.norm(dim=-1)
+    return norms
 
 
 def is_massive(activations: "torch.Tensor", loaded: LoadedSae) -> NDArray[np.bool_]:

@@ -112,6 +112,7 @@ def _target(out: Path | None, recipe: "Recipe") -> Path:
 def _dry_run(recipe: "Recipe", out: Path, format: Format | None) -> None:
     from featgraph.query.overview import Section, joined
     from featgraph.suite import preview
+    from featgraph.suite.advice import impossible_edges
 
     people = format_of(format, None) == "table"
     sites, totals, needs = preview.dry_run(recipe, people=people)
@@ -120,7 +121,11 @@ def _dry_run(recipe: "Recipe", out: Path, format: Format | None) -> None:
         output.write(totals, "table")
     else:
         output.write(joined([Section("sites", sites), Section("totals", totals)]), format)
-    for line in [*preview.other_models(recipe), *preview.shortages(needs, out)]:
+    for line in [
+        *impossible_edges(recipe),
+        *preview.other_models(recipe),
+        *preview.shortages(needs, out),
+    ]:
         output.note(line)
     output.note(f"nothing was fetched or written; without --dry-run this builds {out}")
 
@@ -134,9 +139,14 @@ def _tell(made: "Summary") -> None:
         output.note(f"dropped: {phrase}")
     for warning in made.warnings:
         output.note(f"warning: {warning}")
+    low, high = made.thresholds
+    by = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
+    counts = ", ".join(f"{getattr(made, name):,} {name}" for name in ("births", "deaths", "splits", "merges"))
+    evident = ", ".join(f"{count:,} {name}" for name, count in made.with_evidence.items())
     output.note(
-        f"{made.births:,} births, {made.deaths:,} deaths, {made.splits:,} splits, {made.merges:,} merges "
-        f"at the default threshold; `featgraph run {made.path} persistence` shows them over a range"
+        f"by decoder cosine >= {by} alone: {counts}; "
+        + (f"of edges whose ends also fire together: {evident}; " if evident else "")
+        + f"`featgraph run {made.path} persistence` shows them over a range of thresholds"
     )
     output.note(
         f"next: `featgraph info {made.path}`, or `featgraph lineage {made.path} KEY` with a KEY from "
@@ -157,6 +167,10 @@ def recipe(
     saes: Annotated[
         Path | None, typer.Option(metavar="DIR", help="A folder of your own SAEs, one folder each.")
     ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(metavar="PLACE", help="The text to read: a file, a folder or a Hugging Face dataset."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="The recipe file.  [default: MODEL.toml]"),
@@ -168,9 +182,12 @@ def recipe(
     Without --release it takes the releases that cover most layers; the file names the others.
     """
     from featgraph.suite import new_recipe
+    from featgraph.suite.advice import impossible_edges, sae_layers
 
     path = out or Path(f"{new_recipe.short_name(model)}.toml")
-    written = new_recipe.write_recipe(model, path, releases=release or [], saes=saes, force=force)
-    output.note(f"wrote {written.file}: layers {written.layers}, sites {', '.join(written.sites)}")
+    written = new_recipe.write_recipe(model, path, releases=release or [], saes=saes, text=text, force=force)
+    output.note(f"wrote {written.file}: {written.layers} layers, SAEs: {sae_layers(written)}")
+    for line in impossible_edges(written):
+        output.note(line)
     output.note(f"next: read it, then `featgraph ingest {written.file} --dry-run`")
     output.write_text(str(written.file))

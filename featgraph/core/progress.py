@@ -1,7 +1,9 @@
 """How a long job tells how far it is: named steps with a count, shown on stderr or nowhere."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from time import monotonic
 from typing import Protocol
 
 Advance = Callable[[int], None]
@@ -67,6 +69,54 @@ def _has_widgets() -> bool:
     return find_spec("ipywidgets") is not None
 
 
+class Lines:
+    """Lines on stderr, for a file that is read while the job runs: one every INTERVAL seconds of a step.
+
+    A step that is done before the first is due says nothing.
+    """
+
+    @contextmanager
+    def step(self, name: str, total: int, unit: str) -> Iterator[Advance]:
+        """Say now and then how far the step is, and at its end how long it took, if it said anything."""
+        began = last = monotonic()
+        done, said = 0, False
+
+        def advance(count: int) -> None:
+            nonlocal done, last, said
+            done += count
+            now = monotonic()
+            if now - last >= INTERVAL and done < total:
+                last, said = now, True
+                left = (total - done) * (now - began) / max(done, 1)
+                tell(f"{done:,} of {total:,} {unit}, {_time(left)} left")
+
+        def tell(what: str) -> None:
+            sys.stderr.write(f"{name}: {what}\n")
+            sys.stderr.flush()
+
+        yield advance
+        if said or monotonic() - began >= INTERVAL:
+            tell(f"{total:,} {unit} in {_time(monotonic() - began)}")
+
+
+INTERVAL = 10.0
+"""Seconds between two lines. Our choice: a log of an hour is a few hundred lines."""
+
+
+def _time(seconds: float) -> str:
+    """Return a time for people.
+
+    >>> _time(8.4), _time(75), _time(4000)
+    ('8 s', '1:15 min', '1:06 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    whole, unit = (int(seconds), "min") if seconds < 3600 else (int(seconds / 60), "h")
+    return f"{whole // 60}:{whole % 60:02} {unit}"
+
+
 def shown(quiet: bool) -> AbstractContextManager[Progress]:
-    """Return what a command reports to: bars, or nothing where it was asked to be quiet."""
-    return nullcontext(Silent()) if quiet else Bars()
+    """Return what a command reports to: bars on a terminal, lines in a file, nothing if asked to be quiet."""
+    if quiet:
+        return nullcontext(Silent())
+    return Bars() if sys.stderr.isatty() else nullcontext(Lines())

@@ -27,10 +27,18 @@ if TYPE_CHECKING:
 
 EngineName = Literal["local", "ray"]
 
+EVENTS = ("births", "deaths", "splits", "merges")
+"""The verbs whose rows are counted when a graph is there."""
+
+_THRESHOLDS = "select min(threshold_high), max(threshold_high) from sae where site = 'res'"
+
 
 @dataclass(frozen=True)
 class Summary:
-    """The size of the graph that an ingest made; events are counted at the default threshold."""
+    """The size of the graph that an ingest made.
+
+    Events are counted by cosine at each SAE's `threshold_high`.
+    """
 
     path: Path
     features: int
@@ -39,6 +47,10 @@ class Summary:
     deaths: int
     splits: int
     merges: int
+    with_evidence: dict[str, int]
+    """The same events, by name, of edges whose ends also fire together; empty without a text."""
+    thresholds: tuple[float, float]
+    """The smallest and the largest `threshold_high` of a residual SAE."""
     n_tokens: int
     """0 for a graph of directions alone."""
     n_resumed: int
@@ -176,6 +188,7 @@ class Build:
 
 def _summary(path: Path, n_resumed: int, seconds: float, dropped: list[str]) -> Summary:
     with store.open_store(path) as opened:
+        n_tokens = int((opened.manifest["text"] or {"n_tokens": 0})["n_tokens"])
 
         def count(source: str) -> int:
             row = opened.rows(f"select count(*) from {source}")
@@ -189,7 +202,9 @@ def _summary(path: Path, n_resumed: int, seconds: float, dropped: list[str]) -> 
             deaths=count("deaths()"),
             splits=count("splits()"),
             merges=count("merges()"),
-            n_tokens=int((opened.manifest["text"] or {"n_tokens": 0})["n_tokens"]),
+            with_evidence={name: count(f"{name}(evidence := true)") for name in EVENTS if n_tokens},
+            thresholds=opened.rows(_THRESHOLDS)[0],
+            n_tokens=n_tokens,
             n_resumed=n_resumed,
             warnings=health.warnings(opened),
             seconds=seconds,

@@ -35,6 +35,8 @@ class FeatureStats:
     """Per feature, the tokens it fires on most."""
     promoted: Sequence[Sequence[int]]
     """Per feature, the tokens it promotes most."""
+    telling: Sequence[Sequence[int]]
+    """Of these, the tokens that a label may name."""
     words: Vocabulary
 
 
@@ -134,13 +136,11 @@ def examples(
     )
 
 
-def labels(rows: pa.Table) -> pa.Table:
-    """Return the rows of `label` that the tokens of features give, by index."""
+def labels(rows: pa.Table, statistics: FeatureStats) -> pa.Table:
+    """Return the rows of `label` that the tokens of features give, by index; rows: those of `feature`."""
     texts = [
-        label(top, promotes)
-        for top, promotes in zip(
-            rows["top_tokens"].to_pylist(), rows["logit_tokens"].to_pylist(), strict=True
-        )
+        label(top, statistics.words.words(telling))
+        for top, telling in zip(rows["top_tokens"].to_pylist(), statistics.telling, strict=True)
     ]
     named = [place for place, text in enumerate(texts) if text]
     return pa.table(

@@ -1,6 +1,7 @@
 """Two SAEs on the tokens that count for both: those that are massive at neither site."""
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 import scipy.sparse
@@ -10,7 +11,7 @@ from featgraph.activations.statistics import Moments
 from featgraph.core.keys import SaeRange
 from featgraph.ingestion.worker import Worker
 
-Codes = scipy.sparse.csr_matrix
+Codes: TypeAlias = scipy.sparse.csr_matrix
 
 Counted = tuple[Moments, Moments, int]
 """The moments of the upstream and the downstream SAE, and how many tokens they are over."""

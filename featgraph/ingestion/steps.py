@@ -15,7 +15,7 @@ from featgraph.activations.contexts import Contexts
 from featgraph.activations.encoding import decode_every, encode_rows
 from featgraph.activations.statistics import Moments, Reconstruction
 from featgraph.activations.top_tokens import TopTokens
-from featgraph.activations.vocabulary import Vocabulary, top_logit_tokens
+from featgraph.activations.vocabulary import Vocabulary, telling_tokens, top_logit_tokens
 from featgraph.core.arrays import Counts, Matrix
 from featgraph.core.keys import EdgeKind, SaeRange
 from featgraph.core.ranking import ranks
@@ -29,6 +29,7 @@ from featgraph.errors import SourceError
 from featgraph.ingestion import rows, shared
 from featgraph.ingestion.worker import Place, Worker, pair_name
 from featgraph.store import new_graph, vectors, vectors_file
+from featgraph.suite.fits import check_context, check_ids
 
 
 def load_sae(worker: Worker, place: Place) -> None:
@@ -77,9 +78,11 @@ def match(worker: Worker, upstream: SaeRange, downstream: SaeRange) -> None:
 def read_text(worker: Worker) -> None:
     """Text -> token rows in shards, and how many tokens there are."""
     assert worker.recipe.text is not None
+    check_context(worker.recipe, worker.meta_model.model.config.to_dict())
     n_tokens, n_rows = [], 0
     for shard, token_rows in enumerate(read_shards(worker.recipe.text, worker.meta_model.tokenizer)):
         worker.check_stopped()
+        check_ids(max(int(row.max()) for row in token_rows.rows), worker.meta_model)
         arrays = {
             "ids": np.concatenate(token_rows.rows),
             "lengths": np.array([len(row) for row in token_rows.rows]),
@@ -118,6 +121,7 @@ def summarise(worker: Worker, sae: SaeRange) -> None:
     arrays = {
         "lengths": np.array([len(row) for row in best]),
         "tokens": np.array([token for row in best for token in row], dtype=np.int64),
+        "occurs": top_tokens.occurrences > 0,
     }
     worker.work.save_arrays(f"moments/{sae.name}.npz", moments.arrays())
     worker.work.save_arrays(f"contexts/{sae.name}.npz", contexts.arrays())
@@ -226,12 +230,14 @@ def describe(worker: Worker, sae: SaeRange, writers: Sequence[SaeRange]) -> None
         token_rows = [row for shard in shards for row in shard.rows]
         examples = rows.examples(contexts, token_rows, shards[0].special, statistics.words)
         worker.work.save_rows(f"examples/{sae.name}.parquet", examples)
-        worker.work.save_rows(f"labels/{sae.name}.parquet", rows.labels(features))
+        worker.work.save_rows(f"labels/{sae.name}.parquet", rows.labels(features, statistics))
 
 
 def _feature_stats(worker: Worker, sae: SaeRange) -> rows.FeatureStats:
     model, top = worker.meta_model, worker.work.arrays(f"top/{sae.name}.npz")
     best = np.split(top["tokens"], np.cumsum(top["lengths"])[:-1])
-    promotes = top_logit_tokens(worker.directions(sae), worker.unembedding, rows.TOP_TOKENS)
+    directions, unembedding = worker.directions(sae), worker.unembedding
+    promotes = top_logit_tokens(directions, unembedding, rows.TOP_TOKENS)
+    telling = telling_tokens(directions, unembedding, promotes, top["occurs"])
     words = Vocabulary(model.tokenizer, model.n_vocabulary)
-    return rows.FeatureStats(worker.moments(sae), worker.n_counted(sae), best, promotes, words)
+    return rows.FeatureStats(worker.moments(sae), worker.n_counted(sae), best, promotes, telling, words)

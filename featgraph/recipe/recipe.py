@@ -28,8 +28,8 @@ _NO_DATASET = (*TEXT_ENDINGS, *CODECS, ".md")
 """Endings that no dataset id has: such a name without a file is a slip of the pen, not a dataset."""
 
 MASSIVE = 10.0
-"""Tokens longer than so many medians are left out unless a recipe says otherwise. Our choice: on the models
-tried the longest usual token is at 4, and the massive ones are at 100 and more; tests/bench/massive.py."""
+"""Tokens longer than so many medians are left out unless a recipe says otherwise. Our choice: of 100,000
+tokens it leaves out 12 at layer 11 of SmolLM2-135M and none at layer 10; see tests/bench/massive.py."""
 
 
 @dataclass(frozen=True)

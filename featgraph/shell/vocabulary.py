@@ -41,7 +41,7 @@ VALUES: Mapping[str, tuple[str, ...]] = {
     "by": SCORES,
     "found_by": FINDERS,
     "direction": ("up", "down"),
-    "origin": ("mlp", "att", "mlp+att", "unexplained"),
+    "origin": ("mlp", "att", "mlp+att", "unexplained", "not measured"),
 }
 """The values of columns and arguments that take only a few."""
 

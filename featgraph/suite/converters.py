@@ -3,14 +3,14 @@
 A converter takes (folder, device, cfg_overrides), returns (config, state), as `SAE.load_from_disk` wants it.
 """
 
-import re
 from collections.abc import Callable
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from featgraph.errors import SourceError
 from featgraph.suite.layouts import read_config, tensor_shapes
+from featgraph.suite.sae_configs import bare_layer, sparsify_width
 
 Converter = Callable[[Path, str, dict[str, Any]], tuple[dict[str, Any], dict[str, Any]]]
 
@@ -32,35 +32,42 @@ def _sparsify(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a sparsify folder, in which W_dec has a row per feature and b_dec is always taken off the input.
 
-    sae_lens 6.54 transposes that W_dec, and takes b_dec off only without `normalize_decoder`.
+    sae_lens 6.54 transposes that W_dec, takes b_dec off only without `normalize_decoder`, takes a
+    `num_latents` of 0 for a width, and knows no folder but `layers.N`.
 
     Source: EleutherAI/sparsify, sparse_coder.py, `SparseCoder.__init__` and `encode`.
     """
-    from sae_lens.loading.pretrained_sae_loaders import sparsify_disk_loader
+    from sae_lens.loading import pretrained_sae_loaders as theirs
 
-    config = read_config(folder / "cfg.json")
-    refused = {
-        "transcode": (False,),
-        "skip_connection": (False,),
-        "signed": (False,),
-        "activation": ("topk",),
-    }
-    for key, fine in refused.items():
-        if config.get(key, fine[0]) not in fine:
-            raise SourceError(
-                f"{folder / 'cfg.json'} says {key} = {config[key]!r}; sae_lens has no such SAE in this layout"
-            )
-    overrides = {**cfg_overrides, "apply_b_dec_to_input": True}
-    found, state = sparsify_disk_loader(folder, device, overrides)
+    said = read_config(folder / "cfg.json")
+    shape = {"d_sae": sparsify_width(said), "apply_b_dec_to_input": True}
+
+    def config_of(path: str | Path, device: str | None, overrides: dict[str, Any] | None) -> dict[str, Any]:
+        # Theirs goes by the folder's name, which may be any where the recipe says the hook.
+        block = bare_layer(folder.name)
+        return {
+            "architecture": "standard",
+            "d_in": said["d_in"],
+            "dtype": "float32",
+            "device": device or "cpu",
+            "model_name": folder.parent.name,
+            "hook_name": folder.name if block is None else f"blocks.{block}.hook_resid_post",
+            "activation_fn_str": "topk",
+            "activation_fn_kwargs": {"k": said["k"]},
+            "normalize_activations": "none",
+            "finetuning_scaling_factor": False,
+            "reshape_activations": "none",
+            **(overrides or {}),
+        }
+
+    names = {**vars(theirs), "get_sparsify_config_from_disk": config_of}
+    original = theirs.sparsify_disk_loader
+    loader = FunctionType(original.__code__, names, original.__name__, original.__defaults__)
+    config, state = loader(folder, device, {**cfg_overrides, **shape})
     stored = tensor_shapes(folder / "sae.safetensors").get("W_dec")
-    if stored == (found["d_sae"], found["d_in"]):
+    if stored == (config["d_sae"], config["d_in"]):
         state["W_dec"] = state["W_dec"].T.contiguous()
-    return found, state
-
-
-def sparsify_hook_unclear(folder: Path) -> bool:
-    """Return whether a sparsify folder is not a bare `layers.3`, which alone sae_lens places rightly."""
-    return re.fullmatch(r"layers[._]\d+", folder.name) is None
+    return config, state
 
 
 def _dictionary_learning(
@@ -70,12 +77,20 @@ def _dictionary_learning(
 
     The loader runs as it is, but what it calls to fetch a file finds it here; sae_lens itself is unchanged.
     """
+    import torch
     from sae_lens.loading import pretrained_sae_loaders as theirs
 
     def on_disk(repo_id: str, filename: str, force_download: bool = False) -> str:
         return str(Path(repo_id) / filename)
 
-    names = {**vars(theirs), "hf_hub_download": on_disk}
+    said = read_config(folder / "config.json")
+    # Of the buffer only the context length is wanted, and dictionaries trained from an iterator have none.
+    whole = {
+        **said,
+        "trainer": {"layer": None, "lm_name": "", **said["trainer"]},
+        "buffer": {"ctx_len": None, **(said.get("buffer") or {})},
+    }
+    names = {**vars(theirs), "hf_hub_download": on_disk, "json": SimpleNamespace(load=lambda _file: whole)}
     for function in (
         "get_dictionary_learning_config_1_from_hf",
         "dictionary_learning_sae_huggingface_loader_1",
@@ -89,6 +104,10 @@ def _dictionary_learning(
         force_download=False,
         cfg_overrides=cfg_overrides,
     )
+    if said["trainer"]["dict_class"] == "AutoEncoderNew":
+        # Its decoder has the bias, and nothing is taken off what it reads.
+        config["apply_b_dec_to_input"] = False
+        state["b_dec"] = torch.load(folder / "ae.pt", map_location="cpu", weights_only=True)["decoder.bias"]
     for name, tensor in state.items():
         if tensor is not None and not tensor.is_floating_point():
             raise SourceError(

@@ -40,6 +40,14 @@ PROCESS_BYTES = 1_500_000_000
 
 Source: our allowance; torch, transformers, sae_lens, FAISS and DuckDB take 0.65 GB once imported."""
 
+BATCH = 8192
+"""Tokens of one batch. Source: `tokens.BATCH_TOKENS`, which a test holds this against."""
+
+FORWARD_VALUES = 4 * 16
+"""Bytes of one forward pass per token and dimension: 16 float32 values, mostly the mlp's inner ones.
+
+Source: our allowance; SmolLM2-135M with 32 SAEs took 4.07 GB, and 2.75 GB with 7."""
+
 USUAL_L0 = 100
 """Features per token where the recipe names no L0.
 
@@ -76,6 +84,8 @@ class Estimate:
     """What is on disk at most, the graph included; what is fetched comes on top."""
     memory: int | None
     """The least that will do."""
+    one_pass: int | None
+    """What all SAEs at once take, with which the model runs over the text once."""
     tokens: int
 
     @property
@@ -112,7 +122,8 @@ def estimate(recipe: Recipe, l0s: Mapping[tuple[Site, int], float] | None = None
     building = _total([graph, candidates, *encoders, *(site.codes for site in sites)])
     tokens = recipe.text.tokens if recipe.text else 0
     memory = _memory(recipe, model)
-    return Estimate(sites, model.download, graph, building, memory, tokens)
+    one_pass = memory if recipe.text is None else _one_pass(recipe, model)
+    return Estimate(sites, model.download, graph, building, memory, one_pass, tokens)
 
 
 def _model(recipe: Recipe) -> _Model:
@@ -227,6 +238,24 @@ def _memory(recipe: Recipe, model: _Model) -> int | None:
     if recipe.text is None:
         return widest + PROCESS_BYTES
     return _total([widest, PROCESS_BYTES, _times(model.parameters, FLOAT32)])
+
+
+def _one_pass(recipe: Recipe, model: _Model) -> int | None:
+    """Return what it takes to encode with every SAE at once.
+
+    That is the process; the model in float32, in which its weights are while they are also as published; and
+    of each SAE its encoder, decoder, directions, encoder rows and what it reads of two batches.
+    """
+    loading = FLOAT32 + DTYPE_BYTES[recipe.model.dtype or "bfloat16"]
+    parts = [PROCESS_BYTES, _times(model.parameters, loading), _times(FORWARD_VALUES, BATCH, model.d_model)]
+    for layer, source in recipe.places:
+        features, d_in = _shape(recipe, source, layer, model)
+        rows = 2 if source.site == "res" else 1
+        parts.append(
+            _times(FLOAT32, features, _total([_times(2, d_in), _times(rows, model.d_model or d_in)]))
+        )
+        parts.append(_times(FLOAT32, 2 * BATCH, d_in))
+    return _total(parts)
 
 
 def _total(parts: Iterable[int | None]) -> int | None:

@@ -13,6 +13,7 @@ from featgraph.core.keys import Site
 from featgraph.errors import SourceError
 from featgraph.suite.layouts import LAYOUTS, Layout, layout_of, read_config
 from featgraph.suite.registry import Release
+from featgraph.suite.sae_configs import bare_layer
 
 _LAYER = re.compile(r"(?<=layer_)\d+|(?<=layer)\d+|(?<=layers[._])\d+|(?<=blocks\.)\d+|(?<=\bl)\d+(?=[rma]_)")
 """The layer's number in the ids of the registry: layer_3, layer3, layers.3, blocks.3, l3r_8x."""
@@ -105,15 +106,19 @@ def own_families(folder: Path) -> list[Family]:
         known = ", ".join(layout.weights for layout in LAYOUTS)
         raise SourceError(f"no SAE below {folder}: no folder there has one of {known}")
     found: dict[Site, dict[int, str]] = {}
+    hooks: dict[Site, str] = {}
     for path in weights:
         place = path.parent
         layout = layout_of(place, str(folder))
         site, layer = _own_place(place, layout, folder)
+        if layout.name == "sparsify" and bare_layer(place.name) is None:
+            # Their folders have the name of the module, and nothing else says where they read.
+            hooks[site] = re.sub(r"(?<=[._])\d+(?=[._])", "{layer}", place.name, count=1)
         name = place.relative_to(folder).as_posix()
         if layer in found.setdefault(site, {}):
             raise SourceError(f"{folder}: {found[site][layer]} and {name} are both {layer}/{site}")
         found[site][layer] = name
-    return [_own_family(site, names, folder) for site, names in found.items()]
+    return [_own_family(site, names, folder, hooks.get(site, "")) for site, names in found.items()]
 
 
 def _own_place(place: Path, layout: Layout, folder: Path) -> tuple[Site, int]:
@@ -130,8 +135,10 @@ def _own_place(place: Path, layout: Layout, folder: Path) -> tuple[Site, int]:
     numbers = re.findall(r"\d+", hook)
     if layer is None and numbers:
         layer = int(numbers[0])
-    bare = re.fullmatch(r"(?:[\w.]*\.)?(?:layers|h|blocks)[._]\d+", hook)
-    site: Site | None = "res" if bare else _site(hook)
+    bare = re.fullmatch(r"(?:[\w./]*[./])?(?:layers|h|blocks)[._]\d+", hook)
+    # A dictionary without a module's name is of a block's output, as their loaders take it.
+    whole = bare or (layout.name == "dictionary_learning" and not trainer.get("submodule_name"))
+    site: Site | None = "res" if whole else _site(hook)
     if layer is None or site is None:
         raise SourceError(
             f"{place}: neither {layout.config} nor the name tells its layer and site ({hook!r})"
@@ -139,7 +146,7 @@ def _own_place(place: Path, layout: Layout, folder: Path) -> tuple[Site, int]:
     return site, int(layer)
 
 
-def _own_family(site: Site, names: dict[int, str], folder: Path) -> Family:
+def _own_family(site: Site, names: dict[int, str], folder: Path, hook: str) -> Family:
     """Return one site's SAEs under the pattern that most of them have; the others are exceptions."""
     patterns: Counter[str] = Counter()
     for layer, name in names.items():
@@ -149,4 +156,4 @@ def _own_family(site: Site, names: dict[int, str], folder: Path) -> Family:
     exceptions = {
         layer: name for layer, name in names.items() if pattern.replace("{layer}", str(layer)) != name
     }
-    return Family(site, pattern, sorted(names), folder=folder, exceptions=exceptions)
+    return Family(site, pattern, sorted(names), folder=folder, hook=hook, exceptions=exceptions)

@@ -206,7 +206,8 @@ def find_hook(name: str | None, blocks: Blocks | None) -> Hook | None:
         known = _TRANSFORMER_LENS.get(lens[2])
         return None if known is None else Hook(known, int(lens[1]))
     paths = "|".join(re.escape(path) for path in (*BLOCKS, _BEFORE))
-    named = re.fullmatch(rf"(?:{paths})\.(\d+)((?:\.\w+)*?)(?:\.(input|output))?", name or "")
+    # sparsify names modules from the blocks on, without where the model keeps them: `layers.6.mlp`.
+    named = re.fullmatch(rf"(?:{paths}|layers|h)\.(\d+)((?:\.\w+)*?)(?:\.(input|output))?", name or "")
     if named is None:
         return None
     wanted = (named[2], named[3] or "output")

@@ -74,7 +74,7 @@ def declared_shape(folder: Path, layout: Layout) -> tuple[int, int]:
         d_in = int(config["d_in"])
         if layout.name == "sae_lens":
             return int(config["d_sae"]), d_in
-        return int(config.get("num_latents") or d_in * config["expansion_factor"]), d_in
+        return int(config.get("num_latents") or d_in * int(config["expansion_factor"])), d_in
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise SourceError(f"{folder / layout.config} does not say how wide the SAE is: {error}") from error
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from featgraph.core.files import output_file
 from featgraph.core.keys import SITES, Site
@@ -37,6 +38,16 @@ class _Draft:
     chosen: dict[Site, Family]
     others: list[Family]
     """What was not chosen."""
+    text: str | None = None
+    """A file, a folder or a dataset; None for the usual one."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What a model in a folder says of itself; empty for one on the Hub."""
+        path = Path(self.model) / "config.json"
+        said = read_config(path) if path.is_file() else {}
+        part: dict[str, Any] = said.get("text_config") or said
+        return part
 
 
 def short_name(model: str) -> str:
@@ -45,12 +56,19 @@ def short_name(model: str) -> str:
 
 
 def write_recipe(
-    model: str, path: Path, *, releases: Sequence[str] = (), saes: Path | None = None, force: bool = False
+    model: str,
+    path: Path,
+    *,
+    releases: Sequence[str] = (),
+    saes: Path | None = None,
+    text: str | None = None,
+    force: bool = False,
 ) -> Recipe:
     """Write a recipe for a model and return it as read again.
 
     releases: only these, instead of all that the registry has for the model. saes: a folder with SAEs, which
-    come before any release. force: replace what is at `path`.
+    come before any release. text: a file or folder, or a Hugging Face dataset. force: replace what is at
+    `path`.
 
     Raises UsageError: nothing is known for the model, or the file is there. SourceError: no SAE in `saes`.
     """
@@ -66,7 +84,7 @@ def write_recipe(
         where = str(saes) if saes is not None else f"the releases for {model}"
         raise UsageError(f"{where}: no SAE of the residual stream, which every suite needs")
     others = [family for family in published if family not in chosen.values()]
-    draft = _Draft(model, path.absolute().parent, chosen, others)
+    draft = _Draft(model, path.absolute().parent, chosen, others, text)
     with output_file(path) as partial:
         partial.write_text(_text(draft), encoding="utf-8")
         resolve(read_recipe(partial))
@@ -122,6 +140,8 @@ def _best(families: list[Family], like: str) -> Family | None:
 def _text(draft: _Draft) -> str:
     sites = draft.chosen
     count = max(max(family.layers) for family in sites.values()) + 1
+    # The model's own number of blocks, where it is known, rather than that of the layers with SAEs.
+    count = max(count, draft.config.get("num_hidden_layers") or draft.config.get("n_layer") or 0)
     parts = [
         f"# SAEs on {short_name(draft.model)}. Written by `featgraph recipe init`, to be read and changed.",
         f"title = {json.dumps('SAEs on ' + short_name(draft.model))}\n"
@@ -136,7 +156,7 @@ def _text(draft: _Draft) -> str:
     ]
     if draft.others:
         parts.append(_alternatives(draft.others))
-    parts.append(_READING)
+    parts.append(_reading(draft))
     return "\n\n".join(parts) + "\n"
 
 
@@ -154,15 +174,57 @@ def _alternatives(others: list[Family]) -> str:
     return "\n".join(lines)
 
 
-_READING = """\
-[text]
+_DATASET = """\
 dataset = "monology/pile-uncopyrighted" # on the Hugging Face hub, streamed; or path = "a file or folder"
 split = "train"
-column = "text"
-tokens = 500_000                        # read at most so many
-context = 512                           # longest piece the model sees at once
+column = "text\""""
 
-# [edges] says how edges are searched for; its defaults are in ingest/README.md"""
+CONTEXT = 512
+"""Tokens of a piece, where the model has as many positions. Our choice."""
+
+
+def _reading(draft: _Draft) -> str:
+    """Return the table of the text."""
+    positions = draft.config.get("max_position_embeddings") or draft.config.get("n_positions") or CONTEXT
+    context = f"context = {min(CONTEXT, positions)}"
+    return "\n".join(
+        [
+            "[text]",
+            _text_place(draft) if draft.text is not None else _DATASET,
+            "tokens = 500_000                        # read at most so many",
+            f"{context:<39} # longest piece the model sees at once",
+            "",
+            "# [edges] says how edges are searched for; its defaults are in ingest/README.md",
+        ]
+    )
+
+
+def _text_place(draft: _Draft) -> str:
+    """Return where the text is, and how it is cut into documents."""
+    path = Path(str(draft.text))
+    if not path.exists():
+        return "\n".join([_line("dataset", str(draft.text)), 'split = "train"', 'column = "text"'])
+    lines = [_line("path", os.path.relpath(path, draft.folder))]
+    names = [path.name] if path.is_file() else [one.name for one in path.iterdir()]
+    if any(part in name for name in names for part in (".json", ".csv", ".parquet")):
+        return "\n".join([*lines, _line("column", "text")])
+    separator = f"{_line('separator', _separator(path)):<39} # what stands between two documents"
+    return "\n".join([*lines, separator])
+
+
+def _separator(path: Path) -> str:
+    """Return what the beginning of a plain text says of how its documents are told apart."""
+    if path.is_file():
+        with path.open("rb") as handle:
+            beginning = handle.read(BEGINNING)
+        for mark in ("<|endoftext|>", "</s>", "<eos>"):
+            if mark.encode() in beginning:
+                return mark
+    return "\n\n"
+
+
+BEGINNING = 2**20
+"""Bytes of a text that are looked at for a separator."""
 
 
 def _model(draft: _Draft) -> str:

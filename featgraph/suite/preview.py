@@ -11,7 +11,12 @@ from pathlib import Path
 from featgraph.core.result import Result
 from featgraph.recipe import Recipe, all_recipes
 from featgraph.suite import registry
+from featgraph.suite.advice import runs, sae_layers
 from featgraph.suite.estimate import Estimate, estimate, human
+from featgraph.suite.fits import check_folder_context
+from featgraph.suite.layouts import layout_of
+from featgraph.suite.memory import SHARE
+from featgraph.suite.sae_configs import check_folder
 
 Size = Callable[[int | None], object]
 
@@ -75,7 +80,7 @@ def sites(
             (
                 size.site,
                 size.n_saes,
-                f"{first.layer}-{last.layer}",
+                runs([one.layer for one in of_site]),
                 first.release or "beside the recipe",
                 first.sae_id if first.sae_id == last.sae_id else f"{first.sae_id} ... {last.sae_id}",
                 size.features,
@@ -102,7 +107,7 @@ def totals(recipe: Recipe, needs: Estimate, *, people: bool = True) -> Result:
         "less what is in the cache"
     )
     rows: list[tuple[object, ...]] = [
-        ("model", recipe.model_name, f"layers {recipe.layers}, SAEs {saes}{width}"),
+        ("model", recipe.model_name, f"{recipe.layers} layers, {saes} SAEs{width}: {sae_layers(recipe)}"),
         (
             "features",
             None if needs.features is None else f"{needs.features:{',' if people else ''}}",
@@ -116,10 +121,14 @@ def totals(recipe: Recipe, needs: Estimate, *, people: bool = True) -> Result:
         ("download", amount(needs.download), download),
         ("disk, building", amount(needs.building), "at most, beside the download"),
         ("disk, after", amount(needs.graph), "the graph, at most"),
-        ("memory", amount(needs.memory), "at least; with more, the model runs over the text less often"),
+        (
+            "memory",
+            amount(needs.one_pass),
+            "at least"
+            if recipe.text is None
+            else f"to read the text once; with {amount(needs.memory)} at least, it is read more often",
+        ),
     ]
-    if recipe.text is None:
-        rows[6] = ("memory", amount(needs.memory), "at least")
     return Result.of(dict.fromkeys(("what", "amount", "note"), "VARCHAR"), rows)
 
 
@@ -134,9 +143,16 @@ def _digits(size: int | None) -> str | None:
 def dry_run(recipe: Recipe, *, people: bool = True) -> tuple[Result, Result, Estimate]:
     """Return per site and in all what an ingest would need, with every SAE looked up in the registry.
 
-    Raises RecipeError: the registry has no such SAE. SourceError: a file beside the recipe is absent.
+    Raises RecipeError: the registry has no such SAE. SourceError: a file beside the recipe is absent, or says
+    something of an SAE that an ingest refuses.
     """
+    check_folder_context(recipe)
     resolved = registry.resolve(recipe)
+    for one in resolved:
+        if one.source.path is not None:
+            folder = recipe.folder / one.sae_id
+            hook = recipe.hook_name(one.source, one.layer)
+            check_folder(folder, layout_of(folder, str(recipe.file)), hook, str(recipe.file))
     expected = {
         (one.source.site, one.layer): registry.expected(one.release, one.sae_id)[1] for one in resolved
     }
@@ -158,6 +174,11 @@ def shortages(needs: Estimate, out: Path) -> list[str]:
         found.append(f"{there} has {human(free)} free, and building takes up to {human(needs.building)}")
     if needs.memory is not None and needs.memory > memory:
         found.append(f"this machine has {human(memory)} of memory, and {human(needs.memory)} is the least")
+    elif needs.one_pass is not None and needs.one_pass > SHARE * memory:
+        found.append(
+            f"this machine has {human(memory)} of memory; with the {human(needs.one_pass)} for all SAEs at "
+            "once, the model would run over the text only once"
+        )
     return found
 
 

@@ -61,6 +61,18 @@ def centred_rows(rows: Matrix) -> Matrix:
     return centred
 
 
+def unit_rows(rows: Matrix) -> tuple[Matrix, Matrix]:
+    """Return rows, (n, d_model), scaled to unit length, and their lengths, (n,), both float32.
+
+    Lengths are taken in float64, since squares of small entries vanish in float32. A row whose length is no
+    normal float32 number is a zero row of length 0: nothing that is computed from it would be right.
+    """
+    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
+    norms[norms < np.finfo(np.float32).tiny] = 0.0
+    directions = np.divide(rows, norms[:, None], out=np.zeros(rows.shape), where=norms[:, None] > 0)
+    return directions.astype(np.float32), norms.astype(np.float32)
+
+
 def decoder_rows(sae: Any) -> Matrix:
     """Return what one unit of each feature's activation adds to an SAE's reconstruction, (n_features, d_out).
 
@@ -82,7 +94,7 @@ def encoder_rows(sae: Any, *, centred: bool) -> Matrix | None:
         return None
     rows: Matrix = np.ascontiguousarray(sae.W_enc.detach().cpu().numpy().T, dtype=np.float32)
     if _rescaled(sae):
-        rows = rows * _norms(sae.W_dec.detach().cpu().numpy())
+        rows = rows * unit_rows(sae.W_dec.detach().cpu().numpy())[1][:, None]
     if sae.cfg.architecture() == "gated":
         rows = rows * np.exp(sae.r_mag.detach().cpu().numpy().astype(np.float32))[:, None]
     return centred_rows(rows) if centred or sae.cfg.normalize_activations == "layer_norm" else rows
@@ -151,5 +163,7 @@ def _rescaled(sae: Any) -> bool:
 
 
 def _norms(rows: Matrix) -> Matrix:
-    norms: Matrix = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return norms
+    """Return lengths to divide rows by, (n, 1); infinite for zero rows, which stay zero."""
+    norms = unit_rows(rows)[1][:, None]
+    lengths: Matrix = np.where(norms > 0, norms, np.inf).astype(np.float32)
+    return lengths

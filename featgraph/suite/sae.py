@@ -8,8 +8,6 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from featgraph.core.arrays import Matrix
 from featgraph.core.keys import Site
 from featgraph.errors import SourceError
@@ -21,6 +19,7 @@ from featgraph.suite.residual import (
     decoder_rows,
     encoder_alignment,
     encoder_rows,
+    unit_rows,
     unknown_reading,
 )
 from featgraph.suite.sae_files import SaeFile, read_sae
@@ -136,7 +135,7 @@ def load_sae(recipe: Recipe, source: SaeSource, layer: int, model: LanguageModel
             "which is not there; give the recipe a [model]"
         )
     written = writer.rows(rows, model)
-    norms = np.linalg.norm(written, axis=1)
+    directions, norms = unit_rows(written)
     metadata = None if sae is None else sae.cfg.metadata
     return LoadedSae(
         layer,
@@ -152,7 +151,7 @@ def load_sae(recipe: Recipe, source: SaeSource, layer: int, model: LanguageModel
         None if sae is None else sae.cfg.architecture(),
         d_in,
         None if metadata is None else metadata.neuronpedia_id,
-        written / np.maximum(norms, np.finfo(np.float32).tiny)[:, None],
+        directions,
         norms,
         None if sae is None or source.site != "res" else encoder_rows(sae, centred=centred),
         None if sae is None else encoder_alignment(sae),

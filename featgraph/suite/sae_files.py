@@ -20,9 +20,10 @@ from featgraph.core.arrays import Matrix
 from featgraph.core.files import file_sha256
 from featgraph.errors import FeatgraphError, SourceError, nearest
 from featgraph.recipe import Recipe, SaeSource
-from featgraph.suite.converters import converter, sparsify_hook_unclear
+from featgraph.suite.converters import converter
 from featgraph.suite.layouts import Layout, layout_of, read_config, tensor_shapes
 from featgraph.suite.registry import releases, resolve_one
+from featgraph.suite.sae_configs import check_config, check_folder, check_loaded, check_scaling
 from featgraph.suite.untrusted import no_questions
 
 if TYPE_CHECKING:
@@ -66,13 +67,10 @@ def read_sae(recipe: Recipe, source: SaeSource, layer: int) -> SaeFile:
         release, sae_id = recipe.name, recipe.sae_name(source, layer)
         folder = recipe.folder / sae_id
         layout = layout_of(folder, str(recipe.file))
-        if layout.name == "sparsify" and hook is None and sparsify_hook_unclear(folder):
-            raise SourceError(
-                f"{recipe.file}: the name of {folder} does not say that it reads a block's output; "
-                f'say where it reads: hook = "..." in [suite.sites.{source.site}]'
-            )
+        check_folder(folder, layout, hook, str(recipe.file))
         sae = _from_folder(folder, layout)
         label, digest = f"SAE {folder / layout.weights}", file_sha256(folder / layout.weights)
+    check_loaded(sae.cfg, label)
     _check_state(sae.state_dict(), label)
     metadata = sae.cfg.metadata
     if hook is not None:
@@ -118,9 +116,25 @@ def state_digest(module: Any) -> str:
 
 def _from_hub(release: str, sae_id: str) -> "SAE[Any]":
     from sae_lens import SAE
+    from sae_lens.loading.pretrained_sae_loaders import (
+        NAMED_PRETRAINED_SAE_LOADERS,
+        get_conversion_loader_name,
+    )
 
-    with _refusing(f"SAE {release} {sae_id}"):
-        return SAE.from_pretrained(release, sae_id, dtype="float32")
+    label = f"SAE {release} {sae_id}"
+
+    def checked(*arguments: Any, **named: Any) -> Any:
+        config, state, sparsity = loader(*arguments, **named)
+        check_config(config, label)
+        check_scaling(state, label)
+        return config, state, sparsity
+
+    with _refusing(label):
+        loader = NAMED_PRETRAINED_SAE_LOADERS[get_conversion_loader_name(release)]
+        made, _, _ = SAE.from_pretrained_with_cfg_and_sparsity(
+            release, sae_id, dtype="float32", converter=checked
+        )
+        return made
 
 
 def _from_folder(folder: Path, layout: Layout) -> "SAE[Any]":
@@ -130,14 +144,18 @@ def _from_folder(folder: Path, layout: Layout) -> "SAE[Any]":
     if layout.weights.endswith(".safetensors"):
         tensor_shapes(weights)
     read_config(folder / layout.config)
+    if layout.name == "sae_lens":
+        check_scaling(_scaling(weights), f"SAE {weights}")
     with _refusing(f"SAE {weights}", layout.config):
-        sae = SAE.load_from_disk(folder, dtype="float32", converter=converter(layout.name))
-    if sae.cfg.normalize_activations == "expected_average_only_in":
-        raise SourceError(
-            f"SAE {folder} wants activations scaled by an average norm that {layout.config} does not hold; "
-            "fold it into the weights first (sae_lens: fold_activation_norm_scaling_factor, then save_model)"
-        )
-    return sae
+        return SAE.load_from_disk(folder, dtype="float32", converter=converter(layout.name))
+
+
+def _scaling(weights: Path) -> "dict[str, Tensor]":
+    """Return the factors of single activations that older versions stored beside the weights."""
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys() if "scaling_factor" in name}  # noqa: SIM118
 
 
 def _read_decoders(recipe: Recipe, source: SaeSource, layer: int) -> SaeFile:
@@ -196,6 +214,8 @@ def _refusing(label: str, config: str = "") -> Iterator[None]:
         with warnings.catch_warnings():
             # How to load the model for it; what it reads is centred where it wants that (`residual`).
             warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained")
+            # What is not folded is refused once it is loaded (`sae_configs.check_loaded`).
+            warnings.filterwarnings("ignore", message="norm_scaling_factor not found")
             with no_questions():
                 yield
     except FeatgraphError:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from featgraph.suite.sae import LoadedSae
 
 N_TOKENS, N_FEATURES = 8, 4
-"""Tokens read, and features of each SAE whose direction is measured; our choice: a wrong place shows on any."""
+"""Tokens read, and features of each SAE that are measured. Our choice: a wrong place shows on any."""
 
 SAME_DIRECTION = 0.9999
 """Least cosine of the stored direction and of how the stream moves. Our choice: float32 leaves 0.999999, the
@@ -297,8 +297,8 @@ def _place(loaded: "LoadedSae") -> str:
 def _is_precise(model: LanguageModel) -> bool:
     """Say whether the model can be run, in 32 bits or more."""
     weight = model.model.get_output_embeddings().weight
-    return weight.device.type != "meta" and weight.element_size() >= 4
+    return bool(weight.device.type != "meta" and weight.element_size() >= 4)
 
 
 def _has_hooks(model: LanguageModel) -> bool:
-    return any(module._forward_hooks or module._forward_pre_hooks for module in model.model.modules())
+    return any(bool(module._forward_hooks or module._forward_pre_hooks) for module in model.model.modules())

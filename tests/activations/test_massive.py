@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,8 +82,12 @@ def _counted(model: suite.LanguageModel, loaded: LoadedSae, rows: list[np.ndarra
     return Counted(loaded, tensor.numpy(), codes, norms <= 10 * np.median(norms))
 
 
-def column(graph: Graph, statement: str) -> list[object]:
-    return [row[0] for row in graph.store.connection.execute(statement).fetchall()]
+def column(graph: Graph, statement: str) -> Any:
+    return np.array([row[0] for row in graph.store.connection.execute(statement).fetchall()])
+
+
+def rows_of(graph: Graph, statement: str) -> list[Any]:
+    return list(graph.sql(statement, max_rows=None).rows)
 
 
 def test_some_tokens_are_massive_in_the_stream_and_none_where_norms_stand_before(
@@ -94,7 +99,7 @@ def test_some_tokens_are_massive_in_the_stream_and_none_where_norms_stand_before
 
 
 def test_they_are_counted_per_sae(graph: Graph, counted: dict[tuple[int, str], Counted]) -> None:
-    rows = graph.sql("select layer, site, n_massive, massive_norm from sae").rows
+    rows = rows_of(graph, "select layer, site, n_massive, massive_norm from sae")
     for layer, site, n_massive, norm in rows:
         one = counted[layer, site]
         assert n_massive == (~one.kept).sum()
@@ -130,10 +135,11 @@ def test_explained_variance_is_that_of_all_other_tokens(
         with torch.inference_mode():
             made = one.loaded.sae.decode(torch.from_numpy(one.codes[one.kept])).double()
         wanted = 1 - float((kept - made).square().sum() / (kept - kept.mean(dim=0)).square().sum())
-        [(value, error)] = graph.sql(
+        [(value, error)] = rows_of(
+            graph,
             "select explained_variance, explained_variance_se from sae "
-            f"where layer = {layer} and site = '{site}'"
-        ).rows
+            f"where layer = {layer} and site = '{site}'",
+        )
         assert value == pytest.approx(wanted, rel=1e-4)
         assert error > 0
 
@@ -166,16 +172,16 @@ def test_edges_are_measured_on_the_tokens_that_count_at_both_ends(
 
 
 def test_no_example_peaks_on_one_and_none_is_a_top_token(graph: Graph) -> None:
-    peaks = graph.sql(
+    peaks = rows_of(
+        graph,
         "select tokens[token_index + 1] as peak from example e join feature f on f.id = e.feature "
         "where site = 'res'",
-        max_rows=None,
-    ).rows
+    )
     assert len(peaks) > 50
     assert WORD not in {peak for (peak,) in peaks}
-    tops = graph.sql("select top_tokens from feature where site = 'res'", max_rows=None).rows
+    tops = rows_of(graph, "select top_tokens from feature where site = 'res'")
     assert WORD not in {token for (tokens,) in tops for token in tokens or []}
-    others = graph.sql("select top_tokens from feature where site = 'mlp'", max_rows=None).rows
+    others = rows_of(graph, "select top_tokens from feature where site = 'mlp'")
     assert WORD in {token for (tokens,) in others for token in tokens or []}
 
 
@@ -192,7 +198,7 @@ def test_info_and_health_say_how_many(graph: Graph) -> None:
     sections = {section.title: section.result for section in overview(graph.store)}
     n = graph.sql("select max(n_massive) from sae").rows[0][0]
     assert "n_massive" in sections["saes"].columns
-    [(_, _, detail)] = [row for row in sections["health"].rows if row[0] == "massive"]
+    [detail] = [str(row[2]) for row in sections["health"].rows if row[0] == "massive"]
     assert detail.startswith(f"{n} of 250 tokens left out at ")
     assert "and some at 3 of 9 SAEs" in detail
 

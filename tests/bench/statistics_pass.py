@@ -28,7 +28,7 @@ from random_suite import N_FEATURES, random_model, random_saes, random_text
 
 from featgraph.activations import Batch, TokenRows, Tokens, read_shards
 from featgraph.activations.contexts import Contexts
-from featgraph.activations.encoding import encode_rows, one_thread_per_task
+from featgraph.activations.encoding import SELDOM, encode_rows, one_thread_per_task
 from featgraph.activations.forward import Activations, Sites
 from featgraph.activations.statistics import Moments
 from featgraph.activations.top_tokens import TopTokens
@@ -204,10 +204,8 @@ def measure(suite: Suite) -> tuple[Clock, float]:
 def full(clock: Clock, suite: Suite, found: list[Statistics], token_rows: TokenRows) -> None:
     """Run the model and the SAEs and gather the statistics of one shard."""
     tokens = Tokens.joined(list(token_rows.batches()))
-    encoded = clock.timed("to codes", lambda: encode_rows(suite.model, suite.saes, token_rows))
-    jobs = [
-        partial(gather, clock, one, codes, tokens) for one, (codes, _) in zip(found, encoded, strict=True)
-    ]
+    encoded = clock.timed("to codes", lambda: encode_rows(suite.model, suite.saes, token_rows, SELDOM))
+    jobs = [partial(gather, clock, one, part.codes, tokens) for one, part in zip(found, encoded, strict=True)]
     clock.timed("of each SAE", lambda: together(jobs))
 
 

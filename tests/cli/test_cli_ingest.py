@@ -192,7 +192,7 @@ def test_recipe_init_writes_a_recipe_that_a_dry_run_accepts(tmp_path: Path) -> N
     path = tmp_path / "mine.toml"
     done = call("recipe", "init", "google/gemma-2-2b", "-o", path)
     assert (done.exit_code, done.stdout) == (0, f"{path}\n")
-    assert f"wrote {path}: layers 26, sites att, mlp, res" in done.stderr
+    assert f"wrote {path}: 26 layers, SAEs: att at 0-25; mlp at 0-25; res at 0-25" in done.stderr
     assert call("ingest", path, "--dry-run").exit_code == 0
     again = call("recipe", "init", "google/gemma-2-2b", "-o", path)
     assert (again.exit_code, "--force replaces it" in again.stderr) == (2, True)

@@ -1,5 +1,6 @@
 """A real ingest of a small random suite, checked number by number against dense numpy over the whole text."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ import duckdb
 import numpy as np
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 import featgraph
 from featgraph import suite
@@ -15,6 +17,7 @@ from featgraph.activations import TokenRows, read_shards
 from featgraph.core.arrays import Matrix
 from featgraph.core.keys import SaeRange, edge_plan
 from featgraph.core.measures import FINDERS
+from featgraph.errors import SourceError
 from featgraph.graph import Graph
 from featgraph.ingestion import ingest
 from featgraph.recipe import Recipe, read_recipe
@@ -281,3 +284,15 @@ def test_the_file_is_in_the_older_storage_format(small: Path) -> None:
             "select tags::varchar from duckdb_databases() where database_name = 'graph'"
         ).fetchall()
     assert "v1.5" in tags
+
+
+def test_a_tokenizer_beyond_the_embedding_is_refused_before_encoding(
+    small_recipe: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(small_recipe.parent / "small", tmp_path / "small")
+    recipe = Path(shutil.copy(small_recipe, tmp_path / "small.toml"))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "small" / "model")
+    assert tokenizer.add_tokens(["sat on"]) == 1
+    tokenizer.save_pretrained(tmp_path / "small" / "model")
+    with pytest.raises(SourceError, match=r"gives token \d+ \('sat on'\), but the model has \d+ embeddings"):
+        ingest(read_recipe(recipe), tmp_path / "x.featgraph")

@@ -241,11 +241,13 @@ def test_a_kill_between_the_swap_and_the_end_leaves_nothing_to_trust(
 
 
 def test_an_sae_that_is_replaced_during_the_ingest_is_refused(suite_copy: Path, tmp_path: Path) -> None:
+    from featgraph.ingestion import steps
     from featgraph.ingestion.ledger import Ledger as Book
     from featgraph.ingestion.worker import Worker
 
     recipe = read_recipe(suite_copy)
     worker = Worker(recipe, tmp_path)
+    steps.read_text(worker)
     assert len(Book(tmp_path)) == 0
     loaded = worker.load((0, "mlp"))
     worker.work.save_json("saes/0.mlp.json", {"sha256": loaded.digest})

@@ -10,9 +10,9 @@ import pytest
 import featgraph
 from featgraph.core.keys import FeatureKey
 from featgraph.errors import UsageError
-from featgraph.query import VERBS, run, run_verb
+from featgraph.query import VERBS, run, run_named, run_verb
 from featgraph.query.verbs import check
-from featgraph.store import Store
+from featgraph.store import Store, open_store
 
 Rows = list[tuple[object, ...]]
 
@@ -144,6 +144,25 @@ def test_a_birth_has_no_parent_and_tells_its_writer(store: Store) -> None:
         (35, "2/res/3", 2, "unexplained"),
     ]
     assert answer(store, "births", min=0.3) == [(34, "2/res/2", 2, "unexplained")]
+
+
+def test_a_birth_where_a_module_has_no_sae_is_not_said_to_be_unexplained(toy_copy: Path) -> None:
+    with duckdb.connect(str(toy_copy / "graph.duckdb")) as connection:
+        connection.execute("update sae set site = 'none' where layer = 2 and site = 'att'")
+    with open_store(toy_copy) as store:
+        assert answer(store, "births") == [
+            (23, "1/res/3", 1, "mlp"),
+            (34, "2/res/2", 2, "not measured"),
+            (35, "2/res/3", 2, "not measured"),
+        ]
+        rows = run_named(store, "origins").rows
+        assert [(row[0], row[1], row[3]) for row in rows if row[0] == 2] == [
+            (2, "A", 2),
+            (2, "B", 0),
+            (2, "C", 0),
+            (2, "D", 0),
+            (2, "-", 2),
+        ]
 
 
 def test_a_death_has_no_child(store: Store) -> None:

@@ -167,7 +167,7 @@ def test_scaling_that_no_file_holds_is_refused(tmp_path: Path) -> None:
     config = StandardSAEConfig(d_in=D_IN, d_sae=D_SAE, normalize_activations=scaled, metadata=named)
     (tmp_path / "saes" / "1").mkdir(parents=True)
     StandardSAE(config).save_model(tmp_path / "saes" / "1")
-    with pytest.raises(SourceError, match=r"wants activations scaled by an average norm that cfg\.json"):
+    with pytest.raises(SourceError, match=r"normalize_activations = .expected_average_only_in.: it wants"):
         read(recipe_of(tmp_path, 'path = "saes/{layer}"'))
 
 

@@ -84,7 +84,7 @@ def test_a_config_that_lacks_a_key_says_which(tmp_path: Path) -> None:
     kind, state, _ = auto_encoder(weights())
     save_dictionary(tmp_path / "saes" / "1", kind, state)
     (tmp_path / "saes" / "1" / "config.json").write_text('{"trainer": {}}')
-    with pytest.raises(SourceError, match=r"saes/1/ae\.pt: it or its config\.json has no 'buffer'"):
+    with pytest.raises(SourceError, match=r"saes/1/config\.json says dict_class = None, which"):
         read(recipe_of(tmp_path, 'path = "saes/{layer}"'))
 
 

@@ -48,7 +48,8 @@ def with_random_weights(model: Any) -> LanguageModel:
 
 
 def glm4() -> LanguageModel:
-    config = Glm4Config(**_GROUPED, partial_rotary_factor=0.5, pad_token_id=0)
+    sizes: dict[str, Any] = {**_GROUPED, "partial_rotary_factor": 0.5, "pad_token_id": 0}
+    config = Glm4Config(**sizes)
     return with_random_weights(Glm4ForCausalLM(config))
 
 
@@ -105,8 +106,12 @@ def moved(model: LanguageModel, module: str, row: np.ndarray, end: Any = "output
 
     for scale in (0.0, 1e-2):
         added = torch.from_numpy(row).float() * scale
+
+        def add(tensor: torch.Tensor, added: torch.Tensor = added) -> torch.Tensor:
+            return tensor + added
+
         handles = [
-            on_tensor(model.model.get_submodule(module), end, lambda tensor, added=added: tensor + added),
+            on_tensor(model.model.get_submodule(module), end, add),
             on_tensor(block, "output", keep),
         ]
         model.model(ids, use_cache=False)

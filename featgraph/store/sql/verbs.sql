@@ -247,15 +247,24 @@ create macro merges(min := null, layer := null, evidence := false) as table
     from forks(min := min, layer := layer, merging := true, evidence := evidence);
 
 -- Residual features above the first layer that no edge passes into (with `evidence`, live ones only), and
--- whether an mlp or att feature of the same layer passes `min` or `threshold_high`.
+-- whether an mlp or att feature of the same layer passes `min` or `threshold_high`; where none does and the
+-- layer lacks an SAE of either, that is not measured.
 create macro births(min := null, layer := null, evidence := false) as table
     select f.id, f.key, f.layer,
         coalesce(nullif(concat_ws('+',
             if(f.s_mlp >= coalesce(min::float, s.threshold_high), 'mlp', null),
             if(f.s_att >= coalesce(min::float, s.threshold_high), 'att', null)
-        ), ''), 'unexplained') as origin
+        ), ''), if(
+            (f.s_mlp is null and not w.has_mlp) or (f.s_att is null and not w.has_att),
+            'not measured', 'unexplained'
+        )) as origin
     from main.feature f
     join main.sae s on s.site = 'res' and s.layer = f.layer
+    join (
+        select m.layer as place, bool_or(m.site = 'mlp') as has_mlp, bool_or(m.site = 'att') as has_att
+        from main.sae m
+        group by m.layer
+    ) w on w.place = f.layer
     anti join matched(min := min, evidence := evidence) e on e.dst = f.id
     where f.site = 'res' and (not evidence or f.density is distinct from 0)
         and f.layer > (select min(s.layer) from main.sae s where s.site = 'res')
