@@ -9,6 +9,7 @@ exhaustive   every active upstream feature removed, every active downstream one 
 text_pass    one forward pass over text, kept for blocks that run on copies
 columns      activations from the encoder columns that are needed
 effects      sparse sums over removals, and the effects that they give
+sampled      exhaustive removal on a sample of tokens, into the graph
 measuring    ablation_change of the edges asked for
 recording    the numbers into an existing graph
 targets      activations drawn at random from a text
@@ -19,5 +20,15 @@ predicting   how well the measures of an edge predict its ablation
 from featgraph.ablation.baselines import TARGETS, baselines
 from featgraph.ablation.measuring import SAMPLE, TOKENS, ablate
 from featgraph.ablation.predicting import predictions
+from featgraph.ablation.sampled import SAMPLED_TOKENS, ablate_exhaustively
 
-__all__ = ["SAMPLE", "TARGETS", "TOKENS", "ablate", "baselines", "predictions"]
+__all__ = [
+    "SAMPLE",
+    "SAMPLED_TOKENS",
+    "TARGETS",
+    "TOKENS",
+    "ablate",
+    "ablate_exhaustively",
+    "baselines",
+    "predictions",
+]

@@ -1,4 +1,4 @@
-"""Ablations -> `ablation_change` and `ablation_n` of edges of an existing graph."""
+"""Ablations -> the measured columns of edges of an existing graph."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -42,7 +42,31 @@ def record(
     work.connection.execute("insert into staged from rows")
     work.connection.unregister("rows")
     work.replace_database([(_UPDATE, None)])
+    _note(work, {**settings, "n_measured": int((n > 0).sum())})
+
+
+def record_effects(work: GraphUpdate, edges: pa.Table, settings: dict[str, Any]) -> None:
+    """Write the measured effects of edges, and record their settings in the manifest.
+
+    edges: src, dst and the columns to write, as `edge` calls them.
+
+    Raises duckdb.Error or OSError: the graph cannot be written; it is then as it was.
+    """
+    names = [name for name in edges.column_names if name not in ("src", "dst")]
+    work.connection.register("rows", edges)
+    work.connection.execute("create or replace table staged as select * from rows")
+    work.connection.unregister("rows")
+    columns = ", ".join(f"{name} = s.{name}" for name in names)
+    work.replace_database(
+        [(f"update graph.edge set {columns} from staged s where edge.src = s.src and edge.dst = s.dst", None)]
+    )
+    n = len(edges) - edges.column("effect").null_count
+    _note(work, {**settings, "n": len(edges), "n_measured": n})
+
+
+def _note(work: GraphUpdate, settings: dict[str, Any]) -> None:
+    """Append an ablation to the manifest."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    entry = {**settings, "n_measured": int((n > 0).sum()), "at": now}
+    entry = {**settings, "at": now}
     before = work.store.manifest.get("ablations", [])
     work.replace_manifest({**work.store.manifest, "ablations": [*before, entry]})

@@ -38,6 +38,13 @@ ReadOption = Annotated[
 SeedOption = Annotated[
     int, typer.Option(min=0, metavar="N", help="Seed of the random choice of edges, targets and tokens.")
 ]
+ExhaustiveOption = Annotated[
+    bool,
+    typer.Option(
+        "--exhaustive",
+        help="Remove every active feature of --tokens tokens (2000) and measure the effect of every edge.",
+    ),
+]
 ReportOption = Annotated[
     Report | None,
     typer.Option(
@@ -56,6 +63,7 @@ def ablate(
     text: options.TextOption = None,
     read: ReadOption = None,
     seed: SeedOption = 0,
+    exhaustive: ExhaustiveOption = False,
     report: ReportOption = None,
     format: options.FormatOption = None,
     out: options.OutOption = None,
@@ -66,10 +74,11 @@ def ablate(
 
     On tokens where both features of an edge are active, the upstream one is removed and the model runs on to
     the downstream one. ablation_change of the edge is the mean of 1 - activation without / with it,
-    ablation_n the number of tokens.
+    ablation_n the number of tokens. With --exhaustive, effect is the mean over all tokens on which the
+    downstream feature is active.
     """
     given = {"edges": edges, "sample": sample, "tokens": tokens, "text": text, "read": read}
-    _check(report, {name for name, value in given.items() if value is not None}, sample)
+    _check(report, exhaustive, {name for name, value in given.items() if value is not None}, sample)
     from featgraph import ablation
     from featgraph.core.progress import shown
 
@@ -87,6 +96,15 @@ def ablate(
                 seed=seed,
                 progress=progress,
             )
+        elif exhaustive:
+            result = ablation.ablate_exhaustively(
+                graph,
+                tokens=tokens or ablation.SAMPLED_TOKENS,
+                text=text,
+                read=read,
+                seed=seed,
+                progress=progress,
+            )
         else:
             result = ablation.ablate(
                 graph,
@@ -99,12 +117,20 @@ def ablate(
                 progress=progress,
             )
     output.write(result, format, out=out, limit=limit)
-    if report is None:
+    if exhaustive:
+        output.note(f"wrote effect and ablation_change of all edges to {graph}")
+    elif report is None:
         output.note(f"wrote ablation_change and ablation_n of {len(result):,} edges to {graph}")
 
 
-def _check(report: Report | None, given: set[str], sample: int | None) -> None:
-    """Raise UsageError for an option that a report does not use."""
+def _check(report: Report | None, exhaustive: bool, given: set[str], sample: int | None) -> None:
+    """Raise UsageError for an option that a report or an exhaustive ablation does not use."""
+    if exhaustive and report is not None:
+        raise UsageError(f"--report {report} ablates for itself; give either it or --exhaustive")
+    if exhaustive and given & {"edges", "sample"}:
+        raise UsageError(
+            f"--exhaustive measures all edges, so it takes no --{min(given & {'edges', 'sample'})}"
+        )
     useless = {"methods": {"edges", "tokens"}, "measures": {"edges", "sample", "tokens", "text", "read"}}
     for name in sorted(given & useless.get(report or "", set())):
         raise UsageError(f"--report {report} takes no --{name}")

@@ -9,11 +9,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from featgraph.ablation import effects, exhaustive
 from featgraph.ablation.columns import ColumnEncoder
 from featgraph.ablation.effects import EffectAccumulator, EffectSums, PairEffects
 from featgraph.ablation.exhaustive import TokenSample, exhaustive_effects, removal_sums
+from featgraph.ablation.sampled import ablate_exhaustively, draw_tokens
+from featgraph.ablation.sessions import Session
+from featgraph.cli import app
+from featgraph.store import open_store
 from featgraph.suite import LanguageModel, LoadedSae
 from helpers.every_removal import every_removal, figures
 from helpers.one_sae import N_FEATURES, load_one, recipe_of, save_sae
@@ -242,3 +247,61 @@ def test_sums_do_not_depend_on_the_parts(entries: list[tuple[int, int, float, fl
         expected.setdefault((src, dst), []).append(weight * lost)
     totals: NDArray[np.float64] = whole.sums().figures[:, 2]
     np.testing.assert_allclose(totals, [sum(expected[pair]) for pair in sorted(expected)], atol=1e-9)
+
+
+# ---- into a graph
+
+
+def test_every_edge_gets_the_effect_on_the_sampled_tokens(graph: Path) -> None:
+    """Of a few edges of each kind, token by token, one pass of the model for each removal."""
+    answer = ablate_exhaustively(graph, tokens=30, seed=3).dicts()
+    with open_store(graph) as store:
+        session = Session(store, None, None)
+        sample = draw_tokens(session.text, 30, 3)
+        pairs = store.rows("select src_sae, dst_sae, n_edges from pair where n_edges > 0")
+        assert sorted(int(str(row["n_edges"])) for row in answer) == sorted(n for _, _, n in pairs)
+        for up, down, _ in [pairs[0], pairs[-1]]:
+            saes, (src, dst) = session.saes([up, down]), (store.saes[up].first_id, store.saes[down].first_id)
+            losses, fires = every_removal(
+                session.model.model, saes[up], saes[down], session.text.rows, sample
+            )
+            expected = figures(losses, fires, np.ones(30))
+            rows = store.rows(
+                "select src, dst, effect, effect_n, effect_se, silenced, ablation_change, ablation_n "
+                "from edge where src >= $a and src < $b and dst >= $c and dst < $d",
+                {
+                    "a": src,
+                    "b": src + store.saes[up].n_features,
+                    "c": dst,
+                    "d": dst + store.saes[down].n_features,
+                },
+            )
+            assert rows
+            for s, d, *found in rows:
+                n = len(fires.get(d - dst, []))
+                silent = (0.0, n, 0.0, 0.0, None, 0) if n else (None, 0, None, None, None, 0)
+                wanted = expected.get((s - src, d - dst), silent)
+                for one, other in zip(found, wanted, strict=True):
+                    unknown = other is None or other != other
+                    assert one is None if unknown else one == pytest.approx(other, abs=2e-3)
+
+
+def test_the_manifest_tells_of_an_exhaustive_ablation(graph: Path) -> None:
+    ablate_exhaustively(graph, tokens=5)
+    with open_store(graph) as store:
+        [entry] = store.manifest["ablations"]
+    assert (entry["exhaustive"], entry["tokens"], entry["seed"]) == (True, 5, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--edges", "SELECT src, dst FROM edge"], "takes no --edges"),
+        (["--sample", "5"], "takes no --sample"),
+        (["--report", "methods"], "either it or --exhaustive"),
+    ],
+)
+def test_options_that_exhaustive_ablation_does_not_use_are_refused(options: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["ablate", "any.featgraph", "--exhaustive", *options])
+    assert result.exit_code == 2
+    assert message in result.stderr
