@@ -4,7 +4,7 @@ import re
 
 from featgraph.core.measures import FINDERS, MEASURES, names
 from featgraph.edges.evidence import FORMULAS
-from featgraph.store.database import package_sql
+from featgraph.store.catalogue import package_sql
 
 NOT_EVIDENCE = ("src", "dst", "kind", "rank_out", "rank_in", "found_by")
 

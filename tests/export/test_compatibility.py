@@ -162,7 +162,10 @@ def export(toy: Path, *arguments: object) -> Any:
         (["1/res/0", "-o", "v.gguf", "--scale", "0"], "every vector is 0 at scale 0"),
         (["1/res/0", "-o", "v.gguf", "--mode", "ablate"], "mode ablate depends on SAE activations"),
         (["1/att/0", "-o", "v.svec"], "svec cannot hold this vector"),
-        (["1/res/0", "2/res/0", "-o", "v", "--format", "attribution-graph"], "holds the lineage of one feature"),
+        (
+            ["1/res/0", "2/res/0", "-o", "v", "--format", "attribution-graph"],
+            "holds the lineage of one feature",
+        ),
         (["1/res/0", "-o", "v", "--format", "attribution-graph", "--scale", "2"], "takes no --scale"),
     ],
 )
