@@ -22,6 +22,7 @@ from featgraph.ablation.columns import ColumnEncoder
 from featgraph.ablation.effects import EffectAccumulator, EffectSums, PairEffects
 from featgraph.ablation.text_pass import TextPass, read_text
 from featgraph.activations.encoding import one_thread_per_task
+from featgraph.activations.massive import is_massive
 from featgraph.activations.tokens import BATCH_TOKENS
 from featgraph.core.arrays import Indices
 from featgraph.core.progress import Advance
@@ -191,7 +192,8 @@ class _Exhaustive:
         numbers, row = np.unique(sample.row, return_inverse=True)
         order = np.argsort(row, kind="stable")
         sample, row = sample.take(order), row[order].astype(np.int64)
-        readings = [loaded.reading for loaded in self.saes.values() if loaded.reading is not None]
+        own = [loaded.reading for loaded in self.saes.values() if loaded.reading is not None]
+        readings = [one for reading in own for one in (reading, reading.rebuilt)]
         text = read_text(
             self.model, [rows[number] for number in numbers], row, sample.position, readings, self.blocks
         )
@@ -293,7 +295,7 @@ class _Exhaustive:
 
 
 def _encode(loaded: LoadedSae, text: TextPass) -> _Codes:
-    """Encode the sampled tokens with one SAE."""
+    """Encode the sampled tokens with one SAE; nothing fires on tokens of massive activations."""
     import torch
 
     assert loaded.reading is not None
@@ -301,9 +303,11 @@ def _encode(loaded: LoadedSae, text: TextPass) -> _Codes:
     tokens, features, activations, scales = [], [], [], []
     size = tokens_at_once(loaded.sae.cfg.d_sae)
     scaled = loaded.sae.cfg.normalize_activations != "none"
+    massive = torch.from_numpy(is_massive(text.read[loaded.reading.rebuilt], loaded))
     with torch.inference_mode():
         for number, part in enumerate(text.read[loaded.reading].split(size)):
             dense = loaded.sae.encode(part)
+            dense[massive[number * size :][: len(part)].to(dense.device)] = 0
             if scaled:
                 scales.append(_scale(loaded, dense, part))
             token, feature = torch.nonzero(dense, as_tuple=True)

@@ -1,5 +1,6 @@
 """Exhaustive removal against one full pass of the model for each removal, on every family and kind of SAE."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +306,12 @@ def test_options_that_exhaustive_ablation_does_not_use_are_refused(options: list
     result = CliRunner().invoke(app, ["ablate", "any.featgraph", "--exhaustive", *options])
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.parametrize("massive", [0, 2])
+def test_nothing_fires_on_tokens_of_massive_activations(massive: int, tmp_path: Path) -> None:
+    model = random_model("llama")
+    saes = two_layers(tmp_path, model)
+    saes[massive] = replace(saes[massive], massive_norm=0.0)
+    [found] = exhaustive_effects(LanguageModel(model, None, "random"), saes, ROWS, SAMPLE, [(0, 2)]).values()
+    assert len(found) == 0

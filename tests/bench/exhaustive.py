@@ -84,7 +84,7 @@ def active_features(
         for n, at in enumerate(zip(tokens.row.tolist(), tokens.position.tolist(), strict=True))
         if at in chosen
     ]
-    return {number: found[places].nnz for number, (found, _) in codes.items()}
+    return {number: encoded.codes[places].nnz for number, encoded in codes.items()}
 
 
 @torch.inference_mode()
