@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from featgraph.core.keys import MODULE_THRESHOLD, EdgeKind, FeatureKey
 from featgraph.core.result import Result
 from featgraph.core.text import pluralize
+from featgraph.errors import StoreError
 from featgraph.lineage.in_memory import adjacency_if_repeated
 from featgraph.store import Store
 from featgraph.store.features import best_labels, find_feature, id_of
@@ -135,7 +136,7 @@ def lineage(
     min: cosine threshold; None holds each edge against `threshold_high` of its downstream SAE.
     hops: how many edges to go each way, None for all. writer_min: smallest cosine of mlp and att writers.
 
-    Raises UsageError: the graph has no such feature.
+    Raises UsageError: the graph has no such feature. StoreError: it has edges to features that are not there.
     """
     seed = str(FeatureKey.parse(key))
     memory = adjacency_if_repeated(store)
@@ -148,6 +149,10 @@ def lineage(
         find_feature(store.saes, key)
     ids = [row[0] for row in rows]
     densities, labels = dict(store.rows(_DENSITIES, {"ids": ids})), best_labels(store, ids)
+    if len(densities) < len(ids):
+        raise StoreError(
+            f"{store.path} has edges to features that are not there; see `featgraph verify {store.path}`"
+        )
     members = {row[0]: Member(*(*row, densities[row[0]], labels.get(row[0]))) for row in rows}
     if memory is None:
         edges = store.rows(_EDGES, {"ids": ids, "min": min, "writer_min": writer_min})

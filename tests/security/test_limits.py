@@ -166,3 +166,11 @@ def test_a_statement_is_read_from_files_only(tmp_path: Path, toy: Path) -> None:
         ended = command("shell", toy, "--format", "csv", stdin=stdin)
     assert ended.stderr == "featgraph: stdin:1: cannot read '/dev/zero': it is no regular file\n"
     assert ended.stdout == "one\n1\n"
+
+
+def test_edges_to_features_that_are_not_there_are_named(tmp_path: Path) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    with duckdb.connect(str(path / DATABASE)) as connection:
+        connection.execute("delete from feature where key = '1/res/0'")
+    with featgraph.open(path) as graph, pytest.raises(StoreError, match="features that are not there"):
+        graph.lineage("0/res/0")

@@ -119,5 +119,6 @@ select format('feature {}', feature) from main.label
 where feature is null or feature < 0 or feature >= (select coalesce(sum(n_features), 0) from main.sae)
     or source is null or text is null;
 
--- meta: each fact once
-select key from main.meta group by key having key is null or count(*) > 1;
+-- meta: each fact once, with its value
+select coalesce(key, 'NULL') from main.meta
+group by key having key is null or key = '' or count(*) > 1 or count(value) < count(*);
