@@ -38,6 +38,8 @@ class Plan:
         self.worker = worker
         self.recipe = worker.recipe
         self.at_once = at_once
+        self._threshold_keys: dict[str, str] = {}
+        """By SAE, what its thresholds are made from; known once they are planned."""
 
     def stages(self) -> Iterator[Stage]:
         """Yield the stages in order; ask for the next when the steps of one are done."""
@@ -118,6 +120,7 @@ class Plan:
             upstream = residual if sae.site == "res" and residual else sae
             run = partial(steps.calibrate, sae=sae, upstream=upstream)
             key = key_of("calibrate", self._codes_key(sae, upstream), self.recipe.seed, sae.number)
+            self._threshold_keys[sae.name] = key
             yield Step(f"calibrate/{sae.name}", key, run, (f"thresholds/{sae.name}.json",))
             residual = sae if sae.site == "res" else residual
 
@@ -125,9 +128,12 @@ class Plan:
         """Gather the evidence for the edges of each pair of SAEs."""
         for up, down, kind in self.pairs:
             name = pair_name(up, down)
-            key = key_of("link", self._match_key(up, down), self._codes_key(up, down), self.recipe.edges)
+            threshold = self._threshold_keys[down.name]
+            key = key_of(
+                "link", self._match_key(up, down), self._codes_key(up, down), threshold, self.recipe.edges
+            )
             run = partial(steps.link, upstream=up, downstream=down, kind=kind)
-            yield Step(f"link/{name}", key, run, (f"edges/{name}.parquet",))
+            yield Step(f"link/{name}", key, run, (f"edges/{name}.parquet", f"edges/{name}.json"))
 
     def describe(self) -> Iterator[Step]:
         """Describe the features of each SAE."""

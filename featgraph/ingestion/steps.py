@@ -23,6 +23,7 @@ from featgraph.edges import coactivation
 from featgraph.edges.calibration import thresholds
 from featgraph.edges.candidates import Candidates
 from featgraph.edges.coactivation import CoActive, finder
+from featgraph.edges.crowding import count_crowded
 from featgraph.edges.evidence import FORMULAS
 from featgraph.edges.virtual_weights import VirtualWeights
 from featgraph.errors import SourceError
@@ -154,6 +155,7 @@ def link(worker: Worker, upstream: SaeRange, downstream: SaeRange, kind: EdgeKin
     """Candidates and codes of two SAEs -> their edges with all evidence, by index within the SAEs."""
     name, weights = pair_name(upstream, downstream), _virtual_weights(worker, upstream, downstream)
     pairs, found_by = worker.candidates(name), {}
+    nearest = pairs
     found_by["cosine"] = np.ones(len(pairs), dtype=np.bool_)
     sums = counted = None
     if worker.n_shards:
@@ -172,6 +174,11 @@ def link(worker: Worker, upstream: SaeRange, downstream: SaeRange, kind: EdgeKin
         measures["n_both"] = sums.n_both
         measures |= {key: formula(statistics) for key, formula in FORMULAS.items()}
     worker.work.save_rows(f"edges/{name}.parquet", rows.edges(kind, pairs, found_by, measures))
+    ends = worker.directions(upstream), worker.directions(downstream)
+    least = worker.work.json(f"thresholds/{downstream.name}.json")["high"]
+    top_k = worker.recipe.edges.top_k
+    n_crowded = count_crowded(*ends, nearest, (pairs.src, pairs.dst), top_k, least)
+    worker.work.save_json(f"edges/{name}.json", {"n_crowded": n_crowded})
 
 
 def _pair_sums(

@@ -48,7 +48,11 @@ def write_tables(plan: Plan, advance: Advance) -> None:
     if plan.recipe.text is not None:
         meta["n_tokens"] = str(plan.worker.n_tokens)
     _insert(connection, "meta", pa.table({"key": list(meta), "value": list(meta.values())}))
-    store.finish_database(connection)
+    crowded = [
+        (up.number, down.number, work.json(f"edges/{pair_name(up, down)}.json")["n_crowded"])
+        for up, down, _ in plan.pairs
+    ]
+    store.finish_database(connection, crowded)
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: pa.Table) -> None:

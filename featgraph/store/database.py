@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,7 +129,7 @@ def create_database(path: Path) -> duckdb.DuckDBPyConnection:
 def fill_pairs(connection: duckdb.DuckDBPyConnection) -> None:
     """Fill `pair` from the edges, once the verbs are installed."""
     connection.execute("""
-        insert into pair
+        insert into pair by name
         select p.sae[e.src // p.size + 1].number as src_sae, p.sae[e.dst // p.size + 1].number as dst_sae,
             e.kind, count(*) as n_edges
         from edge e, places() p
@@ -138,11 +138,20 @@ def fill_pairs(connection: duckdb.DuckDBPyConnection) -> None:
     """)
 
 
-def finish_database(connection: duckdb.DuckDBPyConnection) -> None:
-    """Install the verbs as table macros, list the pairs of SAEs, write all to the file, and close it."""
+def finish_database(
+    connection: duckdb.DuckDBPyConnection, crowded: Iterable[tuple[int, int, int]] = ()
+) -> None:
+    """Install the verbs as table macros, list the pairs of SAEs, write all to the file, and close it.
+
+    crowded: of two SAEs, by number, how many pairs are as close as edges and none.
+    """
     for macros in ("verbs.sql", "search.sql"):
         connection.execute(package_sql(macros))
     fill_pairs(connection)
+    for src_sae, dst_sae, n in crowded:
+        connection.execute(
+            "update pair set n_crowded = ? where src_sae = ? and dst_sae = ?", [n, src_sae, dst_sae]
+        )
     connection.execute("checkpoint graph")
     place = "select path, getvariable('target') from duckdb_databases() where database_name = 'graph'"
     ((made, target),) = connection.execute(place).fetchall()

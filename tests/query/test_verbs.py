@@ -52,7 +52,7 @@ def test_the_columns_of_the_other_verbs_are_those_of_the_language(store: Store) 
     assert columns(store, "chains") == ["id", "key", "last", "n", "members", "weakest", "weight"]
     assert columns(store, "flow") == [
         *["layer_a", "layer_b", "n_a", "n_b", "n_edges", "n_persists", "n_splits", "n_merges"],
-        *["n_births", "n_deaths", "cosine"],
+        *["n_births", "n_deaths", "cosine", "n_crowded"],
     ]
     assert columns(store, "components") == ["id", "key", "layer", "component", "n"]
     assert columns(store, "similar", f="1/res/0") == ["id", "key", "layer", "site", "cosine", "label"]
@@ -225,12 +225,12 @@ def test_chains_are_the_longest_runs_that_persist(store: Store) -> None:
 
 def test_flow_counts_what_happens_between_two_layers(store: Store) -> None:
     assert answer(store, "flow") == [
-        (0, 1, 4, 4, 3, 2, 1, 0, 1, 2, 0.8667),
-        (1, 2, 4, 4, 4, 2, 0, 1, 2, 1, 0.8),
+        (0, 1, 4, 4, 3, 2, 1, 0, 1, 2, 0.8667, None),
+        (1, 2, 4, 4, 4, 2, 0, 1, 2, 1, 0.8, None),
     ]
-    assert answer(store, "flow", min=0.3, layer_a=1) == [(1, 2, 4, 4, 5, 3, 0, 1, 1, 0, 0.7)]
+    assert answer(store, "flow", min=0.3, layer_a=1) == [(1, 2, 4, 4, 5, 3, 0, 1, 1, 0, 0.7, None)]
     assert [row[:2] for row in answer(store, "flow", layer_b=1)] == [(0, 1)]
-    assert answer(store, "flow", min=1)[1][4:] == (1, 1, 0, 0, 3, 3, 1.0)
+    assert answer(store, "flow", min=1)[1][4:] == (1, 1, 0, 0, 3, 3, 1.0, None)
 
 
 def test_components_and_similar_are_computed(store: Store) -> None:

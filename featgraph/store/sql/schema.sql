@@ -84,7 +84,9 @@ create table pair (                   -- one row per pair of SAEs that edges joi
     src_sae         integer,          -- sae.number of the upstream ends
     dst_sae         integer,          -- sae.number of the downstream ends
     kind            varchar,          -- of these edges: res_res | mlp_res | att_res
-    n_edges         integer           -- how many there are
+    n_edges         integer,          -- how many there are
+    n_crowded       integer           -- pairs at or above threshold_high that are no edge: both ends have top_k
+                                      -- closer ones; NULL if not counted
 );
 
 create table example (                -- the strongest contexts of each feature

@@ -331,7 +331,7 @@ create macro flow(layer_a := null, layer_b := null, min := null) as table
         coalesce(e.n_edges, 0) as n_edges, coalesce(e.n_persists, 0) as n_persists,
         coalesce(above.n_splits, 0) as n_splits, coalesce(below.n_merges, 0) as n_merges,
         coalesce(below.n_births, 0) as n_births, coalesce(above.n_deaths, 0) as n_deaths,
-        e.cosine
+        e.cosine, if(min is null, pair.n_crowded, null) as n_crowded
     from main.pair
     join main.sae a on a.number = pair.src_sae
     join main.sae b on b.number = pair.dst_sae
