@@ -5,6 +5,7 @@ ingest            the commands ingest, recipes and recipe
 query             the commands query, queries, run and info
 verbs             one command per verb
 lineage           the command lineage
+flow              the command flow
 similar           the command similar
 find              the commands find and activate
 label             the command label
@@ -31,6 +32,7 @@ from featgraph.cli import (
     evaluate,
     export,
     find,
+    flow,
     ingest,
     label,
     lineage,
@@ -50,6 +52,7 @@ __all__ = [
     "evaluate",
     "export",
     "find",
+    "flow",
     "ingest",
     "label",
     "lineage",

@@ -156,7 +156,8 @@ def activate(
     """Show which features and lineages are active on a text.
 
     Token by token, strongest first. The share is the activation over the feature's largest one on the graph's
-    text. A lineage joins features active on one token to their best parents.
+    text. A lineage joins features active on one token to their best parents. As svg, png or html: tokens by
+    layers, with the strongest lineages in colour.
     """
     from featgraph import features
 
@@ -169,6 +170,7 @@ def activate(
         None if layers is None else options.layer_range(layers),
         max_density=max_density,
     )
+    drawn = not picture and output.format_of(format, out) in output.PICTURES
     text = sys.stdin.read() if text == "-" else text
     with featgraph.open(graph) as opened:
         with shown(quiet) as progress:
@@ -179,6 +181,12 @@ def activate(
             from featgraph.output.activation_picture import write_picture
 
             write_picture(active, features.find_active_lineages(opened.store, active, min=min), out=out)
+            return
+        if drawn:
+            from featgraph.output.pictures import lens_picture
+
+            active_lineages = features.find_active_lineages(opened.store, active, min=min)
+            output.write_picture(lens_picture(opened.store, text, active, active_lineages), format, out=out)
             return
         if lineages:
             found = features.find_active_lineages(opened.store, active, min=min)

@@ -26,7 +26,7 @@ def lineage(
     out: options.OutOption = None,
     limit: options.LimitOption = None,
 ) -> None:
-    """Print a lineage as a tree, as rows or as a graph."""
+    """Print a lineage as a tree, as rows, as a graph or as a picture."""
     with featgraph.open(graph) as opened:
         found = opened.lineage(key, min=min, hops=hops, writers=writers, writer_min=writer_min)
-    output.write_lineage(found, format, out=out, limit=limit)
+        output.write_lineage(found, format, out=out, limit=limit)

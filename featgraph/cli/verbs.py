@@ -53,7 +53,7 @@ ARGUMENTS: Parameters = {
 }
 """How the command line takes each argument: type, help and default."""
 
-OWN_COMMANDS = ("lineage", "similar")
+OWN_COMMANDS = ("lineage", "flow", "similar")
 """Verbs whose commands are not made here."""
 
 

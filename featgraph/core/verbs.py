@@ -47,7 +47,7 @@ VERBS: dict[str, Verb] = {
             "3/res/346 --min 0.6",
             _LINEAGE,
             ("f",),
-            details="The tree is always whole; --limit applies to rows.",
+            details="The tree is always whole; --limit applies to rows and to the features of a picture.",
         ),
         Verb(
             "ancestors",
@@ -123,6 +123,7 @@ VERBS: dict[str, Verb] = {
             "Count edges and events between neighboring residual layers.",
             "2 5",
             {"layer_a": "int", "layer_b": "int", "min": "float"},
+            details="As svg, png or html, it also tells where births come from.",
         ),
         Verb(
             "similar",

@@ -24,7 +24,7 @@ Nothing of featgraph is imported here, and nothing beside the standard library; 
 from featgraph.drawing.alluvial import Passage, draw_alluvial
 from featgraph.drawing.colours import Theme, dark_rules
 from featgraph.drawing.graph import DOUBTFUL, LineageGraph, Link, Node, Writer
-from featgraph.drawing.lens import Lit, PromptLens, draw_prompt_lens
+from featgraph.drawing.lens import Activation, PromptLens, draw_prompt_lens
 from featgraph.drawing.lineage import Detail, Options, Picture, arrange, draw_lineage
 from featgraph.drawing.multiples import Panel, Series, draw_small_multiples
 from featgraph.drawing.page import html_page
@@ -33,10 +33,10 @@ from featgraph.drawing.text import visible, word
 
 __all__ = [
     "DOUBTFUL",
+    "Activation",
     "Detail",
     "LineageGraph",
     "Link",
-    "Lit",
     "Node",
     "Options",
     "Panel",

@@ -85,8 +85,8 @@ def draw_card(canvas: Canvas, node: Node, box: Box, graph: LineageGraph) -> None
     _outline(canvas, node, box, graph, radius=6)
     middle = box.y + box.height / 2
     lines = card_lines(node, box.width - 2 * PAD)
-    baselines = (middle + 4.2,) if len(lines) == 1 else (middle - 3.4, middle + 11.4)
-    for line, baseline in zip(lines, baselines, strict=True):
+    baselines = (middle - 3.4, middle + 11.4) if len(lines) == 2 else (middle + 4.2,)
+    for line, baseline in zip(lines, baselines, strict=False):  # no line at all where the room is for none
         colour = "promotes" if line.promoted else "ink"
         canvas.text(line.text, box.x + PAD, baseline, line.size, fill=colour, bold=line.bold, exact=True)
     _marks(canvas, node, box)

@@ -82,8 +82,8 @@ class LineageGraph:
     seed: str | None = None
     title: str = ""
     subtitle: str = ""
-    measure: str = "cosine"
-    """Name of what makes ribbons wide."""
+    measure: str | None = "cosine"
+    """Name of what makes ribbons wide; None: nothing does, all values should be the same."""
     evidence: str | None = "pearson"
     """Name of what colours ribbons; None: nothing does, no link is doubtful."""
     n_left_out: int = 0

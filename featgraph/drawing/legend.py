@@ -42,7 +42,8 @@ def legend(canvas: Canvas, layout: Layout, x: float, y: float, room: float, deta
 def _entries(layout: Layout, detail: str) -> Iterator[Entry]:
     graph = layout.graph
     if graph.links:
-        yield _widths(layout)
+        if graph.measure is not None:
+            yield _widths(layout, graph.measure)
         if graph.evidence is not None:
             yield _colours(graph.evidence)
             if any(link.is_doubtful for link in graph.links):
@@ -85,12 +86,12 @@ def _sample(draw: Callable[[Canvas, float, float], None], width: float, text: st
     return width + gap + text_width(shown, SIZE), drawn
 
 
-def _widths(layout: Layout) -> Entry:
+def _widths(layout: Layout, measure: str) -> Entry:
     """Return samples of three widths between the least and the largest value that occur."""
     values = sorted({link.value for link in layout.graph.links})
     low, high = values[0], values[-1]
     sampled = sorted({_rounded(low), _rounded((low + high) / 2), _rounded(high)})
-    text = fit(visible(layout.graph.measure), 120, SIZE)
+    text = fit(visible(measure), 120, SIZE)
     parts = [(value, f"{value:g}") for value in sampled]
     width = text_width(text, SIZE) + sum(8 + 22 + 4 + text_width(label, SIZE) for _, label in parts)
 

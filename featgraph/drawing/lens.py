@@ -1,4 +1,4 @@
-"""What a prompt lights up: tokens to the right, layers upwards, in each cell its strongest features."""
+"""The features active on a prompt: tokens to the right, layers upwards, the strongest of each in its cell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from featgraph.drawing.text import fit, text_width, visible
 
 
 @dataclass(frozen=True)
-class Lit:
+class Activation:
     """One feature that is active on one token."""
 
     token: int
@@ -28,21 +28,21 @@ class Lit:
 class PromptLens:
     """All that the picture shows.
 
-    Raises ValueError: something lit names no token, layer or lineage.
+    Raises ValueError: an activation names no token, layer or lineage.
     """
 
     tokens: Sequence[str]
     layers: Sequence[int]
-    lit: Sequence[Lit]
+    activations: Sequence[Activation]
     lineages: Sequence[tuple[str, str]] = ()
     """Name and label, brightest first; the first eight have a colour of their own."""
     title: str = ""
     subtitle: str = ""
 
     def __post_init__(self) -> None:
-        for one in self.lit:
+        for one in self.activations:
             if not 0 <= one.token < len(self.tokens) or one.layer not in self.layers:
-                raise ValueError(f"{one.key!r} is lit at token {one.token}, layer {one.layer}: not there")
+                raise ValueError(f"{one.key!r} is active on token {one.token}, layer {one.layer}: not there")
             if one.lineage is not None and not 0 <= one.lineage < len(self.lineages):
                 raise ValueError(f"{one.key!r} is of lineage {one.lineage}, which is not there")
 
@@ -60,7 +60,7 @@ _ROW = PER_CELL * _BAR + 5
 
 
 def draw_prompt_lens(lens: PromptLens, *, width: float = 1200.0, theme: Theme = "auto") -> str:
-    """Return, as SVG, the features that a prompt lights up; a long one breaks into several rows of tokens."""
+    """Return, as SVG, the features active on a prompt; a long one breaks into several rows of tokens."""
     canvas = Canvas(theme)
     n_across = max(1, int((width - 2 * _MARGIN - _HEAD) / (_CELL + _GAP)))
     n_rows = max(1, -(-len(lens.tokens) // n_across))
@@ -68,22 +68,20 @@ def draw_prompt_lens(lens: PromptLens, *, width: float = 1200.0, theme: Theme = 
     width = 2 * _MARGIN + _HEAD + n_across * (_CELL + _GAP)
     room = width - 2 * _MARGIN
     y = heading(canvas, lens.title, lens.subtitle, _MARGIN, room) + 10
-    cells: dict[tuple[int, int], list[Lit]] = {}
-    for one in lens.lit:
+    cells: dict[tuple[int, int], list[Activation]] = {}
+    for one in lens.activations:
         cells.setdefault((one.token, one.layer), []).append(one)
     layers = sorted(set(lens.layers), reverse=True)
     for first in range(0, max(1, len(lens.tokens)), n_across):
         y = _row(canvas, lens, cells, layers, range(first, min(first + n_across, len(lens.tokens))), y) + 16
     y = _legend(canvas, lens, y, room)
-    return canvas.finish(
-        width, y + 12, visible(lens.title) or "Features that a prompt lights up", class_="lens"
-    )
+    return canvas.finish(width, y + 12, visible(lens.title) or "Features active on a prompt", class_="lens")
 
 
 def _row(
     canvas: Canvas,
     lens: PromptLens,
-    cells: dict[tuple[int, int], list[Lit]],
+    cells: dict[tuple[int, int], list[Activation]],
     layers: Sequence[int],
     tokens: range,
     y: float,
@@ -96,7 +94,7 @@ def _row(
             x = _MARGIN + _HEAD + column * (_CELL + _GAP)
             canvas.add("rect", x=x, y=top, width=_CELL, height=_ROW, rx=4, fill="band")
             for place, one in enumerate(strongest(cells.get((token, layer), []))):
-                _lit(canvas, lens, one, x + 2, top + 3 + place * _BAR)
+                _activation(canvas, lens, one, x + 2, top + 3 + place * _BAR)
     bottom = y + len(layers) * (_ROW + _GAP)
     for column, token in enumerate(tokens):
         x = _MARGIN + _HEAD + column * (_CELL + _GAP) + _CELL / 2
@@ -108,13 +106,13 @@ def _row(
     return bottom + 22
 
 
-def strongest(lit: Sequence[Lit]) -> list[Lit]:
+def strongest(activations: Sequence[Activation]) -> list[Activation]:
     """Return what is drawn of one cell: the strongest few, those of lineages first, always in one order."""
-    kept = sorted(lit, key=lambda one: (-one.share, one.key))[:PER_CELL]
+    kept = sorted(activations, key=lambda one: (-one.share, one.key))[:PER_CELL]
     return sorted(kept, key=lambda one: (one.lineage is None, one.lineage or 0, -one.share, one.key))
 
 
-def _lit(canvas: Canvas, lens: PromptLens, one: Lit, x: float, y: float) -> None:
+def _activation(canvas: Canvas, lens: PromptLens, one: Activation, x: float, y: float) -> None:
     """Draw one feature: a bar as long as its share, its word, and the name of its lineage."""
     room = _CELL - 4
     long = room * min(1.0, max(0.0, one.share))
@@ -125,7 +123,7 @@ def _lit(canvas: Canvas, lens: PromptLens, one: Lit, x: float, y: float) -> None
         label += (
             f"\nlineage {visible(lens.lineages[one.lineage][0])}: {visible(lens.lineages[one.lineage][1])}"
         )
-    with canvas.group(label=label, class_="lit", data_key=one.key, data_lineage=one.lineage):
+    with canvas.group(label=label, class_="active", data_key=one.key, data_lineage=one.lineage):
         colour = "bar" if lineage is None else f"s{lineage}"
         opacity = None if lineage is None else ".28"
         canvas.add("rect", x=x, y=y, width=long, height=_BAR - 2, rx=2, fill=colour, fill_opacity=opacity)
@@ -138,16 +136,18 @@ def _lit(canvas: Canvas, lens: PromptLens, one: Lit, x: float, y: float) -> None
 
 def _legend(canvas: Canvas, lens: PromptLens, y: float, room: float) -> float:
     """Draw the names of the lineages that have a colour, in columns; return where it ends."""
-    used = sorted({one.lineage for one in lens.lit if one.lineage is not None and one.lineage < SERIES})
+    used = sorted(
+        {one.lineage for one in lens.activations if one.lineage is not None and one.lineage < SERIES}
+    )
     if not used:
         return y
-    canvas.text("lineages lit", _MARGIN, y + 10, 11, fill="quiet", bold=True)
+    canvas.text("lineages", _MARGIN, y + 10, 11, fill="quiet", bold=True)
     n_across = max(1, int(room / 290))
     for place, lineage in enumerate(used):
         x = _MARGIN + (place % n_across) * 290
         line = y + 20 + (place // n_across) * 19
         name, label = map(visible, lens.lineages[lineage])
-        with canvas.group(class_="lit-lineage", data_lineage=lineage):
+        with canvas.group(class_="lineage-name", data_lineage=lineage):
             canvas.add("rect", x=x, y=line, width=22, height=13, rx=3, fill=f"s{lineage}", fill_opacity=".28")
             canvas.add("rect", x=x, y=line, width=2.5, height=13, rx=1, fill=f"s{lineage}")
             shown = fit(name, 18, 10, bold=True)

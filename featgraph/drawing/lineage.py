@@ -110,13 +110,13 @@ class Picture:
         judged = graph.evidence is not None
         colour = evidence_colour(link.evidence) if judged else "e4"
         dashes = f"{number(max(2.0, ribbon.width * 0.7))} 2" if judged and link.is_doubtful else None
-        about = f"{visible(link.src)} → {visible(link.dst)}\n{visible(graph.measure)} {link.value:.3g}"
-        if judged:
-            known = "unknown" if link.evidence is None else f"{link.evidence:.3g}"
-            about += f" · {visible(graph.evidence or '')} {known}"
+        told = [] if graph.measure is None else [f"{graph.measure} {link.value:.3g}"]
+        if graph.evidence is not None:
+            told.append(f"{graph.evidence} {'unknown' if link.evidence is None else f'{link.evidence:.3g}'}")
+        about = "\n".join(filter(None, [f"{link.src} → {link.dst}", " · ".join(told), link.note]))
         canvas.add(
             "path",
-            canvas.title(f"{about}\n{link.note}" if link.note else about),
+            canvas.title(about),
             d=_curve(ribbon.points),
             stroke=colour,
             stroke_width=ribbon.width,

@@ -52,7 +52,8 @@ def draw_small_multiples(
     width = 2 * _MARGIN + _LEFT + n_across * (_WIDE + _GAP) - _GAP + 10
     room = width - 2 * _MARGIN
     y = heading(canvas, title, subtitle, _MARGIN, room)
-    names = list(dict.fromkeys(series.name for panel in panels for series in panel.series))
+    fullest = sorted(panels, key=lambda panel: -len(panel.series))
+    names = list(dict.fromkeys(series.name for panel in fullest for series in panel.series))
     y = _legend(canvas, names, y + 10, room, any(panel.noise_below is not None for panel in panels))
     points = [
         point

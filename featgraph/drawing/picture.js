@@ -30,7 +30,7 @@ export function mount(element, told = {}) {
       link.src.children.push(link);
       link.dst.parents.push(link);
     }
-    marks = [...svg.querySelectorAll(".lit, .lit-lineage")];
+    marks = [...svg.querySelectorAll(".active, .lineage-name")];
     for (const { mark, parents, children } of nodes.values()) {
       const name = mark.querySelector("title")?.textContent ?? "";
       mark.setAttribute("role", "button");
@@ -74,7 +74,7 @@ export function mount(element, told = {}) {
   const linked = (node) => [...node.parents, ...node.children].some((link) => link.value >= low);
 
   function over(event) {
-    const mark = event.target.closest?.(".node, .link, .lit, .lit-lineage");
+    const mark = event.target.closest?.(".node, .link, .active, .lineage-name");
     if (!mark) return light(picked && lineage([picked]));
     if (mark.matches(".node")) return light(lineage([nodes.get(mark.dataset.key)]));
     if (mark.matches(".link")) {

@@ -1,5 +1,6 @@
 """A picture as PNG, through resvg, which comes with the extra `featgraph[png]`."""
 
+from functools import cache
 from typing import Any
 
 
@@ -18,7 +19,7 @@ def png(svg: str, *, times: float = 2.0) -> bytes:
         import resvg_py
     except ImportError as error:
         raise PngUnavailable("PNG needs resvg: pip install 'featgraph[png]', or take SVG") from error
-    if _render(resvg_py, _WORD, 1.0) == _render(resvg_py, _NOTHING, 1.0):
+    if not _has_font(resvg_py):
         raise PngUnavailable(
             "PNG needs a font, and this machine has none: "
             "install Liberation Sans (package fonts-liberation), or take SVG"
@@ -28,6 +29,12 @@ def png(svg: str, *, times: float = 2.0) -> bytes:
 
 _NOTHING = '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20"/>'
 _WORD = _NOTHING.replace("/>", '><text y="15" font-family="Arial, sans-serif">w</text></svg>')
+
+
+@cache
+def _has_font(resvg: Any) -> bool:
+    """Return whether words are drawn: resvg leaves them out where it finds no font."""
+    return _render(resvg, _WORD, 1.0) != _render(resvg, _NOTHING, 1.0)
 
 
 def _render(resvg: Any, svg: str, times: float) -> bytes:

@@ -4,19 +4,23 @@ The table macros of `verbs.sql` decide what belongs to a lineage; this file give
 graph. Nothing heavier than DuckDB is imported until a method needs it.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
+from featgraph.core.files import output_file
 from featgraph.core.keys import MODULE_THRESHOLD, EdgeKind, FeatureKey
 from featgraph.core.result import Result
 from featgraph.core.text import pluralize
-from featgraph.errors import StoreError
+from featgraph.errors import StoreError, UsageError
 from featgraph.lineage.in_memory import adjacency_if_repeated
 from featgraph.store import Store
 from featgraph.store.features import best_labels, find_feature, id_of
 
 if TYPE_CHECKING:
     import networkx
+
+    from featgraph.drawing import Detail, Theme
 
 
 _MEMBER_COLUMNS = {
@@ -73,13 +77,20 @@ class Step:
 
 @dataclass(frozen=True, repr=False)
 class Lineage:
-    """A feature with its ancestors, descendants and writers, and the edges between them."""
+    """A feature with its ancestors, descendants and writers, and the edges between them.
+
+    In a notebook it shows itself as a picture.
+    """
 
     seed: str
     members: tuple[Member, ...]
     """In order of id, which is the order in which the model computes them."""
     edges: tuple[Edge, ...]
     """In order of the source's id, then the target's."""
+    min: float | None = None
+    """Cosine threshold of its residual edges; None: each SAE's `threshold_high`."""
+    store: Store | None = field(default=None, compare=False)
+    """The graph that it was read from, where a picture of it reads what else it tells."""
 
     def __repr__(self) -> str:
         layers = [member.layer for member in self.members]
@@ -127,6 +138,58 @@ class Lineage:
             graph.add_edge(edge.src, edge.dst, kind=edge.kind, cosine=edge.cosine)
         return graph
 
+    def draw(
+        self,
+        *,
+        limit: int | None = None,
+        width: float | None = None,
+        detail: "Detail | Literal['auto']" = "auto",
+        theme: "Theme" = "auto",
+    ) -> str:
+        """Return a picture as SVG: layers to the right, features as cards, links as ribbons.
+
+        limit: most residual features drawn, 150 unless given; the rest are counted. width: of the picture,
+        else as wide as cards like to be. detail: card, line or bar, else by the room there is.
+
+        Raises StoreError: the graph was replaced since, or is damaged.
+        """
+        from featgraph.drawing import Options, draw_lineage
+        from featgraph.lineage.view import LIMIT, lineage_view
+
+        graph = lineage_view(self, limit=LIMIT if limit is None else limit)
+        return draw_lineage(graph, Options(detail, width, theme))
+
+    def save(
+        self,
+        path: str | Path,
+        *,
+        limit: int | None = None,
+        width: float | None = None,
+        detail: "Detail | Literal['auto']" = "auto",
+        theme: "Theme" = "auto",
+    ) -> None:
+        """Write the picture to a file: .svg, .png, or .html, which answers the reader and works from disk.
+
+        Raises UsageError: the name has another ending, the file cannot be written, or there is no PNG here.
+        StoreError: the graph was replaced since, or is damaged.
+        """
+        from featgraph.drawing import PngUnavailable, html_page, png
+
+        ending = Path(path).suffix.lower()
+        if ending not in (".svg", ".png", ".html"):
+            raise UsageError(f"{str(path)!r}: a picture is written as .svg, .png or .html")
+        svg = self.draw(limit=limit, width=width, detail=detail, theme=theme)
+        try:
+            page = html_page(svg, f"Lineage of {self.seed}") if ending == ".html" else svg
+            data = png(svg) if ending == ".png" else page.encode()
+        except PngUnavailable as error:
+            raise UsageError(str(error)) from error
+        with output_file(Path(path)) as partial:
+            partial.write_bytes(data)
+
+    def _repr_svg_(self) -> str:
+        return self.draw()
+
 
 def lineage(
     store: Store, key: str, *, min: float | None, hops: int | None, writers: bool, writer_min: float
@@ -164,6 +227,8 @@ def lineage(
         seed,
         tuple(members.values()),
         tuple(Edge(members[src].key, members[dst].key, kind, cosine) for src, dst, kind, cosine in edges),
+        min,
+        store,
     )
 
 

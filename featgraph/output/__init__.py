@@ -1,4 +1,4 @@
-"""Writes results for people and programs: tables, rows, graphs, and lineages as trees.
+"""Writes results for people and programs: tables, rows, graphs, pictures, and lineages as trees.
 
 format              chooses the output format
 table               rows as a Rich table
@@ -6,6 +6,7 @@ rows                rows as JSON, JSON lines, CSV and Parquet
 values              one value as JSON, CSV or a table shows it
 tree                a lineage as a tree of text
 graphs              edges, paths and lineages in the formats of graph tools
+pictures            answers as SVG, PNG and HTML
 activation_picture  the features active on a text, as text
 side_by_side        texts next to each other
 streams             stdout, files and stderr
@@ -21,21 +22,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from featgraph.core.result import Result
-from featgraph.output.format import PLAIN, Format, LineageFormat, format_of
+from featgraph.output.format import PICTURES, PLAIN, Format, LineageFormat, format_of
 from featgraph.output.rows import write_csv, write_json, write_jsonl, write_parquet, write_safe_csv
 from featgraph.output.streams import note, opened
 
 if TYPE_CHECKING:
     from featgraph.lineage.lineage import Lineage
+    from featgraph.output.pictures import Picture
     from featgraph.query import Section
     from featgraph.store import Store
 
 __all__ = [
+    "PICTURES",
     "Format",
     "LineageFormat",
+    "format_of",
     "note",
     "write",
     "write_lineage",
+    "write_picture",
     "write_sections",
     "write_text",
     "write_tree",
@@ -53,9 +58,10 @@ def write(
     """Write rows to stdout or a file, in the format asked for, else the one of the file's ending.
 
     limit: most rows written, 0 for all; left out, a table on a terminal stops where the screen ends.
-    store: the graph that the rows are about; graph formats look up keys and labels in it.
+    store: the graph that the rows are about; graph formats and pictures look up keys and labels in it.
 
-    Raises UsageError: the file cannot be written, parquet would go to a terminal, or the rows are no graph.
+    Raises UsageError: the file cannot be written, parquet or png would go to a terminal, or the rows make no
+    graph or picture.
     """
     chosen = format_of(format, out)
     with opened(out) as stream:
@@ -63,6 +69,10 @@ def write(
         shown = Result(result.columns, result.rows[:most], result.types) if most else result
         if chosen in _WRITERS:
             _WRITERS[chosen](shown, stream)
+        elif chosen in PICTURES:
+            from featgraph.output.pictures import picture_of, write_to
+
+            write_to(stream, picture_of(shown, store), chosen)
         else:
             from featgraph.output.graphs.networkx import graph_of, write_graph
 
@@ -108,9 +118,11 @@ def write_lineage(
     out: Path | None = None,
     limit: int | None = None,
 ) -> None:
-    """Write a lineage as a tree, as a graph, or its members as rows; a limit is for rows only.
+    """Write a lineage as a tree, as a graph, as a picture, or its members as rows.
 
-    Raises UsageError: the file cannot be written, or parquet would go to a terminal.
+    limit: most rows, or most features of a picture.
+
+    Raises UsageError: the file cannot be written, or parquet or png would go to a terminal.
     """
     if format == "tree" or (format is None and (out is None or out.suffix.lower() in PLAIN)):
         write_tree(lineage, out=out)
@@ -119,10 +131,26 @@ def write_lineage(
     if chosen in _WRITERS:
         write(lineage.member_rows(), chosen, out=out, limit=limit)
         return
+    if chosen in PICTURES:
+        from featgraph.output.pictures import lineage_picture
+
+        write_picture(lineage_picture(lineage, limit), chosen, out=out)
+        return
     from featgraph.output.graphs.networkx import lineage_graph, write_graph
 
     with opened(out) as stream:
         write_graph(lineage_graph(lineage), chosen, stream)
+
+
+def write_picture(picture: "Picture", format: Format | None = None, *, out: Path | None = None) -> None:
+    """Write a picture as svg, png or html, by the format asked for, else by the file's name.
+
+    Raises UsageError: the file cannot be written, png would go to a terminal, or it cannot be made here.
+    """
+    from featgraph.output.pictures import write_to
+
+    with opened(out) as stream:
+        write_to(stream, picture, format_of(format, out))
 
 
 def write_tree(lineage: "Lineage", *, out: Path | None = None, width: int | None = None) -> None:

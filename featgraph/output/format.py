@@ -6,9 +6,14 @@ from typing import Literal
 from featgraph.errors import UsageError, nearest
 
 Format = Literal[
-    "table", "json", "jsonl", "csv", "csv-safe", "parquet", "graphml", "gexf", "dot", "mermaid", "node-link"
-]
+    "table", "json", "jsonl", "csv", "csv-safe", "parquet",
+    "graphml", "gexf", "dot", "mermaid", "node-link",
+    "svg", "png", "html",
+]  # fmt: skip
 LineageFormat = Literal["tree", Format]
+
+PICTURES: tuple[Format, ...] = ("svg", "png", "html")
+"""Formats that show an answer as a picture."""
 
 PLAIN = ("", ".txt")
 """Endings of text for people: a table, or a lineage's tree."""
@@ -26,6 +31,9 @@ ENDINGS: dict[str, Format] = {
     ".gv": "dot",
     ".mmd": "mermaid",
     ".mermaid": "mermaid",
+    ".svg": "svg",
+    ".png": "png",
+    ".html": "html",
 }
 """Format of each ending of a file's name; node-link is JSON inside, so it has no ending of its own."""
 

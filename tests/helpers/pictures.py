@@ -9,10 +9,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from featgraph.drawing.graph import SITES, LineageGraph, Link, Node, Writer
+from helpers.examples import examples
 
 SVG = "{http://www.w3.org/2000/svg}"
 
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=examples(60), deadline=None)
 """A picture takes a few milliseconds, or many on a busy machine."""
 
 HOSTILE = (
