@@ -6,6 +6,7 @@ tokens           documents -> token rows, in shards and batches
 forward          runs the model as far as SAEs need it and keeps the tensors that they read
 encoding         those tensors -> sparse codes
 codes            sparse codes as arrays that a file can hold
+massive          tokens of massive activations, left out of what is counted
 statistics       how often and how strongly features fire; explained variance
 top_tokens       the tokens that each feature fires on most
 contexts         the strongest contexts of each feature

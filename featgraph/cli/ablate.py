@@ -1,6 +1,7 @@
 """The command that measures edges by ablation: ablate."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -9,6 +10,10 @@ from featgraph import output
 from featgraph.cli import options
 from featgraph.cli.app import command
 from featgraph.errors import UsageError
+
+if TYPE_CHECKING:
+    from featgraph.core.progress import Progress
+    from featgraph.core.result import Result
 
 Report = Literal["methods", "measures"]
 
@@ -87,40 +92,34 @@ def ablate(
             output.write(ablation.predictions(opened.store, seed=seed), format, out=out, limit=limit)
         return
     with shown(quiet) as progress:
-        if report == "methods":
-            result = ablation.baselines(
-                graph,
-                sample=sample or ablation.TARGETS,
-                text=text,
-                read=read,
-                seed=seed,
-                progress=progress,
-            )
-        elif exhaustive:
-            result = ablation.ablate_exhaustively(
-                graph,
-                tokens=tokens or ablation.SAMPLED_TOKENS,
-                text=text,
-                read=read,
-                seed=seed,
-                progress=progress,
-            )
-        else:
-            result = ablation.ablate(
-                graph,
-                edges,
-                sample=ablation.SAMPLE if sample is None else sample or None,
-                tokens=tokens or ablation.TOKENS,
-                text=text,
-                read=read,
-                seed=seed,
-                progress=progress,
-            )
+        result = _run(graph, given, report, exhaustive=exhaustive, seed=seed, progress=progress)
     output.write(result, format, out=out, limit=limit)
     if exhaustive:
         output.note(f"wrote effect and ablation_change of all edges to {graph}")
     elif report is None:
         output.note(f"wrote ablation_change and ablation_n of {len(result):,} edges to {graph}")
+
+
+def _run(
+    graph: Path,
+    given: dict[str, Any],
+    report: Report | None,
+    *,
+    exhaustive: bool,
+    seed: int,
+    progress: "Progress",
+) -> "Result":
+    """Ablate as asked and return the rows to print."""
+    from featgraph import ablation
+
+    shared = {"text": given["text"], "read": given["read"], "seed": seed, "progress": progress}
+    sample, tokens = given["sample"], given["tokens"]
+    if report == "methods":
+        return ablation.baselines(graph, sample=sample or ablation.TARGETS, **shared)
+    if exhaustive:
+        return ablation.ablate_exhaustively(graph, tokens=tokens or ablation.SAMPLED_TOKENS, **shared)
+    sample = ablation.SAMPLE if sample is None else sample or None
+    return ablation.ablate(graph, given["edges"], sample=sample, tokens=tokens or ablation.TOKENS, **shared)
 
 
 def _check(report: Report | None, exhaustive: bool, given: set[str], sample: int | None) -> None:

@@ -7,6 +7,7 @@
     ledger       which steps are done
     ingest       runs the steps that are not done, then puts the graph in place
     local, ray   where steps run: in this process, or as Ray tasks
+    shared       the tokens that count at both ends of an edge
     memory       how many SAEs encode at once
     rows         measurements -> rows of `feature`, `edge`, `example`, `label`
     write_graph  files of the steps -> `graph.duckdb` and `manifest.json`

@@ -64,6 +64,7 @@ def features(sae: SaeRange, weights: Mapping[str, Matrix], fired: FeatureStats |
             "max_activation": _nullable(np.where(active, moments.max, np.nan)),
             "top_tokens": [fired.words.words(best.tolist()) for best in fired.top],
             "logit_tokens": [fired.words.words(best) for best in fired.promoted],
+            "telling_tokens": [fired.words.words(best) for best in fired.telling],
         }
     return pa.table(columns)
 

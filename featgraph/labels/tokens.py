@@ -21,7 +21,9 @@ def from_tokens(path: str | Path, *, progress: Progress | None = None) -> Labell
     n_without = 0
     with labelling(path) as work, work.store.connection.cursor() as cursor:
         total = sum(sae.n_features for sae in work.store.saes)
-        cursor.execute("select id, coalesce(top_tokens, []), coalesce(logit_tokens, []) from feature")
+        cursor.execute(
+            "select id, coalesce(top_tokens, []), coalesce(telling_tokens, logit_tokens, []) from feature"
+        )
         with (progress or Silent()).step("labels", total, "features") as advance:
             while rows := cursor.fetchmany(_ROWS):
                 made = [(number, label(top, promotes)) for number, top, promotes in rows]

@@ -165,7 +165,7 @@ def test_left_to_itself_it_ablates_what_the_verbs_go_along(graph: Path) -> None:
         " join sae on sae.layer = d.layer and sae.site = d.site"
         " where cosine >= if(kind = 'res_res', threshold_high, 0.25) and n_both > 0",
     )
-    found = ablate(graph, tokens=1).dicts()
+    found = ablate(graph, sample=None, tokens=1).dicts()
     assert sorted((row["src"], row["dst"]) for row in found) == sorted(wanted)
     assert {row["kind"] for row in found} == {"mlp_res", "att_res"}  # random directions: no 0.5 between them
 

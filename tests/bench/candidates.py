@@ -211,7 +211,7 @@ def main() -> None:
     held_out = shards.pop(len(shards) // 2)
     codes: dict[Place, list[Any]] = {place: [] for place in saes}
     for shard in shards:
-        for place, (sparse, _) in zip(saes, encode_rows(model, list(saes.values()), shard), strict=True):
+        for place, (sparse, *_) in zip(saes, encode_rows(model, list(saes.values()), shard), strict=True):
             codes[place].append(sparse)
     stacked = {place: scipy.sparse.vstack(parts, format="csr") for place, parts in codes.items()}
     pairs: list[tuple[str, Place, Place]] = []

@@ -150,7 +150,8 @@ def test_every_flag_reaches_the_library(given: Given, tmp_path: Path) -> None:
     assert recipe.width is not None
     assert recipe.text is not None
     assert (recipe.width.name, recipe.text.tokens, recipe.text.path) == ("65k", 99, tmp_path / "texts")
-    wanted = {"out": Path("x.featgraph"), "engine": "ray", "ray_address": "a:1", "fresh": True}
+    wanted = {"out": Path("x.featgraph"), "engine": "ray", "ray_address": "a:1"}
+    wanted |= {"fresh": True, "force": False}
     assert named == wanted
 
 

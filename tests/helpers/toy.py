@@ -125,7 +125,7 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
             best.get((key, f"{writer}_res")) if site == "res" else None for writer in ("res", "mlp", "att")
         ]
         connection.execute(
-            "insert into feature values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "insert into feature values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, null)",
             [
                 place,
                 key,

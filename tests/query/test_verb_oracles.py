@@ -241,7 +241,7 @@ def test_pairs_are_the_saes_that_edges_join(database: Database, graph: Layered) 
     saes = {f"{at}/{site}": sae for sae, (at, site, _) in enumerate(SAES)}
     joined = [(saes[e.src.rpartition("/")[0]], saes[e.dst.rpartition("/")[0]], e.kind) for e in graph.edges]
     expected = sorted((*pair, joined.count(pair)) for pair in set(joined))
-    assert database.ask("from pair") == expected
+    assert database.ask("select src_sae, dst_sae, kind, n_edges from pair") == expected
 
 
 @settings(on_random_graphs, max_examples=examples(60))

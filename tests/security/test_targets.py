@@ -128,7 +128,7 @@ def test_an_export_goes_to_stdout_where_it_is_one_file(
         "-",
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*command, format], capture_output=True, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, check=False, env=environment)
     assert done.returncode == (0 if alone else 2), done.stderr
     assert bool(done.stdout) is alone
     assert list(tmp_path.iterdir()) == []

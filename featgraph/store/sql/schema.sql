@@ -45,7 +45,8 @@ create table feature (                -- one row per feature, ordered by id
     s_mlp           float,            -- largest cosine to an mlp feature of its layer; res only
     s_att           float,            -- largest cosine to an att feature of its layer; res only
     top_tokens      varchar[],        -- ten tokens with the largest mean activation
-    logit_tokens    varchar[]         -- ten tokens its direction promotes most through the unembedding
+    logit_tokens    varchar[],        -- ten tokens its direction promotes most through the unembedding
+    telling_tokens  varchar[]         -- of these, the ones a label names: in the text, and not by chance
 );
 
 create table edge (                   -- one row per candidate link, ordered by src, dst; u = src, d = dst;
