@@ -85,7 +85,7 @@ def test_a_cluster_that_is_not_there_is_named() -> None:
     from featgraph.ingestion.ray import _check_reachable
 
     with pytest.raises(
-        SourceError, match=r"cannot join a Ray cluster at '127\.0\.0\.1:1': Connection refused"
+        SourceError, match=r"cannot join a Ray cluster at '127\.0\.0\.1:1': connection refused"
     ):
         _check_reachable("127.0.0.1:1")
     for local in (None, "auto"):
