@@ -202,9 +202,10 @@ class Store:
             raise _fault(self.database, error) from error
 
     def close(self) -> None:
-        """Close the connection, if one was opened."""
+        """Close the connection, if one was opened; a question left behind closes its own when it ends."""
         if "connection" in self.__dict__:
-            self.connection.close()
+            with suppress(duckdb.ResourceInUseException):  # see `limits`
+                self.connection.close()
             del self.__dict__["connection"]
 
     def __enter__(self) -> "Store":
