@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from featgraph.core.files import os_reason
-from featgraph.errors import SourceError, UsageError
+from featgraph.errors import FeatgraphError, SourceError, UsageError
 from featgraph.ingestion.ledger import Step
 from featgraph.ingestion.local import Finished, timed
 from featgraph.ingestion.worker import Worker
@@ -67,21 +67,33 @@ class Cluster:
             self._ray.shutdown()
 
     def run(self, steps: Sequence[Step], finished: Finished, *, whole_machine: bool) -> None:
-        """Run steps that do not need each other; the first that fails ends it."""
-        recipe, root = self.worker.recipe, self.worker.work.root
-        room = max(node.get("memory", 0) for node in self._nodes())
-        waiting = {
-            self._run.options(memory=min(step.memory, room)).remote(step, recipe, root, self._build): step
-            for step in steps
-        }
+        """Run steps that do not need each other; the first that fails ends it.
+
+        As many are handed out as the cluster has processors, and those that run when one fails end by
+        themselves: Ray 2.60 aborts our process when it cancels a task that ends at that moment.
+        """
+        nodes = self._nodes()
+        room = max(node.get("memory", 0) for node in nodes)
+        at_once = max(1, sum(int(node.get("CPU", 1)) for node in nodes))
+        left = list(reversed(steps))
+        running: dict[Any, Step] = {}
         try:
-            while waiting:
-                [done], _ = self._ray.wait(list(waiting), num_returns=1)
-                seconds = self._result(done, waiting[done])
-                finished(waiting.pop(done), seconds)
-        finally:
-            for left in waiting:
-                self._ray.cancel(left, force=True)
+            while left or running:
+                while left and len(running) < at_once:
+                    step = left.pop()
+                    running[self._start(step, min(step.memory, room))] = step
+                [done], _ = self._ray.wait(list(running), num_returns=1)
+                step = running.pop(done)
+                finished(step, self._result(done, step))
+        except FeatgraphError:
+            if running:
+                self._ray.wait(list(running), num_returns=len(running))
+            raise
+
+    def _start(self, step: Step, memory: float) -> Any:
+        """Hand a step to the cluster; returns what Ray calls its result."""
+        worker = self.worker
+        return self._run.options(memory=memory).remote(step, worker.recipe, worker.work.root, self._build)
 
     def _result(self, done: Any, step: Step) -> float:
         try:
