@@ -12,23 +12,32 @@ effects      sparse sums over removals, and the effects that they give
 sampled      exhaustive removal on a sample of tokens, into the graph
 measuring    ablation_change of the edges asked for
 recording    the numbers into an existing graph
+gradients    gradient times activation: what features of any earlier SAE carry of a feature
+logits       how a feature changes the logits of the next token
+attributing  the features and logits that are linked to a feature over any distance
+far_edges    these links as edges of kind `far` of an existing graph
 targets      activations drawn at random from a text
 baselines    rules for choosing the cause of a target, compared on the same targets
 predicting   how well the measures of an edge predict its ablation
 """
 
+from featgraph.ablation.attributing import ATTRIBUTED_TOKENS, TOP, attribute, attribute_logits
 from featgraph.ablation.baselines import TARGETS, baselines
 from featgraph.ablation.measuring import SAMPLE, TOKENS, ablate
 from featgraph.ablation.predicting import predictions
 from featgraph.ablation.sampled import SAMPLED_TOKENS, ablate_exhaustively
 
 __all__ = [
+    "ATTRIBUTED_TOKENS",
     "SAMPLE",
     "SAMPLED_TOKENS",
     "TARGETS",
     "TOKENS",
+    "TOP",
     "ablate",
     "ablate_exhaustively",
+    "attribute",
+    "attribute_logits",
     "baselines",
     "predictions",
 ]

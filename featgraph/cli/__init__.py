@@ -13,6 +13,7 @@ steer             the command steer
 export            the command export
 evaluate          the command evaluate
 ablate            the command ablate
+attribute         the command attribute
 shell             the command shell
 verify            the command verify
 options           arguments and options that commands share
@@ -29,6 +30,7 @@ from contextlib import suppress
 
 from featgraph.cli import (
     ablate,
+    attribute,
     evaluate,
     export,
     find,
@@ -49,6 +51,7 @@ from featgraph.core import limits
 __all__ = [
     "ablate",
     "app",
+    "attribute",
     "evaluate",
     "export",
     "find",

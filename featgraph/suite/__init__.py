@@ -14,6 +14,7 @@ checkpoint      single weights of a model, from its files
 self_check      checks numerically where a model keeps its tensors
 fits            whether a text fits its model
 intervention    changes an SAE's codes in a running model
+frozen          derivatives with norms' scales and attention patterns held constant
 graph_suite     the model and SAEs of a graph, loaded again and checked
 new_recipe      writes a first recipe for a model
 estimate        the download, disk and memory of an ingest

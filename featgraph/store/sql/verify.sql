@@ -61,13 +61,13 @@ from (
 )
 where src < src_before or (src = src_before and dst <= dst_before);
 
--- kinds: the kind of an edge is that of the sites of its ends
+-- kinds: the kind of an edge is that of the sites of its ends, or far
 select format('{} -> {}: {}', e.src, e.dst, e.kind)
 from main.edge e
 left join main.sae u on e.src between u.first_id and u.first_id + u.n_features - 1
 left join main.sae d on e.dst between d.first_id and d.first_id + d.n_features - 1
-where e.kind is null or e.kind not in ('res_res', 'mlp_res', 'att_res')
-    or e.kind is distinct from u.site || '_' || d.site;
+where e.kind is null or e.kind not in ('res_res', 'mlp_res', 'att_res', 'far')
+    or (e.kind <> 'far' and e.kind is distinct from u.site || '_' || d.site);
 
 -- cosines: every edge has one, between -1 and 1
 select format('{} -> {}', src, dst) from main.edge
