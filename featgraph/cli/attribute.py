@@ -49,7 +49,7 @@ def attribute(
     limit: options.LimitOption = None,
     quiet: options.QuietOption = False,
 ) -> None:
-    """Find what carries a feature from any earlier layer, or the logits it changes.
+    """Find what carries a feature from any layer below, or its logits.
 
     By gradient times activation: attribution is the share of the feature's activation that an upstream
     feature carries, from the same and all earlier tokens, averaged over tokens on which the feature fires;
