@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +60,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-texts", action="store_true", help="write the texts that tests pin as files anew"
     )
+
+
+FEW = 2
+"""Cases of a parametrized test in the quick run; the others are `thorough`."""
+
+EVERY_CASE = ("docs/", "cli/test_help.py", "test_structure.py")
+"""Tests of files that a person edits: the quick run has all their cases."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what a parametrized test repeats as thorough, so that the quick run has every kind in 90 seconds."""
+    taken: Counter[tuple[str, str]] = Counter()
+    for item in items:
+        place = str(item.path.relative_to(Path(__file__).parent)) if "tests" in item.path.parts else ""
+        name = getattr(item, "originalname", None)
+        marked = any(item.get_closest_marker(mark) for mark in ("slow", "thorough"))
+        if name is None or marked or place.startswith(EVERY_CASE):
+            continue
+        taken[place, name] += 1
+        if taken[place, name] > FEW:
+            item.add_marker("thorough")
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ def test_a_vector_is_saved_in_the_format_of_its_name(toy: Path, tmp_path: Path) 
         vector.save(tmp_path / "v.ggu")
 
 
+@pytest.mark.thorough
 def test_ingest_takes_a_recipe_by_path(small_recipe: Path, tmp_path: Path) -> None:
     summary = featgraph.ingest(small_recipe, tmp_path / "new.featgraph", data_free=True, progress=False)
     assert (summary.path, summary.n_tokens) == (tmp_path / "new.featgraph", 0)
@@ -58,6 +59,7 @@ def test_ingest_names_what_is_wrong(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_ingest_prints_nothing_to_stdout(
     small_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

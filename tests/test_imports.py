@@ -7,6 +7,8 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "transformers", "sae_lens", "transformer_lens", "datasets", "pandas"}
 
@@ -23,6 +25,7 @@ def run(code: str, *arguments: str) -> list[str]:
 IMPORTED = f"print('heavy:', *sorted({HEAVY} & set(sys.modules)), file=sys.stderr)"
 
 
+@pytest.mark.thorough
 def test_a_heavy_import_would_be_noticed() -> None:
     assert run(f"import sys, featgraph, torch; {IMPORTED}")[-1] == "heavy: torch"
 

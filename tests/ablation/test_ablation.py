@@ -37,6 +37,7 @@ def rows(path: Path, statement: str) -> list[tuple[Any, ...]]:
 # ---- what is measured
 
 
+@pytest.mark.thorough
 def test_counts_on_the_recipes_text_are_those_of_the_ingest(graph: Path) -> None:
     found = ablate(graph, EVERY, sample=None, tokens=1).dicts()
     known = rows(
@@ -91,6 +92,7 @@ def naive(graph: Path, statement: str) -> dict[tuple[Any, Any], tuple[float, flo
         return found
 
 
+@pytest.mark.thorough
 def test_at_most_so_many_tokens_are_drawn_and_each_is_as_likely(graph: Path) -> None:
     with open_store(graph) as store:
         session = Session(store, None, None)
@@ -143,6 +145,7 @@ def test_saes_that_do_not_fit_together_give_the_same(graph: Path, monkeypatch: p
     np.testing.assert_allclose(changes(), together, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_another_text_and_fewer_tokens_can_be_read(graph: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("the sad cat sat on the red ball and the dog")
     found = ablate(graph, EVERY, sample=20, text=str(tmp_path / "other.txt")).dicts()
@@ -232,6 +235,7 @@ def test_only_the_edges_asked_for_get_numbers(graph: Path, tmp_path: Path) -> No
     assert {path.name for path in graph.iterdir()} == {"graph.duckdb", "manifest.json", "vectors"}
 
 
+@pytest.mark.thorough
 def test_the_verbs_still_answer_in_the_same_way(graph: Path) -> None:
     [(key,)] = rows(graph, "select key from lineage('1/res/0') limit 1")
     before = rows(graph, f"from lineage('{key}', min => 0.2)"), rows(graph, "from splits(min => 0.2)")
@@ -245,6 +249,7 @@ def test_the_verbs_still_answer_in_the_same_way(graph: Path) -> None:
         assert opened.similar(key).rows
 
 
+@pytest.mark.thorough
 def test_a_second_ablation_replaces_the_numbers_of_its_edges_alone(graph: Path) -> None:
     ablate(graph, EVERY, sample=40, tokens=1)
     before = {row[:2]: row[2:] for row in rows(graph, TOUCHED)}
@@ -263,6 +268,7 @@ def test_an_edge_that_never_fires_has_a_count_of_zero_and_no_change(graph: Path)
     assert rows(graph, TOUCHED) == [(src, dst, None, 0)]
 
 
+@pytest.mark.thorough
 def test_the_manifest_tells_how_it_was_done(graph: Path) -> None:
     ablate(graph, EVERY, sample=5, tokens=3, seed=7)
     ablate(graph, EVERY, sample=6)
@@ -291,6 +297,7 @@ class Interrupting:
         yield advance
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("step", ["read text", "remove features"])
 def test_an_interrupt_leaves_the_graph_as_it_was(graph: Path, step: str) -> None:
     before = (graph / "graph.duckdb").read_bytes(), (graph / "manifest.json").read_bytes()
@@ -312,6 +319,7 @@ def test_a_second_writer_is_refused(graph: Path) -> None:
 # ---- what it cannot be done with
 
 
+@pytest.mark.thorough
 def test_a_graph_without_a_text_is_refused(small_recipe: Path, tmp_path: Path) -> None:
     shutil.copytree(small_recipe.parent, tmp_path / "suite")
     recipe = read_recipe(tmp_path / "suite" / small_recipe.name).data_free()

@@ -61,6 +61,7 @@ def check(model: Any, saes: dict[int, LoadedSae], pairs: list[tuple[int, int]]) 
             np.testing.assert_allclose(getattr(found, name), wanted, rtol=1e-3, atol=2e-3, err_msg=name)
 
 
+@pytest.mark.thorough
 @each_family()
 def test_every_site_of_every_family_matches_a_pass_for_each_removal(family: str, tmp_path: Path) -> None:
     model = random_model(family)

@@ -57,6 +57,7 @@ def close(found: Effects, expected: Effects) -> None:
         )
 
 
+@pytest.mark.thorough
 @each_family()
 def test_every_site_of_every_family_matches_a_run_for_each_removal(family: str, tmp_path: Path) -> None:
     model = random_model(family)
@@ -111,6 +112,7 @@ def two_layers(tmp_path: Path, model: Any) -> tuple[dict[int, LoadedSae], Loaded
     return upstream, one(tmp_path, model, 1, "res", "blocks.1.hook_resid_post")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("family", "attention"), [("gemma2", "eager"), ("gemma3", "sdpa")])
 def test_a_window_that_slides_hides_the_same_tokens_from_copies(
     family: str, attention: str, tmp_path: Path

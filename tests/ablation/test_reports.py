@@ -64,6 +64,7 @@ def mean_interval(values: NDArray[Any], clusters: NDArray[np.int64]) -> tuple[An
     return cluster_interval(lambda places: values[places].mean(keepdims=True), clusters, 0)
 
 
+@pytest.mark.thorough
 def test_an_interval_covers_the_mean_as_often_as_it_says() -> None:
     """Clusters of four equal values: taken as independent, the interval would be half as wide."""
     rng = np.random.default_rng(0)
@@ -89,6 +90,7 @@ N = len(MEASURES)
 """Rows per group of edges."""
 
 
+@pytest.mark.thorough
 def test_a_measure_that_is_the_effect_predicts_it_and_its_negative_does_not(graph: Path) -> None:
     database = duckdb.connect(str(graph / "graph.duckdb"))
     database.execute(
@@ -219,6 +221,7 @@ def test_targets_are_activations_of_the_text_and_as_many_of_each_sae(graph: Path
                 assert codes[row, targets.idx[place]] != 0
 
 
+@pytest.mark.thorough
 def test_the_report_is_what_removing_every_candidate_says(graph: Path) -> None:
     """Recounted from the removals with plain loops."""
     found = {(row["candidates"], row["method"]): row for row in baselines(graph, sample=24).dicts()}
@@ -264,6 +267,7 @@ def recounted(store: Any, session: Session, targets: Targets, kind: str) -> list
     return found
 
 
+@pytest.mark.thorough
 def test_a_report_of_rules_writes_nothing(graph: Path) -> None:
     before = (graph / "graph.duckdb").read_bytes(), (graph / "manifest.json").read_bytes()
     baselines(graph, sample=6)
@@ -278,6 +282,7 @@ def test_targets_without_a_model_are_refused(toy: Path) -> None:
 # ---- the command
 
 
+@pytest.mark.thorough
 def test_the_command_prints_rows_and_says_what_it_wrote(graph: Path) -> None:
     done = call("ablate", graph, "--edges", EVERY, "--sample", 8, "--tokens", 4, "-q", "--format", "json")
     assert done.exit_code == 0, done.stderr
@@ -289,6 +294,7 @@ def test_the_command_prints_rows_and_says_what_it_wrote(graph: Path) -> None:
     assert len(json.loads(whole.stdout)) > 8
 
 
+@pytest.mark.thorough
 def test_the_command_prints_both_reports(graph: Path) -> None:
     ablate(graph, EVERY, sample=60)
     methods = call("ablate", graph, "--report", "methods", "--sample", 9, "-q", "--format", "json")

@@ -37,6 +37,7 @@ def test_every_ending_of_a_text_file_has_a_reader() -> None:
     assert tuple(textfile.READERS) == TEXT_ENDINGS
 
 
+@pytest.mark.thorough
 @given(
     rows=st.lists(st.text(max_size=9), max_size=4), name=st.sampled_from(["a.jsonl", "a.parquet", "a.csv"])
 )

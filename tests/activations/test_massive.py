@@ -208,6 +208,7 @@ def test_the_manifest_says_the_multiple(graph: Graph) -> None:
     assert manifest["text"]["massive"] == 10
 
 
+@pytest.mark.thorough
 def test_a_recipe_may_leave_none_out(recipe: Path, counted: dict[tuple[int, str], Counted]) -> None:
     other = recipe.with_name("all.toml")
     text = recipe.read_text(encoding="utf-8").replace("context = 12", "context = 12\nmassive = 0")

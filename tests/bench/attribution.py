@@ -38,9 +38,7 @@ def main() -> None:
     parser.add_argument("--read", type=int, default=100_000, help="tokens of the text")
     parser.add_argument("--layer", type=int, default=7)
     options = parser.parse_args()
-    print(
-        "| layers | targets | pairs | gradient x activation | target not silenced | within a target | cosine |"
-    )
+    print("| layers | targets | pairs | gradient | not silenced | within a target | cosine |")
     print("|--:|--:|--:|--:|--:|--:|--:|")
     with open_store(options.graph) as store:
         session = Session(store, None, options.read)

@@ -251,6 +251,7 @@ def test_a_broken_graph_exits_3(tmp_path: Path) -> None:
     assert "cannot read" in done.stderr
 
 
+@pytest.mark.thorough
 def test_streams_and_exit_codes_hold_in_a_process(toy: Path) -> None:
     good = process("splits", toy, "--format", "csv")
     assert (good.returncode, good.stderr) == (0, "")
@@ -262,6 +263,7 @@ def test_streams_and_exit_codes_hold_in_a_process(toy: Path) -> None:
     assert process("lineage").returncode == 2
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("format", ["csv", "jsonl", "json", "table"])
 def test_a_reader_that_has_seen_enough_ends_it_quietly(toy: Path, format: str) -> None:
     statement = "select repeat('x', 500) as text from range(2000)"
@@ -286,6 +288,7 @@ def wait_until_open(pid: int, name: str) -> None:
     time.sleep(0.5)
 
 
+@pytest.mark.thorough
 def test_control_c_exits_130_without_a_traceback(toy: Path) -> None:
     forever = "select count(*) from range(10000000000) a, range(1000) b where a.range * b.range % 7 = 3"
     with subprocess.Popen([*PROGRAM, "query", str(toy), forever], stderr=subprocess.PIPE) as running:

@@ -108,6 +108,7 @@ def test_a_model_that_the_saes_were_not_made_for_is_told(tmp_path: Path) -> None
     assert "release gpt2-small-res-jb was made for gpt2-small, not me/gpt2-tuned" in said
 
 
+@pytest.mark.thorough
 def test_sizing_loads_nothing_heavy() -> None:
     program = (
         "import sys\n"

@@ -149,6 +149,7 @@ def snapshot(graph: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.thorough
 def test_when_the_disk_fills_up_the_old_graph_stays_whole(small_recipe: Path, tmp_path: Path) -> None:
     old = build_toy(tmp_path / "x.featgraph")
     before = snapshot(old)

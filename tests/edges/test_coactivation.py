@@ -179,6 +179,7 @@ def set_limits(patch: pytest.MonkeyPatch, values: dict[str, float]) -> None:
                 patch.setattr(module, name, value)
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=examples(40))
 @given(st.integers(0, 10_000), limits, st.integers(0, 30), st.integers(0, 12), st.lists(st.integers(0, 60)))
 def test_sums_and_finds_equal_the_dense_oracle(

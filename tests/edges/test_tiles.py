@@ -134,6 +134,7 @@ def test_torch_is_not_imported_before_a_product_is_made() -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
+@pytest.mark.thorough
 def test_no_more_than_tiles_of_the_product_is_held() -> None:
     script = """
 import resource

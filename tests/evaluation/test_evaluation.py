@@ -57,6 +57,7 @@ def test_every_scale_is_measured_on_half_of_the_prompts_and_one_with_controls_on
     assert found.scale in (1.0, 4.0)
 
 
+@pytest.mark.thorough
 def test_at_scale_0_and_without_steering_nothing_moves(graph: Graph) -> None:
     rows = [row for row in evaluated(graph).rows.dicts() if row["scale"] == 0]
     assert len(rows) == 2 * len(MEASURES)
@@ -74,12 +75,14 @@ def test_steering_raises_what_the_seed_promotes(graph: Graph) -> None:
     assert logprob["steered"] > max(logprob["baseline"], logprob["random"])
 
 
+@pytest.mark.thorough
 def test_the_same_evaluation_says_the_same(graph: Graph) -> None:
     assert evaluated(graph).rows == evaluated(graph).rows
     other = evaluated(graph, generation=Generation(samples=3, max_tokens=8, seed=5))
     assert other.rows != evaluated(graph).rows
 
 
+@pytest.mark.thorough
 def test_suppression_by_rescaling_has_controls_too(graph: Graph) -> None:
     found = evaluated(
         graph, Settings(mode="rescale", where="cumulative", min=-1), scales=(1.0, -8.0), goal="suppress"
@@ -220,6 +223,7 @@ def test_the_command_prints_rows_and_says_what_it_chose(graph: Graph, prompts: P
     )
 
 
+@pytest.mark.thorough
 def test_the_command_asks_a_judge(
     graph: Graph, prompts: Path, server: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +263,7 @@ def test_the_command_says_what_was_wrong(graph: Graph, given: tuple[str, ...], s
     assert said in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_plot_is_drawn(graph: Graph, prompts: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     plot = tmp_path / "found.png"

@@ -154,6 +154,7 @@ def test_an_interval_is_that_of_a_bootstrap_over_rows_and_columns() -> None:
     assert [found.low, found.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.05)
 
 
+@pytest.mark.thorough
 def test_intervals_cover_the_true_mean_about_as_often_as_they_say() -> None:
     rng = np.random.default_rng(1)
     held = 0

@@ -104,6 +104,7 @@ READERS: dict[str, Callable[[Path], dict[int, Matrix]]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("format", list(READERS))
 @given(layers=SOME)
 def test_every_format_holds_every_bit_under_its_name_of_the_block(

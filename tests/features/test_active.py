@@ -45,6 +45,7 @@ def expected(suite: Suite, graph: Graph, site: str) -> list[tuple[int, str, floa
     return sorted(found, key=lambda row: (row[0], -row[3]))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("site", ["res", "mlp", "att"])
 def test_every_active_feature_is_lit_as_dense_codes_say(suite: Suite, graph: Graph, site: str) -> None:
     wanted = expected(suite, graph, site)
@@ -75,6 +76,7 @@ def test_special_tokens_in_a_text_are_left_out_but_keep_their_place(suite: Suite
     assert [row["token_index"] for row in rows] == counted
 
 
+@pytest.mark.thorough
 def test_only_what_is_asked_for_is_lit(graph: Graph) -> None:
     asked: dict[str, Any] = {"per_token": 1000, "min_share": 0.0}
     whole: list[dict[str, Any]] = graph.activate(TEXT, **asked).dicts()

@@ -62,6 +62,7 @@ def expected(
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("least", [0.0, 0.1, 0.6])
 def test_a_contrast_is_what_dense_codes_say(suite: Suite, graph: Graph, least: float) -> None:
     wanted = expected(suite, POSITIVE, NEGATIVE, least)
@@ -147,6 +148,7 @@ def test_the_nearest_are_found_whatever_is_left_out(graph: Graph, k: int, least:
     assert scores == pytest.approx([cosine for _, cosine in wanted], abs=1e-5)
 
 
+@pytest.mark.thorough
 def test_the_nearest_are_found_where_the_nearest_of_its_sae_does_not_pass(graph: Graph) -> None:
     [sae] = [sae for sae in graph.store.saes if (sae.layer, sae.site) == (1, "res")]
     rows = graph.store.rows("select key, idx, density from feature where layer = 1 and site = 'res'")
@@ -181,6 +183,7 @@ def test_labels_are_searched_as_the_verb_searches(toy_graph: Graph) -> None:
     assert len(toy_graph.find(label="nowhere")) == 0
 
 
+@pytest.mark.thorough
 def test_finding_without_prompts_imports_light(toy: Path, tmp_path: Path) -> None:
     (tmp_path / "v.json").write_text("[1, 0, 0, 0, 0, 0]", encoding="utf-8")
     ways = (["--label", "sun"], ["--near", "1/res/0"], ["--vector", str(tmp_path / "v.json")])

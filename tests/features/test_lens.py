@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner
 
 from featgraph import Graph
@@ -23,6 +24,7 @@ def words(svg: str) -> list[str]:
     return [one.text for one in texts(parsed(svg))]
 
 
+@pytest.mark.thorough
 def test_every_token_shows_its_strongest_features(suite: Suite, graph: Graph, tmp_path: Path) -> None:
     done = call("activate", suite.graph, "the cat sat", "--min", "0.2", "-q", "--format", "svg")
     assert done.exit_code == 0, done.stderr

@@ -31,6 +31,7 @@ def one(suite: Suite, graph: Graph, key: str) -> float:
     return (1 - rank / len(order)) * max(float(probabilities[token]) for token in lens)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("site", ["res", "mlp", "att"])
 def test_a_score_is_that_of_one_feature_at_a_time(
     suite: Suite, graph: Graph, site: str, monkeypatch: pytest.MonkeyPatch

@@ -269,6 +269,7 @@ def test_thresholds_lie_above_the_null_and_high_at_or_above_low(dense: Dense, gr
         assert high == pytest.approx(max(low, 0.5))
 
 
+@pytest.mark.thorough
 def test_the_same_recipe_twice_gives_identical_tables(
     small: Path, small_recipe: Path, tmp_path: Path
 ) -> None:

@@ -96,6 +96,7 @@ def test_killed_at_twenty_random_moments_the_tables_are_the_same(
     check_kills(small_recipe, small, tmp_path, kills=20, seed=2)
 
 
+@pytest.mark.thorough
 def test_killed_again_and_again_it_still_comes_to_an_end(
     small: Path, small_recipe: Path, tmp_path: Path
 ) -> None:
@@ -128,6 +129,7 @@ def cut_off(small: Path) -> Callable[[Path, Path], None]:
     return cut
 
 
+@pytest.mark.thorough
 def test_a_changed_sae_is_noticed_and_only_what_follows_from_it_is_done_again(
     suite_copy: Path, cut_off: CutOff, tmp_path: Path
 ) -> None:
@@ -162,6 +164,7 @@ def test_a_changed_setting_is_noticed(
     assert differences(tmp_path / "again.featgraph", out) == []
 
 
+@pytest.mark.thorough
 def test_a_changed_text_is_noticed(suite_copy: Path, cut_off: CutOff, tmp_path: Path) -> None:
     out = tmp_path / "x.featgraph"
     cut_off(suite_copy, out)
@@ -174,6 +177,7 @@ def test_a_changed_text_is_noticed(suite_copy: Path, cut_off: CutOff, tmp_path: 
     assert differences(tmp_path / "again.featgraph", out) == []
 
 
+@pytest.mark.thorough
 def test_a_file_of_a_finished_step_that_is_gone_or_cut_is_made_again(
     small: Path, small_recipe: Path, cut_off: CutOff, tmp_path: Path
 ) -> None:
@@ -187,6 +191,7 @@ def test_a_file_of_a_finished_step_that_is_gone_or_cut_is_made_again(
     assert differences(small, out) == []
 
 
+@pytest.mark.thorough
 def test_a_build_that_another_one_wrote_over_is_not_trusted(
     small: Path, suite_copy: Path, cut_off: CutOff, tmp_path: Path
 ) -> None:
@@ -205,6 +210,7 @@ def test_a_build_that_another_one_wrote_over_is_not_trusted(
     assert differences(small, out) == []
 
 
+@pytest.mark.thorough
 def test_an_early_error_keeps_what_was_finished(
     small: Path, suite_copy: Path, cut_off: CutOff, tmp_path: Path
 ) -> None:
@@ -220,6 +226,7 @@ def test_an_early_error_keeps_what_was_finished(
     assert differences(small, out) == []
 
 
+@pytest.mark.thorough
 def test_a_kill_between_the_swap_and_the_end_leaves_nothing_to_trust(
     small: Path, suite_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +277,7 @@ def test_half_a_line_in_the_ledger_is_a_step_not_done(
     assert differences(small, out) == []
 
 
+@pytest.mark.thorough
 def test_fresh_forgets_what_was_done(
     small: Path, small_recipe: Path, cut_off: CutOff, tmp_path: Path
 ) -> None:
@@ -279,6 +287,7 @@ def test_fresh_forgets_what_was_done(
     assert differences(small, out) == []
 
 
+@pytest.mark.thorough
 def test_what_was_finished_is_kept_when_a_later_step_fails(suite_copy: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.featgraph"
     text = suite_copy.parent / "small" / "text.txt.gz"

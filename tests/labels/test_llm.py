@@ -95,6 +95,7 @@ def test_the_question_holds_the_examples_marked_and_the_tokens(toy_copy: Path, s
     ]
 
 
+@pytest.mark.thorough
 def test_where_and_limit_choose_features(toy_copy: Path, server: Stub) -> None:
     ask(toy_copy, server, where="layer = 1 -- and no other", limit=2)
     assert [label[0] for label in labels(toy_copy)] == ["1/mlp/0", "1/res/0"]
@@ -111,6 +112,7 @@ def test_a_condition_that_is_none_is_refused(toy_copy: Path, server: Stub, where
     assert not (toy_copy / ".labelling").exists()
 
 
+@pytest.mark.thorough
 def test_features_that_are_labelled_are_asked_about_again_only_on_demand(
     toy_copy: Path, server: Stub
 ) -> None:
@@ -154,6 +156,7 @@ def test_an_address_goes_up_to_v1(base: str, url: str) -> None:
 # ---- what is answered
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "answer",
     [
@@ -180,6 +183,7 @@ def test_an_answer_that_is_no_label_is_counted(toy_copy: Path, server: Stub, ans
     assert labels(toy_copy) == made("0/res/0", "1/res/0", "1/res/3", "2/res/0")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_busy_server_is_asked_again(toy_copy: Path, server: Stub, status: int) -> None:
     server.queued += [Reply(status), Reply(status)]
@@ -208,6 +212,7 @@ def test_a_server_that_is_not_there_ends_it_at_once(toy_copy: Path) -> None:
         from_llm(toy_copy, nowhere, concurrency=1)
 
 
+@pytest.mark.thorough
 def test_too_many_failures_in_a_row_end_it_and_what_was_answered_is_kept(
     toy_copy: Path, server: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +227,7 @@ def test_too_many_failures_in_a_row_end_it_and_what_was_answered_is_kept(
     assert len(labels(toy_copy)) == 5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("status", "mend"),
     [(401, "name the variable that holds the key with --api-key-env"), (404, "check --base-url and --model")],

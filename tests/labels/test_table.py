@@ -126,6 +126,7 @@ def call(*arguments: object) -> tuple[int, str]:
     return done.exit_code, done.stderr
 
 
+@pytest.mark.thorough
 def test_the_command_tells_what_it_did(graph: Path, tmp_path: Path) -> None:
     folder = bulk(tmp_path, 1, "res", [row(1, "res", 0, "a"), row(2, "res", 0, "b")])
     code, said = call(graph, "--from", "neuronpedia", folder, "-q")

@@ -147,6 +147,7 @@ def test_an_error_in_the_middle_leaves_the_graph_as_it_was(
     assert not (toy_copy / ".labelling").exists()
 
 
+@pytest.mark.thorough
 def test_a_full_disk_is_told_and_leaves_the_graph_as_it_was(toy_copy: Path) -> None:
     """The limit on the size of a file stands for the disk: the system's answer is an OSError too."""
     code = (

@@ -315,6 +315,7 @@ def path_edges(edges: dict[tuple[int, int], float], a: int) -> list[list[int]]:
     return [[a]] + [[a, *way] for start, end in edges if start == a for way in path_edges(edges, end)]
 
 
+@pytest.mark.thorough
 @on_random_graphs
 @given(
     case=cases(least=3),

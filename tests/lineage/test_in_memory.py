@@ -131,6 +131,7 @@ def test_a_limit_of_rows_and_a_wrong_value_are_refused_as_by_sql(warm: Graph, by
             run_verb(store, "ancestors", {"f": "1/res/9"})
 
 
+@pytest.mark.thorough
 def test_a_new_build_is_read_anew(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     with featgraph.open(path) as before:
@@ -167,6 +168,7 @@ def memory() -> Iterator[Memory]:
         yield opened
 
 
+@pytest.mark.thorough
 @settings(max_examples=60, deadline=None)
 @given(
     data=st.data(), least=st.none() | st.sampled_from(EXACT), writer_min=st.none() | st.sampled_from(EXACT)

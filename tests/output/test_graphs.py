@@ -366,6 +366,7 @@ def test_the_file_of_a_lineage_chooses_a_graph_by_its_name(toy: Path, tmp_path: 
     assert len(networkx.read_graphml(tmp_path / "a.graphml")) == 7
 
 
+@pytest.mark.thorough
 def test_networkx_is_imported_for_graphs_only(toy: Path) -> None:
     program = (
         "import sys, featgraph\nfrom featgraph import output\n"

@@ -74,6 +74,7 @@ def test_links_of_an_answer_are_its_features_and_no_others(toy: Path) -> None:
         assert (link.get("data-src"), link.get("data-dst")) == ("0/res/1", "1/res/1")
 
 
+@pytest.mark.thorough
 def test_flow_tells_what_the_verbs_count(toy: Path) -> None:
     told = words(call("flow", toy, "--min", "0.5", "--format", "svg").stdout)
     rows = json.loads(call("flow", toy, "--min", "0.5", "--format", "json").stdout)

@@ -12,6 +12,7 @@ def test_a_seed_is_answered(store: Store, seed: Seed) -> None:
     assert outcome_of(store, seed.text, seed.parameters) is None
 
 
+@pytest.mark.thorough
 def test_a_statement_can_only_be_answered_or_refused_with_its_place(store: Store) -> None:
     assert run_fuzz(store, 1_000, seed=0) == []
 

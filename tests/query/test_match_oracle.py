@@ -141,6 +141,7 @@ def test_walks_of_every_kind_of_pattern() -> None:
     random_queries(150)
 
 
+@pytest.mark.thorough
 def test_cosines_that_are_not_exact_in_32_bits_compare_as_they_are_written() -> None:
     random_queries(60, cosines=ROUNDED)
 
@@ -150,15 +151,18 @@ def test_what_a_selector_keeps(word: str) -> None:
     random_queries(50, word)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("word", WORDS[1:])
 def test_what_a_selector_keeps_between_all_pairs_of_nodes(word: str) -> None:
     selected_between_all_pairs(40, word)
 
 
+@pytest.mark.thorough
 def test_long_ways_from_and_to_one_feature() -> None:
     long_ways(100)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("selector", "cosines"),
     [
@@ -180,11 +184,13 @@ def test_scores_are_compared_in_double_precision(selector: Selector, cosines: tu
     explore(50, check_one)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("n_paths", [2, 3])
 def test_patterns_joined_on_shared_nodes(n_paths: int) -> None:
     random_queries(60, n_paths=n_paths)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("word", WORDS[1:])
 def test_a_selected_pattern_joined_with_another(word: str) -> None:
     random_queries(15, word, n_paths=2)
@@ -207,6 +213,7 @@ def test_rows_come_in_the_order_asked_for_and_no_more_than_asked_for() -> None:
     explore(40, check_one)
 
 
+@pytest.mark.thorough
 def test_the_sql_that_explain_shows_has_the_same_answer() -> None:
     def check_one(memory: Memory, data: st.DataObject) -> None:
         graph = data.draw(feature_graphs())
@@ -220,6 +227,7 @@ def test_the_sql_that_explain_shows_has_the_same_answer() -> None:
     explore(40, check_one)
 
 
+@pytest.mark.thorough
 def test_the_columns_of_an_answer_and_their_types_do_not_depend_on_the_graph() -> None:
     def check_one(memory: Memory, data: st.DataObject) -> None:
         graph = data.draw(feature_graphs())

@@ -76,6 +76,7 @@ def ablations(path: Path) -> list[tuple[object, ...]]:
         ).rows
 
 
+@pytest.mark.thorough
 def test_labels_and_ablations_go_along_where_all_is_the_same(tmp_path: Path, old: Path) -> None:
     new = with_places(build_toy(tmp_path / "new.featgraph"))
     with_places(old)
@@ -87,6 +88,7 @@ def test_labels_and_ablations_go_along_where_all_is_the_same(tmp_path: Path, old
     assert manifest["ablations"] == json.loads((old / "manifest.json").read_text())["ablations"]
 
 
+@pytest.mark.thorough
 def test_they_find_their_features_under_other_ids(tmp_path: Path, old: Path) -> None:
     with_places(old)
     new = with_places(build_toy(tmp_path / "new.featgraph"))
@@ -100,6 +102,7 @@ def test_they_find_their_features_under_other_ids(tmp_path: Path, old: Path) -> 
     assert ablations(new) == ablations(old)
 
 
+@pytest.mark.thorough
 def test_what_cannot_go_along_is_named_and_kept_unless_forced(tmp_path: Path, old: Path) -> None:
     with_places(old)
     new = with_places(build_toy(tmp_path / "new.featgraph"), other="0.res")
@@ -116,6 +119,7 @@ def test_what_cannot_go_along_is_named_and_kept_unless_forced(tmp_path: Path, ol
     assert [row[0] for row in ablations(new)] == ["1/mlp/0"]
 
 
+@pytest.mark.thorough
 def test_an_ablation_of_another_model_does_not_go_along(tmp_path: Path, old: Path) -> None:
     with_places(old)
     new = with_places(build_toy(tmp_path / "new.featgraph"))
@@ -126,6 +130,7 @@ def test_an_ablation_of_another_model_does_not_go_along(tmp_path: Path, old: Pat
     assert ablations(new) == []
 
 
+@pytest.mark.thorough
 def test_an_ablated_edge_that_is_no_candidate_any_more_is_named(tmp_path: Path, old: Path) -> None:
     with_places(old)
     new = with_places(build_toy(tmp_path / "new.featgraph"))
@@ -135,6 +140,7 @@ def test_an_ablated_edge_that_is_no_candidate_any_more_is_named(tmp_path: Path, 
         carry.carry_over(old, new, force=False)
 
 
+@pytest.mark.thorough
 def test_answers_of_a_labelling_go_along_or_stop_the_ingest(tmp_path: Path, old: Path) -> None:
     with_places(old)
     (old / ".labelling").mkdir()
@@ -172,6 +178,7 @@ def test_a_real_ingest_takes_labels_over(small_recipe: Path, small: Path, tmp_pa
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.thorough
 def test_a_real_ingest_of_other_saes_is_refused_before_the_text_is_read(
     small_recipe: Path, small: Path, tmp_path: Path
 ) -> None:

@@ -40,6 +40,7 @@ def looped(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "ask",
     [
@@ -127,6 +128,7 @@ def command(*arguments: object, **more: object) -> "subprocess.CompletedProcess[
     return subprocess.run(line, capture_output=True, text=True, check=False, env=environment, **more)  # type: ignore[call-overload, no-any-return]
 
 
+@pytest.mark.thorough
 def test_a_command_ends_itself_where_duckdb_heeds_no_interrupt(toy: Path) -> None:
     unions = " union ".join(["select 1"] * 20_000)
     ended = command("query", toy, "-f", "-", "--timeout", "1", input=unions)
@@ -135,6 +137,7 @@ def test_a_command_ends_itself_where_duckdb_heeds_no_interrupt(toy: Path) -> Non
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.thorough
 def test_ctrl_c_ends_a_question_to_the_store(looped: Path) -> None:
     line = [sys.executable, "-m", "featgraph", "lineage", str(looped), "0/res/0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

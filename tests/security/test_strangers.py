@@ -39,6 +39,7 @@ ADDED = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("what", ADDED)
 def test_a_graph_that_holds_something_else_is_not_written_to(tmp_path: Path, what: str) -> None:
     path = build_toy(tmp_path / "toy.featgraph")

@@ -98,6 +98,7 @@ def test_a_graph_that_a_killed_swap_left_behind_comes_back(tmp_path: Path) -> No
         assert (path / "graph.duckdb").is_file()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["a?b", "a*b", "a[1]b", "it's", "a b", "#x", "ü"])
 def test_odd_letters_in_a_name_do_no_harm(tmp_path: Path, name: str) -> None:
     path = build_toy(tmp_path / f"{name}.featgraph")
@@ -108,6 +109,7 @@ def test_odd_letters_in_a_name_do_no_harm(tmp_path: Path, name: str) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("format", "alone"), [("json", True), ("gguf", True), ("svec", False), ("caa", False)]
 )

@@ -63,6 +63,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("check", CHANGES)
 def test_a_change_of_one_thing_is_found(graph: Path, check: str) -> None:
     with duckdb.connect(str(graph / DATABASE)) as connection:
@@ -140,6 +141,7 @@ HARMS: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("harm", HARMS)
 @pytest.mark.parametrize("signed", [False, True])
 def test_a_file_of_vectors_that_is_not_as_written_is_not_used(graph: Path, harm: str, signed: bool) -> None:
@@ -184,6 +186,7 @@ def test_a_damaged_block_of_the_database_is_found(graph: Path) -> None:
     assert broken(graph)
 
 
+@pytest.mark.thorough
 def test_the_command_ends_with_3_if_something_is_broken(graph: Path, small: Path) -> None:
     def run(path: Path) -> "subprocess.CompletedProcess[str]":
         command = [sys.executable, "-m", "featgraph", "verify", str(path), "--format", "json"]

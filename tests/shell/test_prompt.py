@@ -145,6 +145,7 @@ class Terminal:
         os.close(self.ours)
 
 
+@pytest.mark.thorough
 def test_control_c_stops_a_statement_and_the_shell_lives_on(toy: Path, tmp_path: Path) -> None:
     with Terminal(toy, tmp_path) as terminal:
         terminal.press("", PROMPT)
@@ -158,6 +159,7 @@ def test_control_c_stops_a_statement_and_the_shell_lives_on(toy: Path, tmp_path:
         assert terminal.process.wait(20) == 0
 
 
+@pytest.mark.thorough
 def test_tab_completes_and_enter_takes_what_is_chosen(toy: Path, tmp_path: Path) -> None:
     with Terminal(toy, tmp_path) as terminal:
         terminal.press("", PROMPT)

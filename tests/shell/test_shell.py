@@ -118,6 +118,7 @@ def test_nothing_runs_after_quit(toy: Path) -> None:
     assert (done.exit_code, done.stdout) == (0, "")
 
 
+@pytest.mark.thorough
 def test_streams_and_the_exit_code_hold_in_a_process(toy: Path) -> None:
     program = f"import atexit\n{PROGRAM.replace('main()', '')}\natexit.register(lambda: print(*sys.modules))"
     ran = subprocess.run(
@@ -142,6 +143,7 @@ def test_the_prompt_is_loaded_by_nothing_else(toy: Path) -> None:
     assert ran.stdout == "[]\n"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("encoding", ["utf-8:strict", "utf-8:surrogateescape"])
 def test_a_statement_that_is_no_text_is_refused(toy: Path, encoding: str) -> None:
     ran = subprocess.run(

@@ -239,6 +239,7 @@ def test_the_prompt_can_come_from_stdin(beside: Path) -> None:
     assert found["prompt"] == "the cat"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("more", [(), ("--mode", "clamp"), ("--positions", "generated", "--temperature", 0)])
 def test_a_plan_generates_the_same_text(beside: Path, tmp_path: Path, more: tuple[object, ...]) -> None:
     plan = tmp_path / "plan.json"
@@ -312,6 +313,7 @@ def test_steer_says_what_was_wrong(beside: Path, given: tuple[str, ...], said: s
     assert said in done.stderr
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("generation", "said"),
     [

@@ -44,6 +44,7 @@ def agrees(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected.to(found.dtype), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "positions"), CASES)
 @each_family()
 def test_generation_with_a_cache_agrees_with_a_full_pass(family: str, kind: str, positions: str) -> None:
@@ -58,6 +59,7 @@ def test_generation_with_a_cache_agrees_with_a_full_pass(family: str, kind: str,
     assert (steps - plain).abs().max() > 0.01, "the vector has something to do"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "positions"), CASES)
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
 def test_generation_without_a_cache_agrees_too(family: str, kind: str, positions: str) -> None:
@@ -83,6 +85,7 @@ def test_a_row_padded_on_the_left_says_what_it_says_alone(family: str, kind: str
     agrees(together, torch.cat(alone))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("positions", ["all", "prompt", "generated", "firing"])
 def test_the_rows_of_a_batch_do_not_mix(positions: str) -> None:
     model, _ = suite_of("qwen3")

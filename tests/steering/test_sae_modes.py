@@ -72,6 +72,7 @@ def test_only_the_tokens_asked_for_are_changed(family: str, positions: Any, mode
     check(suite_of(family)[0], vector, steered)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", MODES)
 def test_a_centred_suite_moves_the_stream_without_its_mean(mode: Any) -> None:
     positions: Any = "firing" if mode == "add" else "all"
@@ -123,6 +124,7 @@ def test_what_steers_needs_no_gradient_and_leaves_that_of_the_model() -> None:
     assert embedded.grad.abs().max() > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_many_tokens_are_encoded_group_by_group(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = suite_of(family)

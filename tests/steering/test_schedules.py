@@ -316,6 +316,7 @@ ALTERED = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("sql", "unit", "message"), ALTERED, ids=[message[:40] for _, _, message in ALTERED])
 def test_a_feature_without_a_length_is_told_why(tmp_path: Path, sql: str, unit: Any, message: str) -> None:
     with altered(tmp_path / "toy.featgraph", sql) as graph:

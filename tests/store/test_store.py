@@ -166,6 +166,7 @@ def test_a_database_without_the_tables_is_refused(tmp_path: Path) -> None:
     assert message(path).startswith(f"cannot read {path / 'graph.duckdb'}: ")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("content", [b"", b"not an index at all", None])
 def test_a_damaged_faiss_index_is_named_with_the_way_out(tmp_path: Path, content: bytes | None) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
@@ -263,6 +264,7 @@ def test_an_interrupt_leaves_no_half_graph(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_a_finished_build_takes_the_place_of_the_old_graph_and_leaves_nothing_beside_it(
     tmp_path: Path,
 ) -> None:
@@ -274,6 +276,7 @@ def test_a_finished_build_takes_the_place_of_the_old_graph_and_leaves_nothing_be
     assert not of_the_old_graph.exists()
 
 
+@pytest.mark.thorough
 def test_a_reader_of_the_old_graph_keeps_reading_it(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     with store.open_store(path) as opened:
@@ -326,6 +329,7 @@ def test_a_graph_still_being_written_says_so_to_a_reader(tmp_path: Path) -> None
         assert message(path) == f"{path} is still being written; wait for `featgraph ingest` to end"
 
 
+@pytest.mark.thorough
 def test_a_reader_sees_the_old_graph_while_a_new_one_is_written(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     before = n_edges(path)
@@ -333,6 +337,7 @@ def test_a_reader_sees_the_old_graph_while_a_new_one_is_written(tmp_path: Path) 
         assert n_edges(path) == before > 0
 
 
+@pytest.mark.thorough
 def test_a_killed_writer_does_not_stop_the_next_one(tmp_path: Path) -> None:
     path = tmp_path / "toy.featgraph"
     code = (
@@ -344,6 +349,7 @@ def test_a_killed_writer_does_not_stop_the_next_one(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("room", [100, 4096, 100_000, 300_000])
 def test_a_full_disk_leaves_the_old_graph_whole(tmp_path: Path, room: int) -> None:
     path = build_toy(tmp_path / "toy.featgraph")

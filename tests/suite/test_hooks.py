@@ -71,6 +71,7 @@ def test_every_hook_gives_what_transformer_lens_sees_there(family: str, tmp_path
             )
 
 
+@pytest.mark.thorough
 def test_a_multimodal_model_gives_what_the_bridge_of_transformer_lens_sees(tmp_path: Path) -> None:
     model = random_model("gemma3_multimodal")
     bridge = bridged(random_model("gemma3_multimodal"), tmp_path)

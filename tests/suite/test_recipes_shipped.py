@@ -92,6 +92,7 @@ def test_a_recipe_has_the_layers_sites_and_widths_that_were_published(name: str)
     assert len(recipe.places) == published.layers * len(recipe.sites)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("recipe", EVERY_WIDTH, ids=at_width)
 def test_every_id_is_in_the_registry_and_every_model_is_the_recipes(recipe: Recipe) -> None:
     directory = get_pretrained_saes_directory()
