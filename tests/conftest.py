@@ -71,7 +71,7 @@ EVERY_CASE = ("docs/", "cli/test_help.py", "test_structure.py")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what a parametrized test repeats as thorough, so that the quick run has every kind in 90 seconds."""
+    """Mark what a parametrized test repeats as thorough: the quick run has every kind, in 90 seconds."""
     taken: Counter[tuple[str, str]] = Counter()
     for item in items:
         place = str(item.path.relative_to(Path(__file__).parent)) if "tests" in item.path.parts else ""

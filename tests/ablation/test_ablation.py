@@ -133,6 +133,7 @@ def test_drawing_shard_by_shard_keeps_as_many_tokens(graph: Path) -> None:
     assert {row < 9 for row in parts.drawn.row.tolist()} == {True, False}
 
 
+@pytest.mark.thorough
 def test_saes_that_do_not_fit_together_give_the_same(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def changes() -> list[list[float]]:
         with open_store(graph) as store:
@@ -161,6 +162,7 @@ def test_another_text_and_fewer_tokens_can_be_read(graph: Path, tmp_path: Path) 
 # ---- which edges
 
 
+@pytest.mark.thorough
 def test_left_to_itself_it_ablates_what_the_verbs_go_along(graph: Path) -> None:
     wanted = rows(
         graph,
@@ -214,6 +216,7 @@ def test_a_statement_that_names_no_edges_is_refused(graph: Path, statement: str,
 # ---- what is written
 
 
+@pytest.mark.thorough
 def test_only_the_edges_asked_for_get_numbers(graph: Path, tmp_path: Path) -> None:
     shutil.copytree(graph, tmp_path / "before")
     found = ablate(graph, EVERY, sample=30, tokens=2).dicts()
@@ -261,6 +264,7 @@ def test_a_second_ablation_replaces_the_numbers_of_its_edges_alone(graph: Path) 
     assert max(after[edge][1] for edge in changed) > 1
 
 
+@pytest.mark.thorough
 def test_an_edge_that_never_fires_has_a_count_of_zero_and_no_change(graph: Path) -> None:
     [(src, dst)] = rows(graph, "select src, dst from edge where n_both = 0 limit 1")
     [row] = ablate(graph, f"select {src} as src, {dst} as dst").dicts()

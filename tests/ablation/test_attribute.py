@@ -238,6 +238,7 @@ def busiest(graph: Path, n: int = 2) -> list[str]:
         return [key for (key,) in rows[:n]]
 
 
+@pytest.mark.thorough
 def test_rows_are_the_strongest_of_all_earlier_saes(graph: Path) -> None:
     [first, second] = busiest(graph)
     result = attribute(graph, [first, second], top=5, tokens=8)
@@ -286,6 +287,7 @@ def test_logits_of_a_feature_are_half_raised_half_lowered(graph: Path) -> None:
     assert changes[0] > 0 > changes[-1]
 
 
+@pytest.mark.thorough
 def test_the_command_prints_what_the_function_returns(graph: Path) -> None:
     [key] = busiest(graph, 1)
     run = CliRunner().invoke(app, ["attribute", str(graph), key, "--tokens", "4", "--format", "csv", "-q"])
@@ -311,6 +313,7 @@ def test_what_cannot_be_attributed_is_refused(
         attribute(graph, features, **more)
 
 
+@pytest.mark.thorough
 def test_a_graph_without_a_text_has_nothing_to_attribute(small_recipe: Path, tmp_path: Path) -> None:
     shutil.copytree(small_recipe.parent, tmp_path, dirs_exist_ok=True)
     ingest(read_recipe(tmp_path / small_recipe.name).data_free(), tmp_path / "free.featgraph")

@@ -226,6 +226,7 @@ ENTRIES = st.lists(
 )
 
 
+@pytest.mark.thorough
 @given(ENTRIES, st.integers(1, 9))
 def test_sums_do_not_depend_on_the_parts(entries: list[tuple[int, int, float, float]], size: int) -> None:
     def added(accumulator: EffectAccumulator, some: list[tuple[int, int, float, float]]) -> None:
@@ -254,6 +255,7 @@ def test_sums_do_not_depend_on_the_parts(entries: list[tuple[int, int, float, fl
 # ---- into a graph
 
 
+@pytest.mark.thorough
 def test_every_edge_gets_the_effect_on_the_sampled_tokens(graph: Path) -> None:
     """Of a few edges of each kind, token by token, one pass of the model for each removal."""
     answer = ablate_exhaustively(graph, tokens=30, seed=3).dicts()

@@ -76,6 +76,7 @@ def test_every_site_of_every_family_matches_a_run_for_each_removal(family: str, 
     assert np.abs(expected.after - expected.before)[active].max() > 0.1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
 @pytest.mark.parametrize(
     ("site", "hook", "options"),

@@ -223,6 +223,7 @@ def test_a_format_is_not_taken_for_a_dataset(tmp_path: Path, monkeypatch: pytest
     )
 
 
+@pytest.mark.thorough
 def test_reading_imports_nothing_heavy_before_it_is_needed(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("one")
     code = (

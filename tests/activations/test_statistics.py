@@ -135,6 +135,7 @@ def saved(partial: P) -> P:
         return type(partial).of(dict(found))
 
 
+@pytest.mark.thorough
 @settings(deadline=None, max_examples=examples(60))
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 30), max_size=3))
 def test_results_do_not_depend_on_how_the_text_is_cut(seed: int, cuts: list[int]) -> None:

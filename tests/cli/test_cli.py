@@ -79,6 +79,7 @@ def test_every_verb_is_a_command_that_answers_the_same(toy: Path, verb: str) -> 
     assert rows(verb, toy, *given) == expected
 
 
+@pytest.mark.thorough
 def test_the_options_of_a_verb_reach_it(toy: Path) -> None:
     assert [row["key"] for row in rows("descendants", toy, "0/res/1", "--hops", "1")] == [
         "1/res/1",
@@ -89,6 +90,7 @@ def test_the_options_of_a_verb_reach_it(toy: Path) -> None:
     assert len(rows("subgraph", toy, "1/res/0", "--writer-min", "0.28")) == 5
 
 
+@pytest.mark.thorough
 def test_a_lineage_is_a_tree_unless_asked_otherwise(toy: Path) -> None:
     assert call("lineage", toy, "1/res/0").stdout.startswith(
         "lineage of 1/res/0: 4 features in layers 0 to 2"
@@ -128,12 +130,14 @@ def test_info_tells_what_is_in_a_graph(toy: Path) -> None:
     assert "vectors    true   9 indexes" in text
 
 
+@pytest.mark.thorough
 def test_recipes_lists_what_ships() -> None:
     demo = next(row for row in rows("recipes") if row["name"] == "demo")
     assert demo["layers"] == 8
     assert demo["sites"] == ["att", "mlp", "res"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("format", ["gguf", "safetensors", "json"])
 def test_export_writes_a_file_by_its_name_or_by_the_flag(toy: Path, tmp_path: Path, format: str) -> None:
     by_name, by_flag = tmp_path / f"vector.{format}", tmp_path / "vector"
@@ -152,6 +156,7 @@ def test_export_along_a_lineage_steers_more_layers(toy: Path, tmp_path: Path) ->
     assert (tmp_path / "all.json").stat().st_size > 2 * (tmp_path / "one.json").stat().st_size
 
 
+@pytest.mark.thorough
 def test_every_format_goes_to_a_file(toy: Path, tmp_path: Path) -> None:
     for format in ("table", "json", "jsonl", "csv", "parquet"):
         done = call("splits", toy, "--format", format, "-o", tmp_path / format)
@@ -177,6 +182,7 @@ def test_recipes_and_queries_complete() -> None:
     assert options._query_names("sp") == ["splits"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("line", "found"), [("queries spl", "splits"), ("ingest de", "demo"), ("lin", "lineage")]
 )
@@ -322,6 +328,7 @@ def test_ingest_tells_on_stderr_and_prints_the_path(tmp_path: Path) -> None:
 # ---- what is loaded
 
 
+@pytest.mark.thorough
 def test_rows_in_json_need_no_rich(toy: Path) -> None:
     program = (
         "import sys\n"
@@ -333,6 +340,7 @@ def test_rows_in_json_need_no_rich(toy: Path) -> None:
     assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == "False\n"
 
 
+@pytest.mark.thorough
 def test_info_says_which_vectors_are_damaged(tmp_path: Path) -> None:
     graph = build_toy(tmp_path / "toy.featgraph")
     index = graph / "vectors" / "res.1.faiss"
@@ -341,6 +349,7 @@ def test_info_says_which_vectors_are_damaged(tmp_path: Path) -> None:
     assert "absent or damaged: 1.res" in shown
 
 
+@pytest.mark.thorough
 def test_a_full_disk_behind_stdout_is_one_line(toy: Path) -> None:
     program = "from featgraph.cli import main; main()"
     with Path("/dev/full").open("w") as full:

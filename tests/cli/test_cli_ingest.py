@@ -22,6 +22,7 @@ def call(*arguments: object) -> Result:
 # ---- recipes
 
 
+@pytest.mark.thorough
 def test_recipes_tell_sizes_in_bytes_to_programs() -> None:
     rows = {row["name"]: row for row in json.loads(call("recipes", "--format", "json").stdout)}
     assert set(rows) == {recipe.name for recipe in all_recipes()}
@@ -32,6 +33,7 @@ def test_recipes_tell_sizes_in_bytes_to_programs() -> None:
     assert row["features"] == needs.features
 
 
+@pytest.mark.thorough
 def test_recipes_tell_sizes_as_text_to_people() -> None:
     [line] = [line for line in call("recipes").stdout.splitlines() if line.startswith("gemma-2-2b ")]
     assert "33.1 GB" in line
@@ -190,6 +192,7 @@ def test_flags_that_make_no_sense_are_refused(given: Given, flags: list[str], ex
 # ---- recipe init
 
 
+@pytest.mark.thorough
 def test_recipe_init_writes_a_recipe_that_a_dry_run_accepts(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     done = call("recipe", "init", "google/gemma-2-2b", "-o", path)

@@ -36,6 +36,7 @@ def test_paths_are_as_many_as_asked_for_and_by_what_is_asked_for(toy: Path) -> N
     assert rows("paths", toy, "0/mlp/1", "2/res/0", "--writer-min", "0.8") == []
 
 
+@pytest.mark.thorough
 def test_flow_goes_from_a_layer_to_a_layer(toy: Path) -> None:
     pairs = [
         [(row["layer_a"], row["layer_b"]) for row in rows("flow", toy, *ends)] for ends in ((), (1,), (0, 1))
@@ -55,6 +56,7 @@ def test_a_verb_stops_when_it_is_told_to(toy: Path) -> None:
     assert rows("splits", toy, "--timeout", "0") == rows("splits", toy)
 
 
+@pytest.mark.thorough
 def test_every_verb_that_is_sql_takes_a_timeout() -> None:
     for verb in VERBS.values():
         if not verb.computed and verb.name != "lineage":

@@ -56,6 +56,7 @@ def test_every_command_is_in_a_panel_whole() -> None:
     assert [line[:-1] for line in text.splitlines() if line[:-1] in PANELS] == list(PANELS)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_is_introduced_by_the_registry(verb: str) -> None:
     assert VERBS[verb].summary in help_of(verb)

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,17 @@ def test_the_language_page_asks_twelve_questions() -> None:
     assert len(ASKED) == 12
 
 
+@cache
+def _commands() -> Any:
+    return typer.main.get_command(app)
+
+
 @pytest.mark.parametrize(
     ("page", "line"), TYPED, ids=[f"{page}-{number}" for number, (page, _) in enumerate(TYPED)]
 )
 def test_a_command_that_a_page_shows_exists_with_its_options(page: str, line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
-    group: Any = typer.main.get_command(app)
+    group = _commands()
     command = group.commands.get(words[0]) if words and not words[0].startswith("-") else group
     assert command is not None, f"{page}: {line}"
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}

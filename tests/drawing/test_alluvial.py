@@ -23,6 +23,7 @@ def passages(draw: st.DrawFn) -> list[Passage]:
     return drawn
 
 
+@pytest.mark.thorough
 @quick
 @given(passages(), st.sampled_from([None, 400.0, 1200.0]))
 def test_bands_are_as_wide_as_their_numbers(drawn: list[Passage], width: float | None) -> None:

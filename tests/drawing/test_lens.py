@@ -28,6 +28,7 @@ def lenses(draw: st.DrawFn) -> PromptLens:
     return PromptLens(tokens, range(3), activations, lineages)
 
 
+@pytest.mark.thorough
 @quick
 @given(lenses(), st.sampled_from([300.0, 700.0, 1200.0]))
 def test_each_cell_shows_its_strongest(lens: PromptLens, width: float) -> None:

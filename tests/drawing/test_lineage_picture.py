@@ -74,6 +74,7 @@ def test_no_two_cards_overlap_and_all_is_drawn(graph: LineageGraph, chosen: Opti
         assert bottom <= height
 
 
+@pytest.mark.thorough
 @quick
 @given(graphs(), st.sampled_from(["card", "line"]))
 def test_text_fits_its_card(graph: LineageGraph, detail: str) -> None:

@@ -44,6 +44,7 @@ def hashed(text: str) -> str:
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
+@pytest.mark.thorough
 @quick
 @given(graphs())
 def test_the_picture_is_in_it_as_it_is(graph: LineageGraph) -> None:

@@ -39,6 +39,7 @@ def direction(suite: Suite, id: int) -> Matrix:
 # ---- the generator
 
 
+@pytest.mark.thorough
 def test_the_same_seed_plants_the_same_suite(suite: Suite) -> None:
     again = plant(NOISES["moderate"], d_model=64, n_features=WIDTH, layers=LAYERS, n_tokens=4000, seed=3)
     other = plant(NOISES["moderate"], d_model=64, n_features=WIDTH, layers=LAYERS, n_tokens=4000, seed=5)

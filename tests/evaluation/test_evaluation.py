@@ -66,6 +66,7 @@ def test_at_scale_0_and_without_steering_nothing_moves(graph: Graph) -> None:
             assert [row["value"], row["low"], row["high"]] == [row["measure"] != "kl"] * 3
 
 
+@pytest.mark.thorough
 def test_steering_raises_what_the_seed_promotes(graph: Graph) -> None:
     """The token that the seed's direction promotes most, among all, becomes likelier along it."""
     [[promoted]] = graph.sql(f"select logit_tokens[1] from feature where key = '{SEED}'").rows
@@ -212,6 +213,7 @@ def prompts(tmp_path: Path) -> Path:
     return file
 
 
+@pytest.mark.thorough
 def test_the_command_prints_rows_and_says_what_it_chose(graph: Graph, prompts: Path) -> None:
     done = call(graph.path, SEED, "--where", "cumulative", "--min", -1, *QUICK, "--prompts", prompts)
     assert done.exit_code == 0, done.stderr

@@ -79,6 +79,7 @@ def test_likelihood_is_the_models_own_loss_on_each_text(suite: GraphSuite) -> No
     assert math.isnan(found[3])
 
 
+@pytest.mark.thorough
 def test_presence_is_what_the_saes_find_on_the_generated_tokens(graph: Graph, suite: GraphSuite) -> None:
     theme = theme_of(graph.store, {SEED: 1.0}, suite.model, min=-1, keywords=["cat"])
     made = texts(suite)
@@ -140,6 +141,7 @@ def test_texts_are_steered_from_where_they_were_generated(graph: Graph, suite: G
     assert (everywhere[:3] > found[:3]).all()
 
 
+@pytest.mark.thorough
 def test_an_interval_is_that_of_a_bootstrap_over_rows_and_columns() -> None:
     rng = np.random.default_rng(0)
     values: Values = rng.normal(size=(12, 4)) + rng.normal(size=(12, 1))
@@ -177,6 +179,7 @@ def lengths(vector: Any) -> dict[int, float]:
     return {layer: float(np.linalg.norm(values)) for layer, values in vector.layers.items()}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("which", ["random", "shuffled"])
 def test_controls_are_as_long_layer_by_layer_along_other_directions(graph: Graph, which: Any) -> None:
     made = graph.steering_vector(SEED, **CUMULATIVE, schedule="cosine", compensate=True)
@@ -209,6 +212,7 @@ def test_seed_only_puts_the_whole_length_at_the_seed(graph: Graph) -> None:
     assert lengths(found) == pytest.approx({1: sum(lengths(made).values())}, rel=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mode", ["rescale", "clamp"])
 def test_gated_controls_change_other_features_of_the_same_saes(graph: Graph, mode: Any) -> None:
     made = graph.steering_vector(SEED, **CUMULATIVE, mode=mode)

@@ -86,6 +86,7 @@ def test_the_metadata_has_what_both_pages_require(graph: Graph, tmp_path: Path) 
     assert "feature_details" not in metadata
 
 
+@pytest.mark.thorough
 def test_dashboards_are_named_where_neuronpedia_has_them(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     with duckdb.connect(path / "graph.duckdb") as connection:
@@ -110,6 +111,7 @@ def test_a_lineage_in_layer_0_alone_would_show_nothing(graph: Graph, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.thorough
 def test_more_than_a_page_can_show_is_cut_to_the_strongest(graph: Graph, tmp_path: Path) -> None:
     n_members = MAX_NODES + 500
     members = tuple(
@@ -140,6 +142,7 @@ def test_a_vector_has_no_attribution_graph(graph: Graph, tmp_path: Path) -> None
         export.write_lineage(graph.lineage("1/res/0"), graph.store, tmp_path / "x.json", "gexf")
 
 
+@pytest.mark.thorough
 def test_the_command_takes_the_thresholds_of_a_lineage(toy: Path, tmp_path: Path) -> None:
     def nodes(*options: str) -> int:
         command = [

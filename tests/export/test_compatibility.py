@@ -188,6 +188,7 @@ def test_the_command_says_what_is_only_near(toy: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_the_command_names_few_files_and_counts_many(toy: Path, tmp_path: Path) -> None:
     done = export(toy, "1/res/0", "--where", "cumulative", "--format", "caa", "-o", tmp_path / "v")
     assert done.stderr == f"featgraph: wrote 3 files to {tmp_path / 'v'}: layers 0, 1, 2 of toy\n"

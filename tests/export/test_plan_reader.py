@@ -38,6 +38,7 @@ def same(one: SteeringVector, other: SteeringVector) -> bool:
     )
 
 
+@pytest.mark.thorough
 @given(layers=VECTORS, middles=VECTORS, name=TEXT, number=FLOATS, key=st.integers(0, 10**6))
 def test_what_is_written_is_read_to_the_bit(
     tmp_path_factory: pytest.TempPathFactory,
@@ -59,6 +60,7 @@ def test_what_is_written_is_read_to_the_bit(
     assert same(export.read_plan(path), vector)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "settings",
     [
@@ -296,6 +298,7 @@ def test_a_file_that_cannot_be_read_is_said(tmp_path: Path, name: str) -> None:
         export.read_plan(tmp_path / name)
 
 
+@pytest.mark.thorough
 @given(place=st.floats(0, 1, exclude_max=True), byte=st.integers(0, 255))
 def test_a_changed_byte_never_ends_in_another_error(
     tmp_path_factory: pytest.TempPathFactory, graph: Graph, place: float, byte: int

@@ -112,6 +112,7 @@ def test_a_local_sae_is_in_no_csv(graph: Graph, tmp_path: Path) -> None:
         export.write(graph.steering_vector("1/res/0"), tmp_path / "v.csv", "lm-eval")
 
 
+@pytest.mark.thorough
 def test_rows_that_a_topk_sae_rescales_are_in_no_csv(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     with duckdb.connect(path / "graph.duckdb") as connection:
@@ -122,6 +123,7 @@ def test_rows_that_a_topk_sae_rescales_are_in_no_csv(tmp_path: Path) -> None:
         export.write(vector, tmp_path / "v.csv", "lm-eval")
 
 
+@pytest.mark.thorough
 def test_a_pt_needs_no_graph(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     with featgraph.open(path) as opened:

@@ -131,6 +131,7 @@ def test_lineages_are_what_best_parents_join(graph: Graph, least: float) -> None
     assert wanted
 
 
+@pytest.mark.thorough
 def test_a_lineage_row_tells_span_share_and_label(graph: Graph) -> None:
     active = active_features(graph.store, TEXT, min_share=0.1)
     share = {
@@ -240,6 +241,7 @@ def test_no_token_without_a_lineage_breaks_the_picture(
     assert len(text.splitlines()) == 2 + len(active.tokens) + 1
 
 
+@pytest.mark.thorough
 def test_the_picture_of_a_text_names_lineages_as_the_table_does(suite: Suite, graph: Graph) -> None:
     asked = ["activate", suite.graph, TEXT, "--min", "0.2", "-q"]
     done = call(*asked, "--picture")
@@ -310,6 +312,7 @@ def test_the_command_says_what_is_wrong(suite: Suite, arguments: list[str], code
     assert message in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_graph_without_a_text_lights_nothing(toy: Path) -> None:
     with (
         featgraph.open(toy) as graph,

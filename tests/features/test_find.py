@@ -75,6 +75,7 @@ def test_a_contrast_is_what_dense_codes_say(suite: Suite, graph: Graph, least: f
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.thorough
 def test_swapped_prompts_have_the_opposite_scores(graph: Graph) -> None:
     ahead = graph.find(positive=POSITIVE, negative=NEGATIVE, k=1000).dicts()
     back = graph.find(positive=NEGATIVE, negative=POSITIVE, k=1000).dicts()
@@ -84,6 +85,7 @@ def test_swapped_prompts_have_the_opposite_scores(graph: Graph) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_a_contrast_reads_one_sae_after_another_where_memory_is_short(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +94,7 @@ def test_a_contrast_reads_one_sae_after_another_where_memory_is_short(
     assert graph.find(positive=POSITIVE, negative=NEGATIVE) == whole
 
 
+@pytest.mark.thorough
 def test_a_score_ends_where_the_floor_says(graph: Graph) -> None:
     once = graph.find(positive=[POSITIVE[0]] * 2, negative=[NEGATIVE[0]] * 2, k=1000).dicts()
     scores: list[Any] = [row["score"] for row in once]
@@ -108,6 +111,7 @@ def test_only_what_passes_is_found(graph: Graph) -> None:
     assert graph.find(**{**asked, "k": 3}).dicts() == whole[:3]
 
 
+@pytest.mark.thorough
 def test_a_finding_says_what_the_graph_says_of_a_feature(graph: Graph) -> None:
     result = graph.find(positive=POSITIVE, negative=NEGATIVE, k=5)
     names = "id, key, layer, site, score, firing_positive, firing_negative, density, label"
@@ -247,6 +251,7 @@ def test_a_graph_whose_model_is_gone_says_where_it_should_be(suite: Suite, tmp_p
 # ---- from the command line
 
 
+@pytest.mark.thorough
 def test_the_command_finds_what_python_finds(suite: Suite, graph: Graph, tmp_path: Path) -> None:
     for name, prompts in (("yes", POSITIVE), ("no", NEGATIVE)):
         (tmp_path / name).write_text("\n\n".join(prompts) + "\n", encoding="utf-8")

@@ -61,6 +61,7 @@ def test_a_screen_sorts_and_sieves(graph: Graph) -> None:
     )
 
 
+@pytest.mark.thorough
 def test_where_no_feature_is_active_a_score_says_nothing(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -265,6 +265,7 @@ def test_an_sae_that_is_replaced_during_the_ingest_is_refused(suite_copy: Path, 
         worker.group([(0, "mlp")])
 
 
+@pytest.mark.thorough
 def test_half_a_line_in_the_ledger_is_a_step_not_done(
     small: Path, small_recipe: Path, cut_off: CutOff, tmp_path: Path
 ) -> None:

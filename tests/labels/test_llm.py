@@ -57,6 +57,7 @@ def made(*keys: str, text: str = "Words for rain", source: str = "llm:tiny") -> 
 # ---- what is asked, and of what
 
 
+@pytest.mark.thorough
 def test_features_with_examples_are_labelled(toy_copy: Path, server: Stub) -> None:
     done = ask(toy_copy, server)
     assert labels(toy_copy) == made(*SHOWN)
@@ -127,6 +128,7 @@ def test_features_that_are_labelled_are_asked_about_again_only_on_demand(
     assert ("0/res/0", "mine", "better") in labels(toy_copy)
 
 
+@pytest.mark.thorough
 def test_several_requests_are_on_their_way_at_a_time(toy_copy: Path, server: Stub) -> None:
     together = threading.Barrier(4, timeout=5)
 
@@ -192,6 +194,7 @@ def test_a_busy_server_is_asked_again(toy_copy: Path, server: Stub, status: int)
     assert len(server.asked) == 7
 
 
+@pytest.mark.thorough
 def test_the_server_says_how_long_to_wait(toy_copy: Path, server: Stub) -> None:
     server.queued.append(Reply(429, headers={"Retry-After": "0.2"}))
     before = time.monotonic()
@@ -199,6 +202,7 @@ def test_the_server_says_how_long_to_wait(toy_copy: Path, server: Stub) -> None:
     assert time.monotonic() - before > 0.2
 
 
+@pytest.mark.thorough
 def test_a_slow_answer_is_not_waited_for(toy_copy: Path, server: Stub) -> None:
     server.queued.append(Reply(slow=1.0))
     from_llm(toy_copy, endpoint(server, timeout=0.2), concurrency=1)
@@ -244,6 +248,7 @@ def test_a_refusal_ends_it_and_says_what_to_mend(
 # ---- the key
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("status", [401, 400, 500])
 def test_the_key_is_nowhere_to_be_read(
     toy_copy: Path, server: Stub, monkeypatch: pytest.MonkeyPatch, status: int

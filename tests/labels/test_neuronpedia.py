@@ -58,6 +58,7 @@ def test_what_gives_no_label_is_counted(graph: Path, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["file", "source", "explanations", "glob", "plain"])
 def test_a_place_is_a_file_a_folder_or_a_glob(graph: Path, tmp_path: Path, kind: str) -> None:
     batches = [[row(1, "res", number, f"batch {number}")] for number in range(3)]
@@ -74,6 +75,7 @@ def test_a_place_is_a_file_a_folder_or_a_glob(graph: Path, tmp_path: Path, kind:
     assert len(labels(graph)) == {"file": 1, "glob": 2, "plain": 1}.get(kind, 3)
 
 
+@pytest.mark.thorough
 def test_an_sae_without_an_id_is_named_by_hand(graph: Path, tmp_path: Path) -> None:
     folder = bulk(tmp_path, 2, "att", [row(2, "att", 1, "words")])
     with pytest.raises(SourceError, match="no SAE of"):
@@ -202,6 +204,7 @@ def bucket(tmp_path: Path) -> Iterator[Stub]:
         yield stub
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("ending", ["", "/explanations", "/explanations/batch-0.jsonl.gz", "/"])
 def test_explanations_of_one_source_come_over_http(
     graph: Path, tmp_path: Path, bucket: Stub, ending: str
@@ -214,6 +217,7 @@ def test_explanations_of_one_source_come_over_http(
     ]
 
 
+@pytest.mark.thorough
 def test_the_address_above_all_sources_gives_those_of_the_graph(
     graph: Path, tmp_path: Path, bucket: Stub
 ) -> None:
@@ -225,6 +229,7 @@ def test_the_address_above_all_sources_gives_those_of_the_graph(
     assert not (graph / ".labelling").exists()
 
 
+@pytest.mark.thorough
 def test_a_server_that_is_busy_is_asked_again(graph: Path, tmp_path: Path, bucket: Stub) -> None:
     bulk(tmp_path, 1, "res", [row(1, "res", 2, "sun")])
     bucket.queued += [Reply(503), Reply(500)]

@@ -36,6 +36,7 @@ def table(folder: Path, kind: str) -> Path:
     return file
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl", ".json", ".parquet", ".csv.gz", "[1].csv"])
 def test_a_table_has_a_key_and_a_text_per_row(graph: Path, tmp_path: Path, kind: str) -> None:
     done = from_table(graph, table(tmp_path, kind))
@@ -99,6 +100,7 @@ def test_a_file_that_is_no_table_is_refused(graph: Path, tmp_path: Path) -> None
 # ---- tokens
 
 
+@pytest.mark.thorough
 def test_labels_of_tokens_are_made_anew(graph: Path, tmp_path: Path) -> None:
     from_table(graph, written(tmp_path, "key,text,source\n1/res/0,kept,me\n0/res/3,dead,tokens\n"))
     done = from_tokens(graph)

@@ -43,6 +43,7 @@ def sources(path: Path) -> dict[str, int]:
         return {str(source): int(str(n)) for source, n in rows}
 
 
+@pytest.mark.thorough
 def test_the_manifest_tells_where_labels_came_from(toy_copy: Path) -> None:
     put(toy_copy, text="old")
     put(toy_copy, text="new")

@@ -267,6 +267,7 @@ def test_links_of_a_feature_come_strongest_first() -> None:
         np.testing.assert_array_equal(mine, -np.sort(-cosines[src == node]))
 
 
+@pytest.mark.thorough
 @on_random_graphs
 @given(case=cases(), data=st.data(), least=thresholds, far=hops, few=few)
 def test_what_is_reached_is_what_the_macros_reach(
@@ -281,6 +282,7 @@ def test_what_is_reached_is_what_the_macros_reach(
         same(found, rows)
 
 
+@pytest.mark.thorough
 @on_random_graphs
 @given(
     case=cases(),
@@ -359,6 +361,7 @@ def test_the_best_paths_are_the_first_of_all_in_order(
     assert adjacency.paths(case.keys[a], key, **asked).rows == rows  # type: ignore[arg-type]
 
 
+@pytest.mark.thorough
 @on_random_graphs
 @given(case=cases(), least=thresholds)
 def test_components_are_those_that_networkx_finds(memory: Memory, case: Case, least: float | None) -> None:

@@ -77,6 +77,7 @@ def test_a_statement_that_is_one_verb_is_answered_from_memory(warm: Graph, by_sq
     assert answer == run(by_sql, statement, {"min": 0.5})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "statement",
     [

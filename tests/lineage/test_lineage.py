@@ -91,6 +91,7 @@ def test_the_networkx_graph_can_be_saved_as_graphml(graph: Graph, tmp_path: Path
     assert set(networkx.read_graphml(tmp_path / "lineage.graphml")) == set(drawn)
 
 
+@pytest.mark.thorough
 def test_what_somebody_wrote_is_the_label_rather_than_tokens(tmp_path: Path) -> None:
     import duckdb
 
@@ -209,6 +210,7 @@ def test_digits_of_a_key_are_ascii_and_few(graph: Graph, key: str) -> None:
         graph.lineage(key)
 
 
+@pytest.mark.thorough
 def test_lineage_and_span_load_no_heavy_library(toy: Path) -> None:
     script = (
         "import sys, featgraph; from featgraph.lineage.lineage import span\n"

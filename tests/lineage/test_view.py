@@ -58,6 +58,7 @@ def test_cards_tell_tokens_writers_and_links_their_evidence(graph: Graph) -> Non
     assert all(stored[pair] == evidence for pair, evidence in told.items())
 
 
+@pytest.mark.thorough
 def test_a_label_that_somebody_wrote_comes_before_tokens(tmp_path: Path) -> None:
     import duckdb
 

@@ -132,6 +132,7 @@ def test_dot_quotes_what_it_must() -> None:
     }
 
 
+@pytest.mark.thorough
 def test_dot_says_when_a_drawing_is_too_large_to_read(capsys: pytest.CaptureFixture[str]) -> None:
     dot(star(2_000))
     assert capsys.readouterr().err == ""

@@ -366,6 +366,7 @@ def test_an_overview_is_titled_tables_or_one_list(toy: Path, capsys: pytest.Capt
     assert all(row["ok"] for row in rows if row["section"] == "health")
 
 
+@pytest.mark.thorough
 def test_an_overview_tells_what_is_broken(tmp_path: Path) -> None:
     from helpers.toy import build_toy
 
@@ -376,6 +377,7 @@ def test_an_overview_tells_what_is_broken(tmp_path: Path) -> None:
     assert [row for row in health.rows if not row[1]] == [("vectors", False, "absent or damaged: 1.res")]
 
 
+@pytest.mark.thorough
 def test_no_colour_codes_leave_for_a_file_or_a_pipe(toy: Path, tmp_path: Path) -> None:
     program = "import featgraph.cli; featgraph.cli.main()"
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}

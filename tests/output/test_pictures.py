@@ -52,6 +52,7 @@ def test_every_format_of_every_picture(toy: Path, tmp_path: Path, command: list[
     assert named.read_bytes() == asked.read_bytes()
 
 
+@pytest.mark.thorough
 def test_svg_goes_to_stdout_as_it_goes_to_a_file(toy: Path, tmp_path: Path) -> None:
     done = call("lineage", toy, "1/res/0", "--format", "svg")
     call("lineage", toy, "1/res/0", "-o", tmp_path / "a.svg")

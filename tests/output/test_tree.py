@@ -54,6 +54,7 @@ def as_rich(node: Node) -> Tree:
     return tree
 
 
+@pytest.mark.thorough
 @given(NODES, st.integers(30, 60))
 def test_a_tree_is_drawn_as_rich_draws_it(root: Node, width: int) -> None:
     stream = Stream()
@@ -88,6 +89,7 @@ def test_a_stream_without_block_characters_gets_plain_guides() -> None:
     assert printed(root, stream=Stream("ascii")) == "a\n+-- b\n|   `-- c\n`-- d\n"
 
 
+@pytest.mark.thorough
 def test_the_command_styles_a_terminal(toy: Path) -> None:
     """Through a pseudo-terminal, where codes in data are made visible and those of the tree are not."""
     main, side = pty.openpty()

@@ -137,6 +137,7 @@ def long_ways(examples: int) -> None:
     explore(examples, check_one)
 
 
+@pytest.mark.thorough
 def test_walks_of_every_kind_of_pattern() -> None:
     random_queries(150)
 
@@ -196,6 +197,7 @@ def test_a_selected_pattern_joined_with_another(word: str) -> None:
     random_queries(15, word, n_paths=2)
 
 
+@pytest.mark.thorough
 def test_rows_come_in_the_order_asked_for_and_no_more_than_asked_for() -> None:
     def check_one(memory: Memory, data: st.DataObject) -> None:
         graph = data.draw(feature_graphs())
@@ -338,6 +340,7 @@ def test_by_hand_the_last_condition_comes_after_the_selection() -> None:
     assert answer(DIAMOND.networkx, Query((path,), (NODES,), (long,))) == Counter({((1, 3, 4),): 1})
 
 
+@pytest.mark.thorough
 def test_each_condition_says_the_same_in_sql_and_in_python() -> None:
     def check_one(memory: Memory, data: st.DataObject) -> None:
         graph = data.draw(feature_graphs())

@@ -175,6 +175,7 @@ def test_births_and_deaths_are_features_without_a_passing_edge(
     assert [row[1] for row in deaths] == graph.deaths(least)
 
 
+@pytest.mark.thorough
 @on_random_graphs
 @given(graph=layered() | dense(), least=thresholds, at=st.integers(0, LAYERS))
 def test_a_layer_cuts_events_down_to_its_own(
@@ -188,6 +189,7 @@ def test_a_layer_cuts_events_down_to_its_own(
         assert some == [row for row in every if layer(str(row[1])) == at]
 
 
+@pytest.mark.thorough
 @on_random_graphs
 @given(graph=layered() | dense(), least=thresholds, data=st.data())
 def test_events_by_evidence_are_those_of_the_links_that_fire_together(
@@ -244,6 +246,7 @@ def test_pairs_are_the_saes_that_edges_join(database: Database, graph: Layered) 
     assert database.ask("select src_sae, dst_sae, kind, n_edges from pair") == expected
 
 
+@pytest.mark.thorough
 @settings(on_random_graphs, max_examples=examples(60))
 @given(
     graph=dense(),
@@ -325,6 +328,7 @@ def test_chains_cannot_be_made_longer(database: Database, graph: Layered, least:
 layers = st.none() | st.integers(0, LAYERS)
 
 
+@pytest.mark.thorough
 @on_random_graphs
 @given(graph=layered() | dense(), least=thresholds | st.just(-1.0), first=layers, last=layers)
 def test_flow_counts_the_events_of_both_layers(

@@ -60,6 +60,7 @@ def test_edges_in_memory_that_go_round_are_refused(looped: Path) -> None:
         graph.adjacency  # noqa: B018
 
 
+@pytest.mark.thorough
 def test_a_graph_with_a_view_is_not_read(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     with duckdb.connect(str(path / DATABASE)) as connection:
@@ -162,6 +163,7 @@ def cpu(pid: int) -> float:
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.thorough
 def test_a_statement_is_read_from_files_only(tmp_path: Path, toy: Path) -> None:
     script = tmp_path / "script.txt"
     script.write_text(".read /dev/zero\nselect 1 as one;\n")

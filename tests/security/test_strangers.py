@@ -55,6 +55,7 @@ def test_a_graph_that_holds_something_else_is_not_written_to(tmp_path: Path, wha
     assert sorted(found.name for found in path.iterdir()) == [DATABASE, "manifest.json", "vectors"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [".labelling", DATABASE, "manifest.json"])
 def test_a_link_in_a_graph_is_not_followed_when_it_is_written_to(tmp_path: Path, name: str) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
@@ -86,6 +87,7 @@ PARTS: dict[str, object] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_of_another_kind_is_one_line(tmp_path: Path, part: str) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
@@ -96,6 +98,7 @@ def test_a_part_of_another_kind_is_one_line(tmp_path: Path, part: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["..", ".", "", "a/b", "a\\b", "/etc/x", "../x"])
 def test_the_name_of_a_recipe_leads_nowhere(tmp_path: Path, name: str) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
@@ -105,6 +108,7 @@ def test_the_name_of_a_recipe_leads_nowhere(tmp_path: Path, name: str) -> None:
         featgraph.open(path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "text", ["[" * DEEP, "[" * DEEP + "]" * DEEP, '{"a":' * DEEP + "1" + "}" * DEEP, "9" * 9999]
 )

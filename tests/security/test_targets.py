@@ -71,6 +71,7 @@ def test_a_folder_of_the_user_with_the_name_of_a_build_stays(tmp_path: Path, wha
     assert build.exists()
 
 
+@pytest.mark.thorough
 def test_a_folder_of_the_user_beside_the_graph_stays_where_names_cannot_be_exchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

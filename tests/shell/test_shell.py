@@ -284,6 +284,7 @@ def test_a_file_that_reads_itself_is_refused(
     assert f"{path}:1: {path} reads itself" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_open_reads_the_newest_build(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     with Session(path, format="csv") as session:
@@ -294,6 +295,7 @@ def test_open_reads_the_newest_build(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().out == "n\n36\n"
 
 
+@pytest.mark.thorough
 def test_a_graph_that_was_replaced_is_told_of_with_what_mends_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

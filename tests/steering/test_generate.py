@@ -59,6 +59,7 @@ def transformers_text(model: LanguageModel, prompt: str) -> list[int]:
     return made[: made.index(2)] if 2 in made else made
 
 
+@pytest.mark.thorough
 @each_family()
 def test_greedy_text_is_that_of_transformers(family: str) -> None:
     model = language_model(family)
@@ -180,6 +181,7 @@ def beside(small: Path, small_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> 
 SEED = "1/res/3"
 
 
+@pytest.mark.thorough
 def test_a_sweep_compares_every_scale_with_one_baseline(beside: Path) -> None:
     with featgraph.open(beside) as graph:
         suite = GraphSuite(graph.store)
@@ -225,6 +227,7 @@ def test_steer_prints_rows_for_programs(beside: Path) -> None:
     ]
 
 
+@pytest.mark.thorough
 def test_steer_puts_texts_side_by_side_for_people(beside: Path) -> None:
     shown = call("steer", beside, *STEERED, "--prompt", "the cat", "--samples", 1).stdout
     lines = shown.splitlines()
@@ -234,6 +237,7 @@ def test_steer_puts_texts_side_by_side_for_people(beside: Path) -> None:
     assert lines[2].count("the cat") == 2
 
 
+@pytest.mark.thorough
 def test_the_prompt_can_come_from_stdin(beside: Path) -> None:
     [found] = rows(beside, *STEERED, "--samples", 1, "--prompt", "-", text="the cat\n")
     assert found["prompt"] == "the cat"
@@ -249,6 +253,7 @@ def test_a_plan_generates_the_same_text(beside: Path, tmp_path: Path, more: tupl
     assert [row["prompt"] for row in rows("--plan", plan, "--prompt", "a dog")] == ["a dog"] * 2
 
 
+@pytest.mark.thorough
 def test_a_plan_finds_its_graph_again_where_it_is_told(beside: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(beside, tmp_path / "moved.featgraph"))
     plan = tmp_path / "plan.json"
@@ -260,6 +265,7 @@ def test_a_plan_finds_its_graph_again_where_it_is_told(beside: Path, tmp_path: P
     assert rows(tmp_path / "elsewhere.featgraph", "--plan", plan) == made
 
 
+@pytest.mark.thorough
 def test_a_plan_is_not_carried_over_to_a_graph_of_other_saes(beside: Path, tmp_path: Path) -> None:
     plan, other = tmp_path / "plan.json", Path(shutil.copytree(beside, tmp_path / "other.featgraph"))
     made = rows(beside, *STEERED, "--mode", "clamp", "--prompt", "the cat", "--save", plan)
@@ -273,6 +279,7 @@ def test_a_plan_is_not_carried_over_to_a_graph_of_other_saes(beside: Path, tmp_p
     assert f"{other} was made of another one" in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_plan_for_another_model_is_refused(beside: Path, small_recipe: Path, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     rows(beside, *STEERED, "--prompt", "the cat", "--save", plan)
@@ -293,6 +300,7 @@ def test_a_model_that_has_changed_since_is_refused(small: Path, small_recipe: Pa
         GraphSuite(opened.store).model  # noqa: B018
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -72,6 +72,7 @@ def test_generation_without_a_cache_agrees_too(family: str, kind: str, positions
     agrees(torch.stack(again.logits, dim=1), full(model, vector, again.sequences, 3))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "positions"), CASES)
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "gpt_neox"])
 def test_a_row_padded_on_the_left_says_what_it_says_alone(family: str, kind: str, positions: str) -> None:
@@ -155,6 +156,7 @@ def test_generation_from_embeddings_knows_its_prompt(positions: Any) -> None:
     assert torch.equal(by_embedding, by_ids.sequences[:, IDS.shape[1] :])
 
 
+@pytest.mark.thorough
 def test_beams_keep_the_prompt_they_began_with() -> None:
     model, _ = suite_of("gpt2")
     vector = vector_of("gpt2", "add", "generated")

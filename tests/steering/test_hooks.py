@@ -55,6 +55,7 @@ def test_a_middle_changes_the_residual_between_attention_and_mlp(family: str, la
     torch.testing.assert_close(moved, torch.from_numpy(added).double().expand_as(moved))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("positions", ["all", "generated"])
 @each_family()
 def test_features_of_every_site_are_added_where_they_write(family: str, positions: Any) -> None:
@@ -125,6 +126,7 @@ def test_several_layers_are_steered_at_once(family: str) -> None:
     assert torch.equal(both["out 2"], only_first["out 2"] + torch.from_numpy(second))
 
 
+@pytest.mark.thorough
 @each_family()
 def test_afterwards_the_model_is_as_before(family: str) -> None:
     model, graph = suite_of(family)
@@ -149,6 +151,7 @@ def test_an_exception_leaves_no_hook_behind(mode: Any) -> None:
     assert n_hooks(model) == 0
 
 
+@pytest.mark.thorough
 def test_an_sae_that_does_not_load_leaves_no_hook_of_those_before_it(tmp_path: Any) -> None:
     import featgraph
     from helpers.steered import write_graph

@@ -35,6 +35,7 @@ def test_every_sae_moves_its_tensor_as_the_mode_says(family: str, mode: Any) -> 
     check(suite_of(family)[0], vector, EVERYWHERE)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("site", ["att", "mlp"])
 @pytest.mark.parametrize("mode", MODES)
 def test_parallel_blocks_add_what_attention_and_mlp_were_changed_by(mode: Any, site: str) -> None:
@@ -98,6 +99,7 @@ def test_nothing_before_the_sae_changes_by_a_bit(family: str, place: str) -> Non
     assert (before[first] - after[first]).abs().max() > 0.01
 
 
+@pytest.mark.thorough
 def test_an_sae_is_loaded_once_for_each_model_and_not_kept_longer_than_that() -> None:
     _, graph = suite_of("llama")
     suite = GraphSuite(graph.store)

@@ -98,6 +98,7 @@ def test_an_att_feature_of_parallel_blocks_writes_the_block_output(tmp_path: Pat
         assert list(neox.steering_vector("1/att/0").layers) == [1]
 
 
+@pytest.mark.thorough
 def test_the_manifest_overrules_what_the_model_type_suggests(tmp_path: Path) -> None:
     model = {"model_type": "gpt_neox", "parallel_residual": False}
     with changed(tmp_path / "toy.featgraph", model) as neox:

@@ -34,6 +34,7 @@ def test_something_else_is_never_overwritten(tmp_path: Path, files: dict[str, st
     assert {name: (path / name).read_text() for name in files} == files
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["notes.md", "vectors/mine.npy", "vectors/old/res.0.faiss", "results/1.csv"])
 def test_a_graph_that_holds_files_of_the_user_is_not_replaced(tmp_path: Path, name: str) -> None:
     path = build_toy(tmp_path / "toy.featgraph")

@@ -115,6 +115,7 @@ def test_an_older_format_says_to_build_the_graph_again(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"format_version": "new"}', b"\xff\xfe\x00"])
 def test_a_broken_manifest_is_named_with_the_way_out(tmp_path: Path, content: bytes) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
@@ -131,6 +132,7 @@ def test_a_graph_without_database_says_so(tmp_path: Path) -> None:
     assert message(path) == f"{path} has no graph.duckdb; remove it, then {again}"
 
 
+@pytest.mark.thorough
 def test_a_database_that_is_not_one_is_named_with_the_way_out(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     (path / "graph.duckdb").write_bytes(b"not a database" * 1000)
@@ -149,6 +151,7 @@ def test_a_database_cut_short_is_refused(tmp_path: Path, kept: int) -> None:
     assert message(path).startswith(f"cannot read {database}: ")
 
 
+@pytest.mark.thorough
 def test_a_database_with_flipped_bytes_is_refused(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     database = path / "graph.duckdb"
@@ -159,6 +162,7 @@ def test_a_database_with_flipped_bytes_is_refused(tmp_path: Path) -> None:
     assert message(path).startswith(f"cannot read {database}: ")
 
 
+@pytest.mark.thorough
 def test_a_database_without_the_tables_is_refused(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     (path / "graph.duckdb").unlink()
@@ -235,6 +239,7 @@ def test_closing_twice_does_no_harm(toy: Path) -> None:
     opened.close()
 
 
+@pytest.mark.thorough
 def test_a_path_with_quotes_and_blanks_works(tmp_path: Path) -> None:
     path = build_toy(tmp_path / 'it\'s a "graph"' / "to y.featgraph")
     assert n_edges(path) > 0
@@ -243,6 +248,7 @@ def test_a_path_with_quotes_and_blanks_works(tmp_path: Path) -> None:
 # How a new graph takes its place
 
 
+@pytest.mark.thorough
 def test_an_exception_leaves_the_old_graph_as_it_was(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
@@ -288,6 +294,7 @@ def test_a_reader_of_the_old_graph_keeps_reading_it(tmp_path: Path) -> None:
     assert n_edges(path) == 0
 
 
+@pytest.mark.thorough
 def test_the_swap_works_where_names_cannot_be_exchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +323,7 @@ def test_an_exchange_with_nothing_reports_that_it_failed(tmp_path: Path) -> None
     assert store_publish._exchange(one, tmp_path / "absent") is False
 
 
+@pytest.mark.thorough
 def test_a_second_writer_is_sent_away_while_the_first_writes(tmp_path: Path) -> None:
     path = tmp_path / "toy.featgraph"
     with a_writer_of(path), pytest.raises(StoreError) as refusal:
@@ -323,6 +331,7 @@ def test_a_second_writer_is_sent_away_while_the_first_writes(tmp_path: Path) -> 
     assert str(refusal.value) == f"{path} is being written by another process; wait for it to end"
 
 
+@pytest.mark.thorough
 def test_a_graph_still_being_written_says_so_to_a_reader(tmp_path: Path) -> None:
     path = tmp_path / "toy.featgraph"
     with a_writer_of(path):
@@ -366,6 +375,7 @@ def test_a_full_disk_leaves_the_old_graph_whole(tmp_path: Path, room: int) -> No
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.thorough
 def test_a_graph_replaced_while_open_is_not_mixed_with_the_new_one(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     opened = store.open_store(path)
@@ -383,6 +393,7 @@ def test_an_ingest_that_was_killed_is_not_said_to_go_on(tmp_path: Path) -> None:
         store.open_store(tmp_path / "toy.featgraph")
 
 
+@pytest.mark.thorough
 def test_a_file_that_this_process_has_open_otherwise_is_not_called_damaged(tmp_path: Path) -> None:
     path = build_toy(tmp_path / "toy.featgraph")
     with (

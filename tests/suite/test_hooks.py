@@ -113,6 +113,7 @@ def test_module_paths_give_what_sae_lens_sees_there(family: str) -> None:
             torch.testing.assert_close(found, seen(cache, name), atol=1e-5, rtol=1e-5, msg=style)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox_sequential"])
 def test_a_centred_reading_is_what_a_model_with_centred_writing_weights_has(
     family: str, tmp_path: Path

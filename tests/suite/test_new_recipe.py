@@ -46,6 +46,7 @@ def test_what_is_written_for_a_model_resolves(tmp_path: Path, model: str) -> Non
         assert len(resolve(at_width)) == len(at_width.places)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("model", RESIDUAL)
 def test_every_release_of_the_model_is_named(tmp_path: Path, model: str) -> None:
     text = write_recipe(model, tmp_path / "new.toml").file.read_text()

@@ -23,6 +23,7 @@ def resolved(recipe: Recipe) -> list[str]:
     return [one.sae_id for one in registry.resolve(recipe) if one.source.site == "res"]
 
 
+@pytest.mark.thorough
 def test_the_list_is_the_one_that_sae_lens_reads() -> None:
     theirs = get_pretrained_saes_directory()
     ours = registry.releases()

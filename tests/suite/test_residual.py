@@ -182,6 +182,7 @@ def test_the_mean_that_a_centred_suite_loses_has_no_effect(tmp_path: Path) -> No
         torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("hook", ["attn.hook_z", "hook_mlp_out", "hook_resid_post"])
 def test_a_centred_models_residual_moves_along_the_direction(hook: str, tmp_path: Path) -> None:
     model = random_model("gpt2")

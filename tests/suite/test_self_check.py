@@ -226,6 +226,7 @@ def test_another_unembedding_is_refused() -> None:
         check_model(LanguageModel(random_model("llama"), None, "random"), embedding)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("inner", [True, False])
 @pytest.mark.parametrize("outer", [True, False])
 def test_the_unembedding_is_that_of_the_built_model_whatever_the_flags_say(
