@@ -29,7 +29,7 @@ diff <(featgraph recipes --format json | names) <(stems "$root/ingest" toml)
 diff <(featgraph queries --format json | names) <(stems "$root/queries" sql)
 
 featgraph --help >/dev/null
-featgraph ingest demo --quiet -o smoke.featgraph >/dev/null
+featgraph ingest demo --tokens 32768 --quiet -o smoke.featgraph >/dev/null
 featgraph info smoke.featgraph
 test "$(featgraph query smoke.featgraph 'select count(*) > 0 as n from edge' --format csv | tail -n 1)" = true
 echo "the wheel works outside the checkout"

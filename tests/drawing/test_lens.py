@@ -45,6 +45,7 @@ def test_each_cell_shows_its_strongest(lens: PromptLens, width: float) -> None:
     assert float(root.get("width", "0")) <= max(width, 600)
 
 
+@pytest.mark.thorough
 @quick
 @given(lenses())
 def test_bars_and_words_stay_in_their_cell(lens: PromptLens) -> None:

@@ -328,6 +328,7 @@ def asked_for(server: Stub, n: int) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.thorough
 def test_what_was_answered_outlives_a_kill(toy_copy: Path, server: Stub) -> None:
     server.queued += [chat("first"), chat("second"), Reply(slow=30)]
     process = running(toy_copy, server)
@@ -355,6 +356,7 @@ def test_answers_left_for_another_model_are_kept_too(toy_copy: Path, server: Stu
     assert labels(toy_copy) == [("0/att/0", "llm:other", "left"), *made("0/res/0")]
 
 
+@pytest.mark.thorough
 def test_an_interrupt_puts_what_was_answered_into_the_graph(toy_copy: Path, server: Stub) -> None:
     server.queued += [chat("first"), Reply(slow=30)]
     process = running(toy_copy, server)

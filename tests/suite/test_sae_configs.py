@@ -66,6 +66,7 @@ def test_scaling_by_numbers_that_are_not_there_is_refused_from_a_folder(tmp_path
         read(recipe_of(tmp_path, PATH))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scaled", ["expected_average_only_in", "covariance_whitening"])
 def test_it_is_refused_from_the_hub_as_well(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scaled: str
