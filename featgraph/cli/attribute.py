@@ -53,7 +53,8 @@ def attribute(
 
     By gradient times activation: attribution is the share of the feature's activation that an upstream
     feature carries, from the same and all earlier tokens, averaged over tokens on which the feature fires;
-    same_token is the part from the same token. With --write, patterns walk the result: MATCH (a)-[e:far]->(b) RETURN a.key, e.attribution.
+    same_token is the part from the same token. With --write, patterns walk the result:
+    MATCH (a)-[e:far]->(b) RETURN a.key, e.attribution.
     """
     if to_logits and write:
         raise UsageError("--to-logits gives no edges to --write; leave one of the two out")

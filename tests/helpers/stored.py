@@ -1,4 +1,4 @@
-"""What tests of the store ask of a path: the refusal it gives, its edges, and another process that uses it."""
+"""The refusal of a path that is no graph, the edges of one that is, and another process that uses it."""
 
 import sys
 from pathlib import Path

@@ -9,6 +9,7 @@ import pytest
 
 from featgraph import StoreError, store
 from featgraph.store import vectors
+from helpers.stored import message, n_edges
 from helpers.toy import build_toy, directions, ids, saes
 
 # What cannot be opened
