@@ -155,14 +155,14 @@ class SteeredModel:
 
     name: str
     type: str
-    """As transformers names the architecture, such as llama."""
+    """Architecture as transformers names it, such as `llama`."""
     d_model: int
     n_layers: int
     sha256: str = ""
 
 
 def choices(name: str) -> tuple[str, ...]:
-    """Return the words that a setting may be; none for a number.
+    """Return the valid words of a setting; none for a number.
 
     >>> choices("unit")
     ('raw', 'unit', 'max-act', 'residual')

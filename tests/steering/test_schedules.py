@@ -233,16 +233,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"schedule": "lineer"}, "no schedule 'lineer'; did you mean 'linear'?"),
     ({"positions": "prompts"}, "no positions 'prompts'; did you mean 'prompt'?"),
     ({"mode": None}, "no mode None; mode is one of"),
-    ({"scale": NAN}, "scale is nan; a finite number is needed"),
-    ({"scale": INF}, "scale is inf; a finite number is needed"),
-    ({"scale": "3"}, "scale is 3; a finite number is needed"),
+    ({"scale": NAN}, "scale is nan; give a finite number"),
+    ({"scale": INF}, "scale is inf; give a finite number"),
+    ({"scale": "3"}, "scale is 3; give a finite number"),
     ({"scale": 0}, "every vector is 0 at scale 0, so nothing is steered; choose another scale or weights"),
     (
         {"scale": 1e300},
         "the vector of layer 1 has NaN or infinite values at scale 1e+300; choose a finite, smaller",
     ),
-    ({"alpha": NAN}, "alpha is nan; a finite number is needed"),
-    ({"end": -INF}, "end is -inf; a finite number is needed"),
+    ({"alpha": NAN}, "alpha is nan; give a finite number"),
+    ({"end": -INF}, "end is -inf; give a finite number"),
     ({"min": NAN, "where": "cumulative"}, "min = nan is out of range: -1 to 1"),
     ({"writers": 1.5, "where": "cumulative"}, "writers = 1.5 is out of range"),
     ({"at": -1, "where": "cumulative"}, "at = -1 is too small"),
@@ -277,7 +277,7 @@ def test_settings_that_make_no_plan_are_told_why(
 
 @pytest.mark.parametrize("weight", [NAN, INF, "2", None])
 def test_a_weight_that_is_no_number_is_told_with_its_feature(graph: Graph, weight: Any) -> None:
-    with pytest.raises(UsageError, match=f"the weight of 1/res/0 is {weight}; a finite number is needed"):
+    with pytest.raises(UsageError, match=f"the weight of 1/res/0 is {weight}; give a finite number"):
         graph.steering_vector({"1/res/0": weight})
 
 
@@ -300,19 +300,19 @@ ALTERED = [
     (
         "update feature set max_activation = -0.5 where key = '1/res/0'",
         "max-act",
-        "'1/res/0' fired on the graph's text with negative activations only, the largest -0.5, which would",
+        "'1/res/0' fired on the graph's text with negative activations only (largest -0.5), which would",
     ),
     (
         "update feature set max_activation = null, density = null",
         "max-act",
-        "the graph was made without a text, so it knows no largest activation of '1/res/0'; use unit raw",
+        "the graph was made without text, so it has no largest activation of '1/res/0'; use unit raw",
     ),
     (
         "update feature set decoder_norm = 0 where key = '1/res/0'",
         "raw",
-        "'1/res/0' has a decoder row of zeros, so it writes nothing; steer with another feature",
+        "'1/res/0' has a zero decoder row, so it writes nothing; steer with another feature",
     ),
-    ("update sae set rms_length = 'nan'", "residual", "the graph does not know how long the residual stream"),
+    ("update sae set rms_length = 'nan'", "residual", "the graph has no norm of the residual stream"),
 ]
 
 
