@@ -31,7 +31,7 @@ def test_attention_of_sequential_blocks_is_refused_or_marked(
         f"{format} cannot hold this vector: '1/att/0' is added between attention and mlp of block 1"
         in str(caught.value)
     )
-    assert "leave att features out, or take the nearest thing with --approximate" in str(caught.value)
+    assert "leave att features out, or take the closest approximation with --approximate" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
     written = formats.write(vector, tmp_path / "v", format, approximate=True)
     assert "so the block's mlp does not see it" in written.approximations[0]
@@ -158,7 +158,7 @@ def export(toy: Path, *arguments: object) -> Any:
         (["1/res/0", "-o", "v"], "'v' names no format; give --format, one of gguf, safetensors"),
         (["0/res/0", "-o", "v.gguf"], "llama.cpp drops a control vector file with direction.0"),
         (["1/res/0", "-o", "v.gguf", "--layers", "7"], "no vector in layers 7 to 7"),
-        (["1/res/0", "-o", "v.gguf", "--scale", "nan"], "scale is nan; a finite number is needed"),
+        (["1/res/0", "-o", "v.gguf", "--scale", "nan"], "scale is nan; give a finite number"),
         (["1/res/0", "-o", "v.gguf", "--scale", "0"], "every vector is 0 at scale 0"),
         (["1/res/0", "-o", "v.gguf", "--mode", "ablate"], "mode ablate depends on SAE activations"),
         (["1/att/0", "-o", "v.svec"], "svec cannot hold this vector"),

@@ -190,7 +190,7 @@ def damaged(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
             lambda plan: plan["settings"].update(scal=1),
             "'settings.scal' is not a setting; did you mean 'scale'?",
         ),
-        (lambda plan: plan["settings"].update(at=1), "'settings' cannot be: where single has no span"),
+        (lambda plan: plan["settings"].update(at=1), "'settings' is not valid: where single has no span"),
         (
             lambda plan: plan["settings"].update(mode="ablate"),
             "'layers' has vectors, and the plan's settings",
@@ -198,12 +198,15 @@ def damaged(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda plan: plan.update(members={}), "'members' is {}, not a list"),
         (lambda plan: plan["members"].append(3), "'members[1]' is 3, not an object"),
         (lambda plan: plan["members"][0].pop("weight"), "'members[0].weight' is missing"),
-        (lambda plan: plan["members"][0].update(key="1/rse/0"), "'members[0].key' cannot be: no site 'rse'"),
+        (
+            lambda plan: plan["members"][0].update(key="1/rse/0"),
+            "'members[0].key' is not valid: no site 'rse'",
+        ),
         (
             lambda plan: plan["members"][0].update(point="up"),
             "'members[0].point' is \"up\", not one of out, mid",
         ),
-        (lambda plan: plan["members"][0].update(weight=1e999), "it holds Infinity, and a plan's numbers are"),
+        (lambda plan: plan["members"][0].update(weight=1e999), "it has Infinity, but numbers in a plan are"),
         (lambda plan: plan.update(n_layers="3"), "'n_layers' is \"3\", not a whole number"),
         (lambda plan: plan.update(n_layers=1), "the vector writes after block 1, but toy has blocks 0 to 0"),
         (lambda plan: plan.update(d_model=5), "the vector of layer 1 has 6 numbers, but d_model of toy is 5"),
@@ -221,14 +224,14 @@ def damaged(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda plan: plan["layers"].update({"1": [0.0] * 6}), "every vector is 0"),
         (
             lambda plan: plan["layers"].update({"1": [float("nan")] * 6}),
-            "it holds NaN, and a plan's numbers are",
+            "it has NaN, but numbers in a plan are",
         ),
         (lambda plan: plan.update(graph=3), "'graph' is 3, not text"),
         (
             lambda plan: plan.update(format="featgraph.steering/2"),
             "is of format 'featgraph.steering/2', and this",
         ),
-        (lambda plan: plan.pop("format"), "it does not say its 'format'"),
+        (lambda plan: plan.pop("format"), "it has no 'format'"),
     ],
 )
 def test_a_damaged_plan_is_named_with_the_key(
@@ -245,7 +248,7 @@ def test_a_damaged_plan_is_named_with_the_key(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda plan: plan.update(members=[]), "there are no features, and mode clamp steers by"),
+        (lambda plan: plan.update(members=[]), "the vector has no features, and mode clamp needs"),
         (
             lambda plan: plan["members"][0].update(target=None),
             "'members[0].target' is null, and the mode needs",
@@ -254,7 +257,7 @@ def test_a_damaged_plan_is_named_with_the_key(
             lambda plan: plan["members"][0].update(write_layer=9),
             "the vector writes after block 9, but toy has",
         ),
-        (lambda plan: plan["members"][0].update(key="1/res/9"), "'members[0].key' cannot be: no feature"),
+        (lambda plan: plan["members"][0].update(key="1/res/9"), "'members[0].key' is not valid: no feature"),
         (
             lambda plan: plan["members"][0].update(sae_number=-4),
             "'members[0].sae_number' is -4, and 1/res/0 is in 5",

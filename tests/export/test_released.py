@@ -88,7 +88,7 @@ def test_lm_eval_fills_a_folder_with_what_each_block_can_have(known: Graph, tmp_
     assert (
         "approximate: it writes after 2 blocks" in read_csv(tmp_path / "v" / "layers.2.csv")[0]["description"]
     )
-    with pytest.raises(UsageError, match=r"holds 'layers\.1\.pt', which is not of this vector"):
+    with pytest.raises(UsageError, match=r"holds 'layers\.1\.pt', a file of another vector"):
         export.write(known.steering_vector("2/res/1"), tmp_path / "v", "lm-eval")
 
 
