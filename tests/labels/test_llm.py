@@ -277,7 +277,9 @@ def test_a_key_is_in_a_variable_that_is_set(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(UsageError, match=r"the environment has no MY_KEY; write `export MY_KEY=...` first"):
         key_from("MY_KEY")
     monkeypatch.setenv("MY_KEY", "a\nb")
-    with pytest.raises(UsageError, match=r"what MY_KEY holds is not a key: it has letters that a header"):
+    with pytest.raises(
+        UsageError, match=r"MY_KEY does not hold a key: it has characters that are not allowed"
+    ):
         key_from("MY_KEY")
     assert key_from(None) is None
 

@@ -182,7 +182,7 @@ def test_a_place_where_nothing_is_says_what_may_be_given(graph: Path, tmp_path: 
 
 def test_a_graph_without_ids_says_how_to_name_the_sae(toy: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"no SAE of .* has a Neuronpedia id; say of which .* --layer L --site res"
+        UsageError, match=r"no SAE of .* has a Neuronpedia id; choose the SAE .* --layer L --site res"
     ):
         from_neuronpedia(toy, tmp_path)
 
