@@ -50,7 +50,7 @@ def length(store: Store, step: Placed, feature: Stored, unit: Unit) -> float:
         return _residual(store, step)
     if feature.density is None:
         raise UsageError(
-            f"the graph was made without text, so it has no largest activation of {step.key!r}; "
+            f"the graph was made without a text, so it has no largest activation of {step.key!r}; "
             "use unit raw or unit"
         )
     if feature.largest is None:

@@ -305,7 +305,7 @@ ALTERED = [
     (
         "update feature set max_activation = null, density = null",
         "max-act",
-        "the graph was made without text, so it has no largest activation of '1/res/0'; use unit raw",
+        "the graph was made without a text, so it has no largest activation of '1/res/0'; use unit raw",
     ),
     (
         "update feature set decoder_norm = 0 where key = '1/res/0'",
