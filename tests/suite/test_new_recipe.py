@@ -80,7 +80,7 @@ def test_a_site_without_a_width_takes_part_in_the_others(tmp_path: Path) -> None
 def test_a_file_that_is_there_is_kept_unless_forced(tmp_path: Path) -> None:
     path = tmp_path / "new.toml"
     path.write_text("mine")
-    with pytest.raises(UsageError, match=r"new\.toml is there already; --force replaces it"):
+    with pytest.raises(UsageError, match=r"new\.toml exists already; --force replaces it"):
         write_recipe("google/gemma-2-2b", path)
     assert path.read_text() == "mine"
     assert write_recipe("google/gemma-2-2b", path, force=True).layers == 26

@@ -90,7 +90,7 @@ def test_it_is_refused_from_the_hub_as_well(
 def test_an_option_that_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
     save_standard(tmp_path / "saes" / "1")
     change(tmp_path / "saes" / "1" / "cfg.json", squash_activations="log1p")
-    with pytest.raises(SourceError, match=r"cfg\.json says squash_activations = 'log1p', which is not known"):
+    with pytest.raises(SourceError, match=r"cfg\.json says squash_activations = 'log1p', an unknown key"):
         read(recipe_of(tmp_path, PATH))
     with pytest.raises(SourceError, match=r"architecture = 'jumprelux'.*jumprelu"):
         check_config({"architecture": "jumprelux"}, "x")
@@ -110,7 +110,7 @@ def test_a_checkpoint_of_a_training_says_what_to_convert(tmp_path: Path) -> None
     JumpReLUTrainingSAE(JumpReLUTrainingSAEConfig(d_in=D_IN, d_sae=D_SAE, metadata=named)).save_model(
         tmp_path / "saes" / "1"
     )
-    with pytest.raises(SourceError, match=r"checkpoint of a training; convert it .*save_inference_model"):
+    with pytest.raises(SourceError, match=r"training checkpoint; convert it .*save_inference_model"):
         read(recipe_of(tmp_path, PATH))
 
 
@@ -146,9 +146,12 @@ def test_a_dictionary_without_a_buffer_is_read(tmp_path: Path) -> None:
     [
         ({"dict_class": "AutoEncoderX"}, r"dict_class = 'AutoEncoderX', which is not known; .*AutoEncoder"),
         ({"dict_class": "CrossCoder"}, r"dict_class = 'CrossCoder', which is not known"),
-        ({"submodule_name": "mlp_out_layer1"}, r"submodule_name = 'mlp_out_layer1', which is no block's"),
+        (
+            {"submodule_name": "mlp_out_layer1"},
+            r"submodule_name = 'mlp_out_layer1', which is not the output of a block",
+        ),
         ({"buffer": {"ctx_len": 8, "io": "in"}}, r"io = 'in': it does not read the output"),
-        ({"layer": None}, r"says no layer"),
+        ({"layer": None}, r"has no layer"),
     ],
 )
 def test_what_a_dictionary_says_otherwise_is_refused_by_dry_run_and_ingest(

@@ -189,7 +189,7 @@ def test_temporal_saes_are_refused(tmp_path: Path) -> None:
         bottleneck_factor=1,
         sae_diff_type="relu",
     )
-    with pytest.raises(SourceError, match=r"SAE sae is a temporal SAE: what its features write depends on"):
+    with pytest.raises(SourceError, match=r"SAE sae is a temporal SAE: the output of a feature depends on"):
         load_one(recipe, random_model("llama"))
 
 
@@ -241,9 +241,7 @@ def test_rows_that_write_the_residual_directly_need_no_model(site: Any, hook: st
 
 
 def test_heads_of_attention_need_the_model(tmp_path: Path) -> None:
-    with pytest.raises(
-        SourceError, match=r"directions go through weights of the language model, which is not there"
-    ):
+    with pytest.raises(SourceError, match=r"directions depend on weights of the language model"):
         load_one(one(tmp_path, "att", "blocks.1.attn.hook_z", d_in=D_Z), None)
 
 
