@@ -1,4 +1,4 @@
-"""How often and how strongly each feature of one SAE fires, and how much variance the SAE explains.
+"""Statistics of one SAE's features: firing counts, moments, explained variance.
 
 Both are sums over tokens, gathered batch by batch, so memory does not grow with the text. They are plain
 arrays that a file can hold. The tokens that a feature fires on are in `top_tokens.py`, its strongest contexts

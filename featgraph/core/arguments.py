@@ -1,4 +1,4 @@
-"""What the arguments of a verb may be, whoever gives them: a statement, a command, or a Python caller."""
+"""Checks the arguments of verbs, from statements, commands and Python callers."""
 
 from decimal import Decimal
 from numbers import Integral, Real

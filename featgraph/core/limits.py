@@ -1,4 +1,4 @@
-"""What one question may take: memory and time, and how it is stopped when it takes more.
+"""Runs a query within limits of memory and time, and stops it when it exceeds them.
 
 What runs in DuckDB runs in a thread of its own, because DuckDB looks for Ctrl-C only between its tasks. Some
 of its work does not look for an interrupt either (a long text that is folded into a constant, thousands of

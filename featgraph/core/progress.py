@@ -1,4 +1,4 @@
-"""How a long job tells how far it is: named steps with a count, shown on stderr or nowhere."""
+"""Shows the progress of long jobs: named steps with a count, on stderr."""
 
 import sys
 from collections.abc import Callable, Iterator

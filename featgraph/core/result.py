@@ -1,4 +1,4 @@
-"""What a statement answers: named columns and rows, in memory."""
+"""The result of a query: named columns and rows, in memory."""
 
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping

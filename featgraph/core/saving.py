@@ -1,4 +1,4 @@
-"""How `SteeringVector.save` reaches `export`, a room above its own: export leaves its function here.
+"""Lets `SteeringVector.save` call `export`, a room above it: export registers its function here.
 
 `import featgraph` imports `export`, so the function is there before anybody holds a vector.
 """

@@ -1,4 +1,4 @@
-"""What a lineage picture is made of: features in columns, and links between them."""
+"""The content of a lineage picture: features in columns, and links between them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

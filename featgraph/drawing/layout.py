@@ -1,4 +1,4 @@
-"""Where everything of a lineage picture goes: cards in columns, ribbons between them.
+"""Lays out a lineage picture: cards in columns, ribbons between them.
 
 A link over several columns bends through places kept free in the columns between.
 """

@@ -1,4 +1,4 @@
-"""How high the items of ordered columns stand, so that links run level where they can.
+"""Computes the heights of the items in ordered columns, so that links are as level as possible.
 
 Each column in turn takes the heights at which its links are as level as possible (weighted least squares), in
 its order and with room between its items; so forth and back, until the columns agree.

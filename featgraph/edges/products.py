@@ -1,4 +1,4 @@
-"""How directions are multiplied: where, in which dtype, and by how much such a product may be off.
+"""Multiplies directions: chooses device and dtype, and bounds the error of the products.
 
 In bfloat16 where the hardware makes that fast. Knows nothing of neighbours, which `tiles` finds by products.
 """

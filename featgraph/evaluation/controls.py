@@ -1,4 +1,4 @@
-"""What a lineage's steering is held against: as strong, but along other directions.
+"""Controls of a steering vector: vectors of the same strength in other directions.
 
 random     a random direction in each layer's vector's place; gated: other features of the same SAEs
 shuffled   the seeds stay, every other member is another feature of the same SAE: the edges are wrong

@@ -1,4 +1,4 @@
-"""What is measured of steered text, one formula each. A text without tokens or words has no measure: NaN."""
+"""Formulas of the measures of steered text. A text without tokens or words has no measure: NaN."""
 
 import math
 import re

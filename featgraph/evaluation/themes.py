@@ -1,4 +1,4 @@
-"""What some features are about: the features downstream of them, and the words that they stand for."""
+"""Finds the theme of some features: their downstream features, keywords and tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

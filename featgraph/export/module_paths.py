@@ -1,4 +1,4 @@
-"""Where transformers keeps a model's blocks, which some file formats name."""
+"""Module paths of a transformers model's blocks, for the file formats that name them."""
 
 _PATHS = {
     "transformer.h": ("gpt2", "gpt_neo", "gptj", "codegen", "gpt_bigcode", "bloom", "falcon"),

@@ -28,7 +28,7 @@ _STEER = {
     "strength_multiplier": 1,
     "steer_method": "SIMPLE_ADDITIVE",
 }
-"""All that /api/steer asks for besides prompt and features; with this multiplier, strength alone counts.
+"""Parameters of /api/steer besides prompt and features; a multiplier of 1 leaves strengths unchanged.
 
 Source: Neuronpedia, app/api/steer/route.tsx, steerSchema."""
 

@@ -94,8 +94,8 @@ def active_features(
     order = np.argsort(places)
     rank = np.argsort(order)
     parts = []
-    for sae, found in codes(suite, saes, prompts, progress):
-        entries = found.tocoo()
+    for sae, feature_codes in codes(suite, saes, prompts, progress):
+        entries = feature_codes.tocoo()
         feature = sae.first_id + entries.col.astype(np.int64)
         largest, passes = _known(store, feature, feature_filter)
         part = entries.data / largest

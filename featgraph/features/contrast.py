@@ -88,9 +88,9 @@ def contrasts(
     n_positive = len(positive)
     read = cut(suite, [*positive, *negative])
     owner = read.owner[read.tokens.row]
-    for sae, found in codes(suite, saes, read, progress):
-        prompt, feature, activation = largest_per_prompt(found, owner, n_positive + len(negative))
-        first, n_features = prompt < n_positive, found.shape[1]
+    for sae, feature_codes in codes(suite, saes, read, progress):
+        prompt, feature, activation = largest_per_prompt(feature_codes, owner, n_positive + len(negative))
+        first, n_features = prompt < n_positive, feature_codes.shape[1]
         yield (
             sae,
             _contrast(
@@ -102,15 +102,15 @@ def contrasts(
 
 
 def largest_per_prompt(
-    found: "scipy.sparse.csr_matrix", owner: Indices, n_prompts: int
+    feature_codes: "scipy.sparse.csr_matrix", owner: Indices, n_prompts: int
 ) -> tuple[Indices, Indices, Sums]:
     """Return prompt, feature and largest activation of each feature on each prompt on which it fires.
 
-    found: codes, (n_tokens, n_features). owner: prompt of each token. Where a feature is silent it is at 0,
-    so of an SAE with signed activations the largest is negative only where one fires on every token.
+    feature_codes: (n_tokens, n_features). owner: prompt of each token. A silent feature is 0, so with signed
+    activations the largest is negative only if the feature fires on every token.
     """
-    entries = found.tocoo()
-    n_features = found.shape[1]
+    entries = feature_codes.tocoo()
+    n_features = feature_codes.shape[1]
     place = owner[entries.row] * n_features + entries.col
     order = np.argsort(place, kind="stable")
     place, values = place[order], entries.data[order].astype(np.float64)

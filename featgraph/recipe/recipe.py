@@ -34,7 +34,7 @@ tokens it leaves out 12 at layer 11 of SmolLM2-135M and none at layer 10; see te
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where the language model comes from: a folder beside the recipe, or a Hugging Face id."""
+    """The source of the language model: a folder beside the recipe, or a Hugging Face id."""
 
     path: Path | None
     hf: str | None
@@ -59,7 +59,7 @@ class Width:
 
 @dataclass(frozen=True)
 class SaeSource:
-    """Where one site's SAEs come from: exactly one of path, release with sae_id, and decoders.
+    """The source of one site's SAEs: exactly one of path, release with sae_id, and decoders.
 
     These texts are patterns, in which the recipe replaces `{layer}`, `{width}` and the words of the width.
     """

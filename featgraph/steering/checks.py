@@ -1,4 +1,4 @@
-"""What settings and weights may be, and what a steering vector must come to."""
+"""Checks settings, weights and the finished vectors of steering."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Which tokens of a forward pass are steered, with a key-value cache or without."""
+"""Selects the steered tokens of a forward pass, with or without a key-value cache."""
 
 import inspect
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What scale 1 means: how long a feature's vector is then."""
+"""Computes the length of a feature's vector at scale 1, in each unit."""
 
 from dataclasses import dataclass
 

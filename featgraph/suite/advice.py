@@ -1,4 +1,4 @@
-"""What the layers of a recipe mean for its graph: where SAEs are, and which edges there cannot be."""
+"""Describes the layers of a recipe: those with SAEs, and the edges that its SAEs do not allow."""
 
 from collections.abc import Sequence
 from itertools import pairwise

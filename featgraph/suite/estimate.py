@@ -1,4 +1,4 @@
-"""What an ingest will fetch, write and need in memory, told before any of it happens.
+"""Estimates the download, disk space and memory of an ingest.
 
 From the recipe and the small files beside it alone: no model, no SAE and no registry is opened. What the
 recipe does not say is None, never a guess. Sizes are in bytes.

@@ -1,4 +1,4 @@
-"""Which SAEs belong together: those whose names differ in the layer alone are one family, of one site.
+"""Groups SAEs whose names differ only in the layer into families, one per site.
 
 Goes by names as releases and folders have them, and by an SAE's own config where there is one. Only drafts a
 recipe: what a name means is settled when the SAE is loaded.

@@ -1,4 +1,4 @@
-"""How SAEs lie on disk: which project's layout a folder has, and what is known without reading the weights.
+"""Recognises the file layout of an SAE's folder, and reads its shape without the weights.
 
 Loads neither torch nor sae_lens, so that a suite can be sized before anything else is.
 """

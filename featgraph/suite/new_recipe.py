@@ -45,8 +45,8 @@ class _Draft:
     def config(self) -> dict[str, Any]:
         """The config.json of a model in a folder; empty for a model on the Hub."""
         path = Path(self.model) / "config.json"
-        said = read_config(path) if path.is_file() else {}
-        part: dict[str, Any] = said.get("text_config") or said
+        values = read_config(path) if path.is_file() else {}
+        part: dict[str, Any] = values.get("text_config") or values
         return part
 
 
@@ -98,15 +98,15 @@ def _releases(model: str, names: Sequence[str]) -> list[Release]:
             raise UsageError(
                 f"no release {name!r} in the registry of sae_lens {version('sae_lens')}{nearest(name, known)}"
             )
-    found = [known[name] for name in names] or releases_of(model)
-    if not found:
+    chosen_releases = [known[name] for name in names] or releases_of(model)
+    if not chosen_releases:
         models = sorted({normalised(release.model) for release in known.values()})
         hint = nearest(normalised(model), models)
         raise UsageError(
             f"sae_lens {version('sae_lens')} knows no SAEs for {model!r}{hint or ';'} "
             "with SAEs of your own, add --saes DIR"
         )
-    return found
+    return chosen_releases
 
 
 def _chosen(published: list[Family], own: list[Family]) -> dict[Site, Family]:
@@ -249,8 +249,8 @@ def _model(draft: _Draft) -> str:
 def _d_model(path: Path) -> int | None:
     config = read_config(path)
     text = config.get("text_config", config)
-    found = text.get("hidden_size") or text.get("n_embd")
-    return int(found) if found else None
+    width = text.get("hidden_size") or text.get("n_embd")
+    return int(width) if width else None
 
 
 def _cached_d_model(model: str) -> int | None:
@@ -258,11 +258,11 @@ def _cached_d_model(model: str) -> int | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(model, "config.json")
+        cached = try_to_load_from_cache(model, "config.json")
     except HFValidationError as error:
         raise UsageError(f"{model!r} is neither a folder nor a Hugging Face id; write org/name") from error
     try:
-        return _d_model(Path(found)) if isinstance(found, str) else None
+        return _d_model(Path(cached)) if isinstance(cached, str) else None
     except SourceError:
         return None
 

@@ -1,4 +1,4 @@
-"""What can be ingested, and what one ingest would fetch and write, as rows to show before it is done.
+"""Lists the shipped recipes, and what an ingest would fetch and write, as rows to show.
 
 Sizes are bytes for programs and text for people. Reads recipes and sae_lens's registry; fetches nothing.
 """

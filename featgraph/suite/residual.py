@@ -1,4 +1,4 @@
-"""What an SAE's decoder row writes into the residual stream, and how its encoder reads it.
+"""Maps decoder and encoder rows of an SAE into the residual stream.
 
 Directions can be compared in one basis only, that of the residual stream. The direction found here is exact:
 adding the feature at its own hook moves the residual along it. Its length is not where a norm stands between,

@@ -266,13 +266,13 @@ def _reading(place: _Place, model: LanguageModel, centred: bool, label: str) -> 
     return replace(formed(place.reads), target=target)
 
 
-def _check_width(found: int, hook: Hook, model: LanguageModel, what: str) -> None:
+def _check_width(sae_width: int, hook: Hook, model: LanguageModel, what: str) -> None:
     """Raise SourceError: the model's tensor at a hook has another width than the SAE."""
     width, where = model.d_model, model.blocks.reading(model.model, hook, what).module
     if hook.point == "z":
         projection = model.model.get_submodule(where)
         width = int(projection.nx if hasattr(projection, "nx") else projection.in_features)
-    if found != width:
+    if width != sae_width:
         raise SourceError(
             f"{what}, but {where} of {model.name} gives {width}; the recipe pairs the wrong model and SAEs"
         )

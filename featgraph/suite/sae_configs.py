@@ -1,4 +1,4 @@
-"""What the configuration of an SAE may say. What is not known is refused by name, never defaulted.
+"""Checks the configuration of an SAE; unknown settings are refused by name, never ignored.
 
 An option that a loader leaves out silently changes what the SAE encodes, so each project's configuration is
 held against what is known of it, whether it lies in a folder or came from the Hub. Reads JSON alone, so that
