@@ -61,8 +61,8 @@ class SteeringVector:
     def save(self, path: "str | Path", format: str | None = None, *, approximate: bool = False) -> Written:
         """Write the vector as a file of another tool; formats: `export.FORMATS`.
 
-        path: a file, or a folder for some formats; existing files are replaced. format: by default the one
-        that the path ends in. approximate: write the nearest thing where the format cannot hold the vector.
+        path: a file, or a folder for some formats; existing files are replaced. format: by default that of
+        the file extension. approximate: approximate the vector if the format cannot hold it.
 
         Raises UsageError: no such format, it cannot hold this vector, or a file cannot be written.
         """

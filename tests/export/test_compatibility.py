@@ -1,4 +1,4 @@
-"""What a format cannot hold is refused with the reason and a mend, or written nearly and marked."""
+"""A vector that a format cannot hold is refused with reason and hint, or approximated and marked."""
 
 import json
 from dataclasses import replace
@@ -37,7 +37,7 @@ def test_attention_of_sequential_blocks_is_refused_or_marked(
     assert "so the block's mlp does not see it" in written.approximations[0]
 
 
-def test_what_is_near_is_added_after_the_block_to_what_is_there(graph: Graph, tmp_path: Path) -> None:
+def test_an_approximation_adds_middle_vectors_to_the_block_output(graph: Graph, tmp_path: Path) -> None:
     vector = graph.steering_vector(["1/att/0", "1/res/1"])
     formats.write(vector, tmp_path / "v.gguf", "gguf", approximate=True)
     reader = gguf.GGUFReader(tmp_path / "v.gguf")
@@ -50,7 +50,7 @@ def test_what_is_near_is_added_after_the_block_to_what_is_there(graph: Graph, tm
     )
 
 
-def test_what_is_exact_is_not_marked(graph: Graph, tmp_path: Path) -> None:
+def test_an_exact_file_has_no_approximation_mark(graph: Graph, tmp_path: Path) -> None:
     formats.write(graph.steering_vector("1/res/0"), tmp_path / "v.gguf", "gguf", approximate=True)
     assert "featgraph.approximate" not in gguf.GGUFReader(tmp_path / "v.gguf").fields
 
@@ -87,7 +87,7 @@ def test_a_choice_of_tokens_is_in_the_metadata_of_our_own_formats(graph: Graph, 
         ({"positions": "firing"}, "positions firing"),
     ],
 )
-def test_what_looks_at_activations_fits_a_plan_alone(
+def test_only_a_plan_holds_steering_by_activations(
     graph: Graph, tmp_path: Path, format: str, settings: Any, what: str
 ) -> None:
     vector = graph.steering_vector("1/res/0", **settings)
@@ -179,7 +179,7 @@ def test_the_command_says_what_is_wrong(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_says_what_is_only_near(toy: Path, tmp_path: Path) -> None:
+def test_the_command_reports_approximations(toy: Path, tmp_path: Path) -> None:
     done = export(toy, "1/att/0", "--approximate", "-o", tmp_path / "v.gguf")
     first, second = done.stderr.splitlines()
     assert (done.exit_code, first) == (0, f"featgraph: wrote {tmp_path / 'v.gguf'}: layer 1 of toy")

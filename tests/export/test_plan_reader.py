@@ -1,4 +1,4 @@
-"""A plan is read back to the bit; a file that is none, or damaged, is refused by name and key."""
+"""A plan is read back exactly; a damaged file, or one that is not a plan, is refused by name and key."""
 
 import json
 import shutil
@@ -39,7 +39,7 @@ def same(one: SteeringVector, other: SteeringVector) -> bool:
 
 
 @given(layers=VECTORS, middles=VECTORS, name=TEXT, number=FLOATS, key=st.integers(0, 10**6))
-def test_what_is_written_is_read_to_the_bit(
+def test_a_plan_is_read_back_exactly(
     tmp_path_factory: pytest.TempPathFactory,
     layers: Any,
     middles: Any,
@@ -70,7 +70,7 @@ def test_what_is_written_is_read_to_the_bit(
         {"positions": "firing"},
     ],
 )
-def test_plans_of_a_graph_keep_what_they_were_asked_for(graph: Graph, tmp_path: Path, settings: Any) -> None:
+def test_plans_of_a_graph_keep_their_settings(graph: Graph, tmp_path: Path, settings: Any) -> None:
     vector = graph.steering_vector({"1/res/0": 1.0, "2/res/0": -0.5}, **settings)
     export.write(vector, tmp_path / "plan.json", "json")
     found = export.read_plan(tmp_path / "plan.json")
@@ -287,7 +287,7 @@ def test_numbers_beyond_float_are_refused_where_they_stand(graph: Graph, tmp_pat
     [b"", b"{", b"[]", b"3", b"\xff\xfe\x00", b"[" * 100_000, b'{"format": 3}', b"GGUF\x03\x00", b"null"],
 )
 @pytest.mark.parametrize("read", [export.read_plan, lambda path: export.read_extra(path, "generation")])
-def test_a_file_that_is_no_plan_is_said_to_be_none(tmp_path: Path, content: bytes, read: Any) -> None:
+def test_a_file_that_is_not_a_plan_is_refused(tmp_path: Path, content: bytes, read: Any) -> None:
     (tmp_path / "plan.json").write_bytes(content)
     with pytest.raises(UsageError, match=r"plan\.json is not a steering plan: "):
         read(tmp_path / "plan.json")

@@ -308,7 +308,7 @@ def test_the_command_says_what_is_wrong(suite: Suite, arguments: list[str], code
     assert message in done.stderr
 
 
-def test_a_graph_without_a_text_lights_nothing(toy: Path) -> None:
+def test_a_graph_without_a_text_has_no_active_features(toy: Path) -> None:
     with (
         featgraph.open(toy) as graph,
         pytest.raises(SourceError, match="was made without a text, so"),

@@ -67,7 +67,7 @@ def test_scaling_by_numbers_that_are_not_there_is_refused_from_a_folder(tmp_path
 
 
 @pytest.mark.parametrize("scaled", ["expected_average_only_in", "covariance_whitening"])
-def test_it_is_refused_from_the_hub_as_well(
+def test_such_scaling_is_refused_from_the_hub_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scaled: str
 ) -> None:
     from huggingface_hub import constants
@@ -104,7 +104,7 @@ def test_an_old_activation_that_sae_lens_drops_is_refused() -> None:
     check_config({**old, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}}, "x")
 
 
-def test_a_checkpoint_of_a_training_says_what_to_convert(tmp_path: Path) -> None:
+def test_the_error_about_a_training_checkpoint_says_how_to_convert_it(tmp_path: Path) -> None:
     named = SAEMetadata(hook_name="blocks.1.hook_resid_post", sae_lens_version="6.0.0")
     (tmp_path / "saes" / "1").mkdir(parents=True)
     JumpReLUTrainingSAE(JumpReLUTrainingSAEConfig(d_in=D_IN, d_sae=D_SAE, metadata=named)).save_model(
@@ -154,7 +154,7 @@ def test_a_dictionary_without_a_buffer_is_read(tmp_path: Path) -> None:
         ({"layer": None}, r"has no layer"),
     ],
 )
-def test_what_a_dictionary_says_otherwise_is_refused_by_dry_run_and_ingest(
+def test_unsupported_dictionaries_are_refused_by_dry_run_and_ingest(
     tmp_path: Path, said: dict[str, Any], reason: str
 ) -> None:
     for layer in range(3):

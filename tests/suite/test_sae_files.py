@@ -1,4 +1,4 @@
-"""SAEs from every layout: what is read encodes as its makers define it, and a bad file is named."""
+"""SAEs from every layout encode as their library defines, and errors name the file."""
 
 from collections.abc import Callable
 from pathlib import Path

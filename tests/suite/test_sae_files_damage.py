@@ -95,7 +95,7 @@ def test_a_config_that_is_no_json_is_named(tmp_path: Path) -> None:
         read(recipe_of(tmp_path, 'path = "saes/{layer}"'))
 
 
-def test_what_is_no_sae_is_told_apart_from_what_is_not_there(tmp_path: Path) -> None:
+def test_the_errors_about_a_folder_without_an_sae_and_a_missing_one_differ(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, 'path = "saes/{layer}"')
     with pytest.raises(SourceError, match=r"no SAE at .*saes/1: it is not a folder"):
         read(recipe)

@@ -1,4 +1,4 @@
-"""The self-check: it passes where hooks say the truth, and refuses, by name, what they get wrong."""
+"""The self-check passes for correct hooks, and refuses wrong ones by name."""
 
 from dataclasses import replace
 from pathlib import Path
