@@ -262,7 +262,7 @@ def test_caa_goes_into_a_folder_that_holds_nothing_else(graph: Graph, tmp_path: 
     with pytest.raises(UsageError, match=r"holds 'vec_layer_0_toy\.pt', a file of another vector"):
         export.write(graph.steering_vector("1/res/0"), tmp_path / "vectors", "caa")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="is a file, and one file per layer goes into a folder"):
+    with pytest.raises(UsageError, match="is a file, and this format needs a folder"):
         export.write(vector, tmp_path / "file", "caa")
 
 
