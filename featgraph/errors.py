@@ -15,7 +15,7 @@ A Python caller's own mistake (wrong shape, wrong type) stays ValueError or Type
 from collections.abc import Iterable
 
 _AROUND = 120
-"""Characters of a long line that are shown on each side of the error."""
+"""Characters of a long line shown on each side of the error."""
 
 
 class FeatgraphError(Exception):
@@ -40,7 +40,7 @@ class QueryError(FeatgraphError):
     def __init__(
         self, message: str, text: str = "", position: int | None = None, length: int = 1, *, draw: bool = True
     ) -> None:
-        """length: characters to underline. draw: show the line; False where only the statement is known."""
+        """length: characters to underline. draw: show the line; False if only the statement is known."""
         super().__init__(message)
         self.message = message
         self.text = text
@@ -56,7 +56,7 @@ class QueryError(FeatgraphError):
         line = self.text[start:].split("\n", 1)[0]
         column = self.position - start
         label = f"  LINE {before.count(chr(10)) + 1}, COLUMN {column + 1}: "
-        # Where a line is long, the part around the error is enough; tabs and controls would shift the caret.
+        # Of a long line, show the part around the error. Tabs and controls would shift the caret.
         cut = max(0, column - _AROUND)
         shown = "".join(char if char.isprintable() else " " for char in line[cut : column + _AROUND])
         carets = "^" * max(1, min(self.length, len(shown) - (column - cut)))
@@ -87,7 +87,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
     >>> nearest("neigbours", ["neighbours", "births"])
     "; did you mean 'neighbours'?"
     """
-    import difflib  # late: it takes longer to import than a short command takes to run
+    import difflib  # Imported here, because the import takes longer than a short command.
 
     closest = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {closest[0]!r}?" if closest else ""

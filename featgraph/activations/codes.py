@@ -11,7 +11,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 SMALL = 2**16
-"""SAEs up to this many features have their indices kept in 16 bits."""
+"""SAEs with up to so many features store feature indices in 16 bits."""
 
 
 def pack(codes: scipy.sparse.csr_matrix) -> dict[str, NDArray[Any]]:
@@ -30,7 +30,7 @@ def pack(codes: scipy.sparse.csr_matrix) -> dict[str, NDArray[Any]]:
 
 
 def unpack(arrays: dict[str, NDArray[Any]]) -> scipy.sparse.csr_matrix:
-    """Return the codes that `pack` took apart."""
+    """Return the codes from the arrays of `pack`."""
     starts, feature = arrays["starts"].astype(np.int32), arrays["feature"].astype(np.int32)
     shape = (len(starts) - 1, int(arrays["n_features"]))
     return scipy.sparse.csr_matrix((arrays["activation"], feature, starts), shape=shape)

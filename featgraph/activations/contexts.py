@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from featgraph.activations import Tokens
 
 EXAMPLES = 10
-"""Contexts kept per feature."""
+"""Contexts kept per feature. Our choice."""
 
 BEFORE, AFTER = 16, 7
 """Tokens shown before and after the peak of a context."""
@@ -29,15 +29,15 @@ class Contexts:
     def __init__(self, n_features: int) -> None:
         self.feature: Indices = np.zeros(0, dtype=np.int64)
         self.row: Indices = np.zeros(0, dtype=np.int64)
-        """The token row of the text that each peak is in."""
+        """Token row of each peak."""
         self.position: Indices = np.zeros(0, dtype=np.int64)
-        """The peak's place in that row."""
+        """Position of each peak in its row."""
         self.value: Matrix = np.zeros(0, dtype=np.float32)
         """Activation at the peak."""
         self.window: Matrix = np.zeros((0, BEFORE + 1 + AFTER), dtype=np.float32)
         """Activations on the tokens around the peak, 0 beyond the row."""
         self.floor: Matrix = np.zeros(n_features, dtype=np.float32)
-        """The least value that a context of each feature must reach to be kept."""
+        """Smallest peak of each feature's kept contexts; a new one must reach it."""
 
     def update(self, flipped: scipy.sparse.csr_matrix, tokens: "Tokens") -> None:
         """Add one batch, transposed to (n_features, n_tokens); each token row is whole within one batch."""
@@ -53,19 +53,19 @@ class Contexts:
         self._add((feature, tokens.row[place], tokens.position[place], value, window))
 
     def arrays(self) -> Arrays:
-        """Return the arrays that a file holds."""
+        """Return the contexts as arrays for a file."""
         return {name: getattr(self, name) for name in (*_COLUMNS, "floor")}
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Contexts":
-        """Return the contexts that `arrays` gave."""
+        """Return the contexts from the arrays of `arrays`."""
         contexts = Contexts(0)
         for name in (*_COLUMNS, "floor"):
             setattr(contexts, name, arrays[name])
         return contexts
 
     def _add(self, contexts: tuple[NDArray[Any], ...]) -> None:
-        """Add contexts of token rows that are not here yet, column by column, and keep the strongest."""
+        """Add contexts of new token rows, given as columns, and keep the strongest."""
         both = {
             name: np.concatenate([getattr(self, name), column])
             for name, column in zip(_COLUMNS, contexts, strict=True)
@@ -82,9 +82,9 @@ class Contexts:
 def _peaks(
     flipped: scipy.sparse.csr_matrix, tokens: "Tokens", floor: Matrix
 ) -> tuple[Indices, Indices, Matrix]:
-    """Return (place, feature, value) of the strongest token of every (feature, row) that reaches the floor.
+    """Return (index, feature, value) of the strongest token of every (feature, row) that reaches the floor.
 
-    place: in the batch. The tokens of a row follow each other in a batch, so the entries of a (feature, row)
+    index: in the batch. The tokens of a row follow each other in a batch, so the entries of a (feature, row)
     do too.
     """
     n_active = np.diff(flipped.indptr)

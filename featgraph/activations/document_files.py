@@ -21,25 +21,25 @@ from featgraph.errors import SourceError, nearest
 from featgraph.recipe import CODECS, TextSource
 
 ONE_DOCUMENT = 64_000_000
-"""Letters of the longest document of plain text without a separator, which is in memory whole."""
+"""Most characters of a plain text file without a separator, which is in memory as a whole. Our choice."""
 
 CHUNK = 1 << 20
-"""Bytes read at once; our choice: large beside the cost of a call, small beside any model."""
+"""Bytes read at once; our choice: large compared with the cost of a call, small compared with a model."""
 
 ROWS = 1024
-"""Rows of a Parquet file decoded at once; our choice: some megabytes of usual documents."""
+"""Rows of a Parquet file decoded at once; our choice: a few megabytes of typical documents."""
 
 LONGEST_FIELD = 2**31 - 1
 """Characters that a field of CSV may have: the largest limit that Python's reader takes on every platform."""
 
 COLUMN = "text"
-"""The column that is read where the source names none; text datasets mostly call it so."""
+"""Default column; the usual name in text datasets."""
 
 REASON = 300
-"""Characters kept of a library's message."""
+"""Most characters shown of a library's error message."""
 
 FAULTS = (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError)
-"""Exceptions of pyarrow and `datasets` on input that they cannot read."""
+"""Exceptions that pyarrow and `datasets` raise for unreadable input."""
 
 
 def file_documents(path: Path, source: TextSource) -> Iterator[str]:
@@ -51,7 +51,7 @@ def file_documents(path: Path, source: TextSource) -> Iterator[str]:
 
 
 def kind(path: Path) -> str:
-    """Return the ending of a file's name in lower case, without that of its compression.
+    """Return the extension of a file in lower case, without that of its compression.
 
     >>> kind(Path("stories.JSONL.gz"))
     '.jsonl'
@@ -67,7 +67,7 @@ def split_at(separator: str, chunks: Iterable[str]) -> Iterator[str]:
     ['one', 'two', 'three']
     """
     held: list[str] = []
-    tail = ""  # too short to be a separator, but one may begin in it
+    tail = ""  # The end of the chunk may be the beginning of a separator.
     for chunk in chunks:
         *ended, last = (tail + chunk).split(separator)
         if ended:
@@ -81,11 +81,11 @@ def split_at(separator: str, chunks: Iterable[str]) -> Iterator[str]:
 
 
 def value_text(row: Mapping[str, object], column: str, place: str) -> str:
-    """Return a row's text; a missing value is an empty one, a missing column is an error.
+    """Return a row's text; a missing value is empty, a missing column is an error.
 
     place: where the row is, for the message.
 
-    Raises SourceError: no such column, or something else than text in it.
+    Raises SourceError: no such column, or a value that is not text.
     """
     if column not in row:
         raise no_column(column, row, place)
@@ -104,7 +104,7 @@ def value_text(row: Mapping[str, object], column: str, place: str) -> str:
 
 
 def no_column(column: str, known: Iterable[str], place: str) -> SourceError:
-    """Return the error that a column is absent, with those that there are."""
+    """Return the error about a missing column, which lists the columns."""
     names = list(known)
     listed = f"columns are {', '.join(names)}" if names else "there are no columns"
     hint = nearest(column, names) or ";"
@@ -115,7 +115,7 @@ def no_column(column: str, known: Iterable[str], place: str) -> SourceError:
 def reading(what: str, *more: type[Exception]) -> Iterator[None]:
     """Turn a library's error about unreadable input into a SourceError that names the input.
 
-    more: errors of a library that derive from none of FAULTS.
+    more: further exceptions of the library, not derived from FAULTS.
     """
     known: tuple[type[Exception], ...] = (*FAULTS, *more)
     try:
@@ -129,7 +129,7 @@ def reading(what: str, *more: type[Exception]) -> Iterator[None]:
 
 def _plain(path: Path, source: TextSource) -> Iterator[str]:
     chunks = _chunks(path)
-    # A separator is looked for in text whose line ends are all \n.
+    # The text has \n at all line ends, so the separator must too.
     separator = source.separator.replace("\r\n", "\n").replace("\r", "\n")
     if separator:
         yield from split_at(separator, chunks)
@@ -142,7 +142,7 @@ def _plain(path: Path, source: TextSource) -> Iterator[str]:
         if size > ONE_DOCUMENT:
             raise SourceError(
                 f"{path} is one document of more than {ONE_DOCUMENT:,} letters, since the recipe's separator "
-                'is empty; say what stands between two documents, such as separator = "\\n\\n" in [text]'
+                'is empty; give the text between two documents, such as separator = "\\n\\n" in [text]'
             )
     yield "".join(whole)
 
@@ -157,7 +157,10 @@ def _json_lines(path: Path, source: TextSource) -> Iterator[str]:
         except json.JSONDecodeError as error:
             what = f"{error.msg[:1].lower()}{error.msg[1:]} at column {error.colno}"
             raise SourceError(f"{place}: not JSON, of which each line must be one object: {what}") from error
-        except (ValueError, RecursionError) as error:  # a number or a nesting beyond what Python reads
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # Python limits the length of numbers and the depth of nesting.
             raise SourceError(f"{place}: cannot read this JSON: {error}") from error
         if not isinstance(row, dict):
             raise SourceError(f"{place}: a line must be one JSON object, not {reprlib.repr(row)}")
@@ -204,11 +207,11 @@ READERS: dict[str, Callable[[Path, TextSource], Iterator[str]]] = {
     ".csv": _csv,
     ".parquet": _parquet,
 }
-"""Endings of files that are read as text, with the reader of each; in a folder, others are passed over."""
+"""Extension -> reader of the file; files in a folder with other extensions are skipped."""
 
 
 def _chunks(path: Path) -> Iterator[str]:
-    """Yield the text of a file chunk by chunk, unpacked, every line end as \\n, without a byte order mark."""
+    """Yield the text of a file in chunks: decompressed, with \\n at line ends, without byte order mark."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     lines = io.IncrementalNewlineDecoder(decoder, translate=True)
     n_bytes, first = 0, True
@@ -231,7 +234,7 @@ def _chunks(path: Path) -> Iterator[str]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open a file for reading its bytes, unpacked."""
+    """Open a file for reading its decompressed bytes."""
     with path.open("rb") as handle:
         codec = CODECS.get(path.suffix.lower())
         if codec is None:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     import datasets
 
 FORMATS = {"arrow", "csv", "json", "pandas", "parquet", "sql", "text", "xml"}
-"""Names that `datasets` takes for a file format; it then reads every such file below the current folder."""
+"""Names that `datasets` takes for file formats, reading every such file in the current folder."""
 
 
 def documents(source: TextSource) -> Iterator[str]:
-    """Yield the documents of a text, stripped; those that are then empty are left out.
+    """Yield the documents of a text without surrounding white space; empty documents are skipped.
 
     Raises SourceError: absent, unreadable, not UTF-8, malformed, without the column, or without a document.
     """
@@ -51,10 +51,10 @@ def documents(source: TextSource) -> Iterator[str]:
 
 
 def text_digest(source: TextSource) -> str:
-    """Return the sha256 of what decides the documents: names and contents of files, column, separator, split.
+    """Return the sha256 of everything that determines the documents: files, column, separator, split.
 
     Every file is read to its end, whatever the token limit. A dataset on the Hub is known by its name alone
-    (ORG/NAME, or ORG/NAME@REVISION to pin it), so that no connection is needed to know that it is the same.
+    (ORG/NAME, or ORG/NAME@REVISION to pin it), so that the comparison needs no connection.
 
     Raises SourceError: a file is absent or unreadable.
     """
@@ -71,7 +71,7 @@ def text_digest(source: TextSource) -> str:
 
 
 def _local(source: TextSource) -> Path | None:
-    """Return the file or folder that is read, None for a dataset on the Hub."""
+    """Return the file or folder of a text; None for a dataset on the Hub."""
     if source.path is not None:
         return source.path
     path = Path(str(source.dataset))
@@ -80,14 +80,15 @@ def _local(source: TextSource) -> Path | None:
 
 
 def _is_dataset(source: TextSource, path: Path) -> bool:
-    """Return whether `datasets` reads the path: a folder does, a single file is read as under 'text.path'."""
+    """Return whether `datasets` reads the path: it reads folders; we read single files, as for
+    'text.path'."""
     return source.dataset is not None and path.is_dir()
 
 
 def _files(path: Path, *, every: bool) -> Iterator[Path]:
-    """Yield the file at a path, or those below the folder there, in the order of their names.
+    """Yield the file at a path, or the files below a folder, sorted by name.
 
-    every: those of a folder whose endings say nothing too; hidden ones never.
+    every: include files with unknown extensions; hidden files are always skipped.
     """
     with reading(f"the text {path}"):
         if path.is_file():
@@ -110,7 +111,7 @@ def _files(path: Path, *, every: bool) -> Iterator[Path]:
 
 
 def _below(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
-    """Yield the files below a folder; a link back to one of the folders above is not followed."""
+    """Yield the files below a folder; links to a parent folder are not followed."""
     inside = folder.resolve()
     if inside in above:
         return
@@ -132,7 +133,7 @@ def _nearest_to(path: Path) -> str:
 
 
 def _is_saved(folder: Path) -> bool:
-    """Return whether a folder is what `save_to_disk` of `datasets` wrote."""
+    """Return whether a folder was written by `save_to_disk` of `datasets`."""
     names = {entry.name for entry in folder.iterdir()}
     return names >= {"dataset_info.json", "state.json"} or "dataset_dict.json" in names
 
@@ -149,7 +150,7 @@ def _dataset(source: TextSource, folder: Path | None) -> Iterator[str]:
         else:
             splits = _streamed_splits(source, folder)
         rows = _split(splits, source.split, what)
-        if rows.column_names is not None:  # some formats show their columns only row by row
+        if rows.column_names is not None:  # Some formats reveal their columns only in the rows.
             if column not in rows.column_names:
                 raise no_column(column, rows.column_names, what)
             rows = rows.select_columns([column])
@@ -169,7 +170,7 @@ def _streamed_splits(source: TextSource, folder: Path | None) -> dict[str, "data
 
     name, _, revision = str(source.dataset).partition("@")
     if folder is not None:
-        # Absolute, because a folder with the name of a format would be taken for the format.
+        # Absolute, because `datasets` takes a folder named like a format for the format.
         name, revision = str(folder.absolute()), ""
     elif name in FORMATS:
         raise SourceError(f"{name!r} is a format, not a dataset; name the file or folder as 'text.path'")
@@ -184,7 +185,7 @@ def _streamed_splits(source: TextSource, folder: Path | None) -> dict[str, "data
 
 
 def _split(splits: Mapping[str, Any], wanted: str | None, what: str) -> Any:
-    """Return the split that is wanted, or the only one."""
+    """Return the wanted split, or the only one."""
     if wanted is None and len(splits) == 1:
         return next(iter(splits.values()))
     listed = f"splits are {', '.join(splits)}; name one as 'text.split'"

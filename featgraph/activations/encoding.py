@@ -26,31 +26,31 @@ if TYPE_CHECKING:
     import torch
 
 RECONSTRUCTED = 2**15
-"""Tokens that are also decoded, for the explained variance, where the text has as many; a shorter text is
-decoded whole. The error of the figure is told beside it."""
+"""Tokens that are also decoded, for the explained variance; a shorter text is decoded as a whole. Our choice;
+the graph stores the standard error."""
 
 SELDOM = 16
-"""One token in so many is decoded at least, however long the text."""
+"""At least one token in so many is decoded, however long the text. Our choice."""
 
 
 class Encoded(NamedTuple):
-    """What one SAE makes of some text."""
+    """Codes and reconstruction of one SAE on some text."""
 
     codes: scipy.sparse.csr_matrix
-    """(n_tokens, n_features); without an entry on tokens that are left out."""
+    """Codes, (n_tokens, n_features); tokens left out as massive have no entry."""
     rebuilt: Reconstruction
-    """How well they rebuild what the SAE reads."""
+    """Reconstruction error of the codes."""
     massive: NDArray[np.bool_]
-    """Tokens that are left out, (n_tokens,), see `massive`."""
+    """Whether each token is left out, (n_tokens,); see `massive`."""
 
 
 def encode_rows(
     model: LanguageModel, saes: Sequence[LoadedSae], token_rows: TokenRows, every: int | None = None
 ) -> list[Encoded]:
-    """Return, per SAE, what it makes of all batches of some text, one after the other.
+    """Return the codes and reconstruction of each SAE over all batches of a text, in order.
 
-    every: of so many tokens one is decoded as well; None: none is. The model reads the next batch while the
-    SAEs encode this one; every task has one thread.
+    every: one token in so many is decoded as well; None: no token is. The model reads the next batch while
+    the SAEs encode this one; every task has one thread.
     """
     sites = Sites(model, [loaded.reading for loaded in saes if loaded.reading is not None])
     batches = list(token_rows.batches())
@@ -68,7 +68,7 @@ def encode_rows(
 
 
 def decode_every(n_tokens: int) -> int:
-    """Return of how many tokens of a text one is decoded.
+    """Return n for a text of which one token in n is decoded.
 
     >>> decode_every(1000), decode_every(100_000), decode_every(10_000_000)
     (1, 3, 16)
@@ -79,14 +79,14 @@ def decode_every(n_tokens: int) -> int:
 def encode_batch(
     loaded: LoadedSae, activations: Activations, tokens: Tokens, every: int | None = None
 ) -> Encoded:
-    """Return what an SAE makes of one batch; active means not zero: some SAEs keep signed activations."""
+    """Encode one batch with an SAE; active means not zero, because some SAEs keep signed activations."""
     import torch
 
     assert loaded.reading is not None
     assert loaded.sae is not None
     read, written = activations[loaded.reading], activations[loaded.reading.rebuilt]
     left_out = is_massive(written, loaded)
-    chosen = np.flatnonzero(~left_out)[::every] if every else np.zeros(0, dtype=np.int64)
+    decoded = np.flatnonzero(~left_out)[::every] if every else np.zeros(0, dtype=np.int64)
     size = tokens_at_once(loaded.sae.cfg.d_sae)
     codes, rebuilt = _Codes(loaded.sae.cfg.d_sae), Reconstruction(written.shape[1])
     with torch.inference_mode():
@@ -94,7 +94,7 @@ def encode_batch(
             part = read[start : start + size]
             dense = loaded.sae.encode(part)
             codes.add(dense)
-            places = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, start + len(part))]
+            places = decoded[np.searchsorted(decoded, start) : np.searchsorted(decoded, start + len(part))]
             if len(places):
                 made = _decoded(loaded, part, dense, places - start)
                 rebuilt.update(written[places], made, tokens.row[places])
@@ -108,12 +108,12 @@ def _decoded(
     assert loaded.sae is not None
     if len(places) == len(activations):
         return loaded.decode(codes, activations)
-    # Encoded again, because some SAEs decode at the scale of all that they encoded last.
+    # Encoded again, because some SAEs decode at the scale of the tokens that they encoded last.
     return loaded.decode(loaded.sae.encode(activations[places]), activations[places])
 
 
 def _without(codes: scipy.sparse.csr_matrix, left_out: NDArray[np.bool_]) -> scipy.sparse.csr_matrix:
-    """Return codes with nothing on some tokens; the rows stay."""
+    """Return codes with the rows of some tokens emptied."""
     if not left_out.any():
         return codes
     kept = np.repeat(~left_out, np.diff(codes.indptr))
@@ -129,7 +129,7 @@ def _joined(parts: list[Encoded]) -> Encoded:
 
 @contextmanager
 def one_thread_per_task() -> Iterator[None]:
-    """Keep torch to one thread per call: many small products run side by side instead, which wastes less."""
+    """Limit torch to one thread per call, because many small products run in parallel threads."""
     import torch
 
     before = torch.get_num_threads()
@@ -141,7 +141,7 @@ def one_thread_per_task() -> Iterator[None]:
 
 
 class _Codes:
-    """Dense codes, group after group, collected as one sparse matrix."""
+    """Collects groups of dense codes in one sparse matrix."""
 
     def __init__(self, n_features: int) -> None:
         self.n_features = n_features

@@ -11,22 +11,22 @@ if TYPE_CHECKING:
     import torch
 
 Activations = dict[Reading, "torch.Tensor"]
-"""What SAEs read and rebuild on the counted tokens of some text: float32, (n_tokens, d_in) each."""
+"""Input or target of SAEs -> its activations on the counted tokens, float32 (n_tokens, d_in)."""
 
 
 class _AllRead(Exception):
-    """Ends a forward pass once every tensor is there."""
+    """Stops a forward pass once all tensors have been read."""
 
 
 class Sites:
-    """What some SAEs read, and what those of them that are transcoders rebuild, for batches of text."""
+    """Reads the inputs of some SAEs, and the targets of transcoders, from the model on batches of text."""
 
     def __init__(self, model: LanguageModel, readings: Sequence[Reading]) -> None:
         self.model = model
         self.readings = list(dict.fromkeys(one for reading in readings for one in (reading, reading.rebuilt)))
 
     def __call__(self, batch: Batch) -> Activations:
-        """Return each reading, and its target, on the batch's counted tokens."""
+        """Return each input and target on the batch's counted tokens."""
         import torch
 
         language_model, device = self.model.model, self.model.device

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     import torch
 
 MEDIAN_TOKENS = 4096
-"""Tokens whose median norm stands for the text's; our choice: a median of so many is off by some percent."""
+"""Tokens from which the median norm is estimated; our choice: enough for an error of a few per cent."""
 
 
 def with_limits(
     model: LanguageModel, saes: Sequence[LoadedSae], opening: TokenRows, massive: float
 ) -> list[LoadedSae]:
-    """Return SAEs that leave out tokens above a multiple of the median norm where they write.
+    """Return SAEs with a limit of the norm: a multiple of the median at the tensor they write to.
 
     opening: the beginning of the text, see `opening_rows`. massive: the multiple; 0 leaves nothing out.
     """
@@ -46,14 +46,14 @@ def with_limits(
             parts.append(norms_of(activations[loaded.reading.rebuilt]).cpu().numpy())
     medians = [float(np.median(np.concatenate(parts))) for parts in norms]
     return [
-        # A site at which most tokens are zero has no usual length.
+        # If most tokens are zero at a site, the median is no typical norm.
         replace(loaded, massive_norm=massive * median if median > 0 else None)
         for loaded, median in zip(saes, medians, strict=True)
     ]
 
 
 def opening_rows(token_rows: TokenRows) -> TokenRows:
-    """Return the first rows of a text that have MEDIAN_TOKENS tokens together, or all there are."""
+    """Return the first rows of a text, up to MEDIAN_TOKENS tokens in all."""
     chosen, n_tokens = 0, 0
     while chosen < len(token_rows.rows) and n_tokens < MEDIAN_TOKENS:
         n_tokens += int(token_rows.counted(token_rows.rows[chosen]).sum())
@@ -68,7 +68,10 @@ def norms_of(activations: "torch.Tensor") -> "torch.Tensor":
 
 
 def is_massive(activations: "torch.Tensor", loaded: LoadedSae) -> NDArray[np.bool_]:
-    """Return which tokens are left out at an SAE's site, (n_tokens,); activations: where it writes."""
+    """Return the mask of tokens left out at an SAE's site, (n_tokens,).
+
+    activations: of the tensor the SAE writes to, (n_tokens, d).
+    """
     if loaded.massive_norm is None:
         return np.zeros(len(activations), dtype=np.bool_)
     above: NDArray[np.bool_] = (norms_of(activations) > loaded.massive_norm).cpu().numpy()

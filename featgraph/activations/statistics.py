@@ -1,4 +1,4 @@
-"""How often and how strongly each feature of one SAE fires, and how much variance the SAE explains.
+"""Statistics of one SAE's features: firing counts, moments, explained variance.
 
 Both are sums over tokens, gathered batch by batch, so memory does not grow with the text. They are plain
 arrays that a file can hold. The tokens that a feature fires on are in `top_tokens.py`, its strongest contexts
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 Arrays = dict[str, NDArray[Any]]
-"""A partial result as a file holds it."""
+"""Name -> array of a partial result, as stored in a file."""
 
 
 class Moments:
@@ -41,12 +41,12 @@ class Moments:
         np.maximum.at(self.max, codes.indices, values)
 
     def arrays(self) -> Arrays:
-        """Return the arrays that a file holds."""
+        """Return the moments as arrays for a file."""
         return {"n_active": self.n_active, "sum": self.sum, "square": self.square, "max": self.max}
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Moments":
-        """Return the moments that `arrays` gave."""
+        """Return the moments from the arrays of `arrays`."""
         moments = Moments(0)
         moments.n_active, moments.sum = arrays["n_active"], arrays["sum"]
         moments.square, moments.max = arrays["square"], arrays["max"]
@@ -54,12 +54,12 @@ class Moments:
 
 
 BLOCKS = 10
-"""Parts of the text whose reconstruction is summed apart, for the error of its explained variance; a row of
-text is in one of them whole, because tokens of one row are alike."""
+"""Groups of token rows for the jackknife error of the explained variance. A row belongs to one group as a
+whole, because its tokens are correlated. Our choice."""
 
 
 class Reconstruction:
-    """How much of one site's variance its SAE explains."""
+    """Sums from which the explained variance of one SAE is computed."""
 
     def __init__(self, d_model: int) -> None:
         self.n: Counts = np.zeros(BLOCKS, dtype=np.int64)
@@ -70,9 +70,9 @@ class Reconstruction:
     def update(
         self, activations: "torch.Tensor", reconstruction: "torch.Tensor", row: Indices | None = None
     ) -> None:
-        """Add one batch of (n_tokens, d_model) activations and what the SAE makes of them.
+        """Add one batch of activations, (n_tokens, d_model), and their reconstructions.
 
-        row: which row of the text each token is in.
+        row: token row of each token.
         """
         block = np.zeros(len(activations), dtype=np.int64) if row is None else row % BLOCKS
         wanted = activations.double().cpu().numpy()
@@ -85,7 +85,7 @@ class Reconstruction:
 
     @property
     def explained_variance(self) -> float:
-        """1 - squared error / variance around the mean, summed over dimensions; NaN where nothing varies.
+        """1 - squared error / variance around the mean, summed over dimensions; NaN if the variance is 0.
 
         Source: arXiv 2406.04093 (Gao et al.), 1 - normalised MSE.
         """
@@ -93,7 +93,7 @@ class Reconstruction:
 
     @property
     def explained_variance_se(self) -> float:
-        """Standard error of the explained variance; NaN where one part of the text has all tokens.
+        """Standard error of the explained variance; NaN if one group has all tokens.
 
         Source: the delete-a-group jackknife, Efron and Tibshirani, An Introduction to the Bootstrap, 11.5.
         """
@@ -107,7 +107,7 @@ class Reconstruction:
         return math.sqrt((n - 1) / n * float(((values - values.mean()) ** 2).sum()))
 
     def _explained(self, blocks: NDArray[np.bool_]) -> float:
-        """Return the explained variance over some parts of the text."""
+        """Return the explained variance over some groups."""
         n, total = int(self.n[blocks].sum()), self.sum[blocks].sum(axis=0)
         variance = float(self.square[blocks].sum()) - float((total**2).sum()) / n if n else 0.0
         return 1.0 - float(self.error[blocks].sum()) / variance if variance > 0 else float("nan")
@@ -119,19 +119,19 @@ class Reconstruction:
         return math.sqrt(float(self.square.sum()) / n) if n else float("nan")
 
     def merge(self, other: Self) -> "Reconstruction":
-        """Return that of both texts."""
+        """Return the sums over both texts."""
         merged = Reconstruction(self.sum.shape[1])
         for name, values in self.arrays().items():
             setattr(merged, name, values + getattr(other, name))
         return merged
 
     def arrays(self) -> Arrays:
-        """Return what a file holds."""
+        """Return the sums as arrays for a file."""
         return {"n": self.n, "error": self.error, "square": self.square, "sum": self.sum}
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray[Any]]) -> "Reconstruction":
-        """Return what `arrays` took apart."""
+        """Return the sums from the arrays of `arrays`."""
         held = Reconstruction(0)
         held.n, held.sum, held.error, held.square = (arrays[name] for name in ("n", "sum", "error", "square"))
         return held

@@ -19,7 +19,7 @@ from featgraph.recipe import TextSource
 from featgraph.suite.graph_suite import GraphSuite
 
 SHARD_TOKENS = 32_768
-"""Tokens of one shard, a few batches: the unit of work, and the most that an interruption loses."""
+"""Tokens per shard, a few batches: the unit of work, and the most that an interruption loses. Our choice."""
 
 BATCH_TOKENS = 8192
 """Tokens that the model reads at once, padding included: large enough to keep two cores busy, small enough
@@ -28,22 +28,22 @@ for the cache."""
 
 @dataclass(frozen=True)
 class Tokens:
-    """Where some counted tokens stand in the text: arrays of n_tokens, BOS and padding left out."""
+    """The positions of some counted tokens in the text, (n_tokens,) each; without BOS and padding."""
 
     row: NDArray[np.int64]
-    """The token row that each is in, by its number in the whole text."""
+    """Number of each token's row in the whole text."""
     position: NDArray[np.int64]
-    """Place in that row, BOS included."""
+    """Position in the row, BOS included."""
     token: NDArray[np.int64]
     """Token id."""
 
     def take(self, chosen: NDArray[np.bool_]) -> "Tokens":
-        """Return some of them."""
+        """Return a selection of the tokens."""
         return Tokens(self.row[chosen], self.position[chosen], self.token[chosen])
 
     @classmethod
     def joined(cls, parts: Sequence["Tokens"]) -> "Tokens":
-        """Return the tokens of all parts, one after the other."""
+        """Return the concatenation of all parts."""
         return cls(
             np.concatenate([part.row for part in parts]),
             np.concatenate([part.position for part in parts]),
@@ -53,16 +53,16 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Batch(Tokens):
-    """Some token rows, padded to one length."""
+    """A batch of token rows, padded to one length."""
 
     ids: NDArray[np.int64]
     """Token ids, (n_rows, length); padding repeats a row's first token, after all others."""
     counted: NDArray[np.bool_]
-    """Which of them count, (n_rows, length)."""
+    """Mask of the counted tokens, (n_rows, length)."""
 
     @classmethod
     def of(cls, token_rows: "TokenRows", chosen: NDArray[np.int64], length: int) -> "Batch":
-        """Pad the chosen rows to one length."""
+        """Return the chosen rows padded to one length."""
         ids = np.zeros((len(chosen), length), dtype=np.int64)
         counted = np.zeros((len(chosen), length), dtype=np.bool_)
         for place, number in enumerate(chosen):
@@ -76,43 +76,43 @@ class Batch(Tokens):
 
 @dataclass(frozen=True)
 class TokenRows:
-    """Part of the text as the model reads it: rows of token ids without padding."""
+    """Part of the text as rows of token ids, without padding."""
 
     rows: list[NDArray[np.int32]]
     special: frozenset[int]
-    """Ids of special tokens, which no statistic counts."""
+    """Ids of special tokens, which are not counted."""
     first: int = 0
-    """Place of the first row in the whole text."""
+    """Number of the first row in the whole text."""
     without_bos: bool = False
-    """Whether the first token of each row stands where BOS would, and does not count either."""
+    """Whether rows have no BOS; then their first token is not counted, in its place."""
 
     @cached_property
     def n_tokens(self) -> int:
-        """Tokens that the statistics count."""
+        """Number of counted tokens."""
         return sum(int(self.counted(row).sum()) for row in self.rows)
 
     def counted(self, row: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Return which tokens of a row count."""
+        """Return the mask of a row's counted tokens."""
         counts = ~np.isin(row, list(self.special))
         if self.without_bos:
             counts[:1] = False
         return counts
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the rows in batches of about BATCH_TOKENS, longest first so that little is padded."""
+        """Yield the rows in batches of about BATCH_TOKENS, longest first, to keep padding short."""
         order = sorted(range(len(self.rows)), key=lambda place: -len(self.rows[place]))
         start = 0
         while start < len(order):
             longest = len(self.rows[order[start]])
-            chosen = order[start : start + max(1, BATCH_TOKENS // longest)]
-            yield Batch.of(self, np.array(chosen, dtype=np.int64), longest)
-            start += len(chosen)
+            rows_of_batch = order[start : start + max(1, BATCH_TOKENS // longest)]
+            yield Batch.of(self, np.array(rows_of_batch, dtype=np.int64), longest)
+            start += len(rows_of_batch)
 
 
 def read_shards(text: TextSource, tokenizer: Any) -> Iterator[TokenRows]:
-    """Tokenise the recipe's text, at most `text.tokens` tokens that count, and yield it in shards.
+    """Tokenise the recipe's text, up to `text.tokens` counted tokens, and yield it in shards.
 
-    Raises SourceError: the text is absent, unreadable, or without a token that counts.
+    Raises SourceError: the text is missing, unreadable, or has no counted token.
     """
     none = _no_rows(tokenizer)
     waiting: list[NDArray[np.int32]] = []
@@ -126,25 +126,25 @@ def read_shards(text: TextSource, tokenizer: Any) -> Iterator[TokenRows]:
             first, waiting, n_waiting = first + len(waiting), [], 0
     if n_read == 0:
         raise SourceError(
-            f"the text {text.path or text.dataset} has no token that counts; statistics need at least one"
+            f"the text {text.path or text.dataset} has no counted token; statistics need at least one"
         )
     if n_waiting:
         yield replace(none, rows=waiting, first=first)
 
 
 def _no_rows(tokenizer: Any) -> TokenRows:
-    """Return no rows yet of a tokenizer's text."""
+    """Return an empty `TokenRows` for a tokenizer."""
     special = frozenset(int(token) for token in tokenizer.all_special_ids)
     return TokenRows([], special, without_bos=tokenizer.bos_token_id is None)
 
 
 def _opening(tokenizer: Any) -> list[int]:
-    """Return what stands before each row of tokens."""
+    """Return the ids that precede each row: BOS, if the tokenizer has one."""
     return [] if tokenizer.bos_token_id is None else [int(tokenizer.bos_token_id)]
 
 
 def _rows(text: TextSource, tokenizer: Any, none: TokenRows) -> Iterator[tuple[NDArray[np.int32], int]]:
-    """Yield each row of tokens that is more than its opening, and how many of its tokens count."""
+    """Yield each non-empty row of tokens, with its number of counted tokens."""
     bos = _opening(tokenizer)
     width, left = text.context - len(bos), text.tokens
     if text.context < 2:

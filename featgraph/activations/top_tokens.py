@@ -18,11 +18,11 @@ HELD = 2**21
 """Sums per (feature, token) of single batches that are held before they are added up."""
 
 RANKED = 2**20
-"""Sums per (feature, token) that are ranked at once."""
+"""Most sums per (feature, token) ranked at once. Our choice: bounds memory."""
 
 
 class TopTokens:
-    """Sums of activation per (token, feature); memory grows with the pairs seen, not with the text."""
+    """Sums of activation per (token, feature); memory grows with the number of pairs, not with the text."""
 
     def __init__(self, n_vocabulary: int, n_features: int) -> None:
         self.shape = (n_vocabulary, n_features)
@@ -31,12 +31,12 @@ class TopTokens:
         self._held: list[scipy.sparse.csr_matrix] = []
 
     def update(self, codes: scipy.sparse.csr_matrix, tokens: "Tokens") -> None:
-        """Add one batch; batches are added up now and then rather than every time."""
+        """Add one batch; batches are collected and summed now and then, which is faster."""
         occurrences = np.bincount(tokens.token, minlength=self.shape[0])
         self.occurrences += occurrences
         rows = np.argsort(tokens.token, kind="stable").astype(np.int32)
         starts = np.r_[0, np.cumsum(occurrences)].astype(np.int32)
-        # Row v has a one for every row of the codes whose token is v, so the product sums these rows.
+        # Row v has a 1 for each row of the codes whose token is v, so the product sums these rows.
         rows_of_token = scipy.sparse.csr_matrix(
             (np.ones(len(rows)), rows, starts), shape=(len(occurrences), len(rows))
         )

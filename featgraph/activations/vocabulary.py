@@ -11,20 +11,20 @@ from featgraph.core.arrays import Matrix
 from featgraph.core.ranking import ranks
 
 _VISIBLE = {"": "", " ": "␣", "\n": "⏎", "\t": "⇥"}
-"""White space as a label shows it."""
+"""White space -> its symbol in labels."""
 
 LONG_RUN = 4
-"""White space of the same kind from which its length is written out."""
+"""Runs of at least so many equal white space characters are shown by their length."""
 
 RANDOM_DIRECTIONS = 512
-"""Directions drawn for the null of a promoted token's logit, so that about five lie above its quantile."""
+"""Random directions for the null of promoted logits: about five lie above the 99 % quantile. Our choice."""
 
 LOGITS = 2**24
 """Logits in memory at once."""
 
 
 class Vocabulary:
-    """The text of single tokens, decoded once each."""
+    """Decodes single tokens to text, each once."""
 
     def __init__(self, tokenizer: Any, size: int) -> None:
         self.tokenizer = tokenizer
@@ -42,7 +42,7 @@ class Vocabulary:
 
 
 def top_logit_tokens(directions: Matrix, unembedding: Matrix, k: int) -> list[list[int]]:
-    """Return, per direction, the k tokens whose logits it raises most, best first.
+    """Return the k tokens whose logits each direction raises most, best first, (n_features, k).
 
     directions: (n_features, d_model). unembedding: (n_vocabulary, d_model). The final norm is left out.
 
@@ -64,12 +64,13 @@ def top_logit_tokens(directions: Matrix, unembedding: Matrix, k: int) -> list[li
 def telling_tokens(
     directions: Matrix, unembedding: Matrix, promoted: Sequence[Sequence[int]], occurs: NDArray[np.bool_]
 ) -> list[list[int]]:
-    """Return, per direction, those of the tokens that it promotes which a label may name.
+    """Return, per direction, the promoted tokens that are informative enough for a label.
 
-    These occur in the text, and their logit is one that of a hundred random directions at most one gives to
-    any token. occurs: which tokens of the vocabulary do, (n_vocabulary,).
+    They occur in the text, and their logit exceeds the largest logit of 99 % of random directions. occurs:
+    mask of the tokens in the text, (n_vocabulary,).
 
-    Source: the null is ours; in early layers three of four promoted tokens are in no text ("hasattr").
+    Source: the null is ours; in early layers three of four promoted tokens never occur in the text
+    ("hasattr").
     """
     null = _random_logit(unembedding)
     return [
@@ -87,7 +88,7 @@ def _logits(directions: Matrix, unembedding: Matrix, tokens: NDArray[np.int64]) 
 
 
 def _random_logit(unembedding: Matrix) -> float:
-    """Return the largest logit that a random unit direction reaches once in a hundred times."""
+    """Return the 99 % quantile of the largest logit of a random unit direction."""
     rng = np.random.default_rng(0)
     drawn = rng.normal(size=(RANDOM_DIRECTIONS, unembedding.shape[1])).astype(np.float32)
     drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
@@ -112,7 +113,7 @@ def label(top: list[str], promotes: list[str]) -> str:
 
 
 def _white_space(token: str) -> str:
-    """Return white space as a label shows it, a run of more than three as their number and one of them.
+    """Return white space as symbols; a long run as its length and one symbol.
 
     >>> _white_space("\\n\\n"), _white_space(" " * 40)
     ('⏎⏎', '40␣')
@@ -123,7 +124,7 @@ def _white_space(token: str) -> str:
 
 
 def _distinct(tokens: list[str], n: int) -> list[str]:
-    """Return the first n tokens that differ in more than case and white space."""
+    """Return the first n tokens that differ not only in case and white space."""
     spellings: dict[str, str] = {}
     for token in tokens:
         shown = token.strip() or _white_space(token)

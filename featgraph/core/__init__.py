@@ -1,4 +1,4 @@
-"""What every folder may use: feature keys, results, verbs and measures, arguments, files, progress, HTTP.
+"""Shared parts: feature keys, results, verbs and measures, arguments, files, progress, HTTP.
 
 keys        sites, feature keys, edge kinds, ranges of ids
 result      named columns and rows of an answer, in memory

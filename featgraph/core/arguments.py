@@ -1,4 +1,4 @@
-"""What the arguments of a verb may be, whoever gives them: a statement, a command, or a Python caller."""
+"""Checks the arguments of verbs, from statements, commands and Python callers."""
 
 from decimal import Decimal
 from numbers import Integral, Real
@@ -6,7 +6,7 @@ from numbers import Integral, Real
 from featgraph.errors import UsageError
 
 MOST = 10**9 - 1
-"""Of a whole number that a verb takes, such as how many paths or edges."""
+"""Largest whole number a verb takes, such as a number of paths or edges."""
 
 
 def check_cosine(name: str, value: object) -> float:
@@ -44,7 +44,7 @@ def check_bool(name: str, value: object) -> bool:
 
 
 def shown(value: object) -> str:
-    """Return a value as a message quotes it."""
+    """Return a value as quoted in a message."""
     return "null" if value is None else repr(value)
 
 

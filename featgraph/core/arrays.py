@@ -10,10 +10,10 @@ Vector = NDArray[np.float32]
 """One vector of the residual stream, (d_model,)."""
 
 Indices = NDArray[np.int64]
-"""Places of features, tokens or pieces of text."""
+"""Indices of features, tokens or token rows."""
 
 Counts = NDArray[np.int64]
-"""How many tokens."""
+"""Numbers of tokens."""
 
 Sums = NDArray[np.float64]
-"""Running sums, in double precision so that the order of batches does not show."""
+"""Sums over tokens, in double precision, so that the order of batches does not change results."""

@@ -11,22 +11,22 @@ from featgraph.core.arrays import Indices
 LEVEL = 0.95
 
 MEAN_RESAMPLES = 10_000
-"""Resamples for a mean, which one matrix product gives. Source: Efron and Tibshirani, An Introduction to the
+"""Resamples for a mean, all from one matrix product. Source: Efron and Tibshirani, An Introduction to the
 Bootstrap (1993), section 13: at least 1000 for percentile intervals."""
 
 RESAMPLES = 1000
-"""Resamples for figures that are computed anew for each. Source: as above."""
+"""Resamples for statistics computed separately for each resample. Source: as above."""
 
 Values = NDArray[np.float64]
-"""One measure, (n_prompts, n_seeds); NaN where there is none, as of an empty text."""
+"""Values of one measure, (n_prompts, n_seeds); NaN if undefined, as for an empty text."""
 
 Figures = NDArray[np.float64]
-"""Some figures of one sample, NaN where it does not define them."""
+"""Statistics of one sample, (n_statistics,); NaN if undefined."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, its 95 % confidence interval, and the number of values; NaN of none."""
+    """A mean, its 95 % confidence interval, and the number of values; NaN without values."""
 
     value: float
     low: float
@@ -37,9 +37,8 @@ class Interval:
 def mean_interval(values: Values, *, geometric: bool = False, seed: int = 0) -> Interval:
     """Return the mean of the finite values, and its percentile bootstrap interval.
 
-    Rows and columns are drawn with replacement, each on its own: prompts and seeds are both samples. Such an
-    interval is rather too wide than too narrow. geometric: the values are logarithms, the mean is taken of
-    them, and what is returned is its exponential.
+    Rows and columns are resampled independently, because prompts and seeds are both samples; the interval is
+    conservative. geometric: the values are logarithms; return exp(mean), the geometric mean.
 
     Source: Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1 (2007), section 3; percentiles as
     in Efron and Tibshirani (1993), section 13.3.
@@ -53,7 +52,7 @@ def mean_interval(values: Values, *, geometric: bool = False, seed: int = 0) -> 
         return Interval(np.nan, np.nan, np.nan, 0)
     rng = np.random.default_rng(seed)
     rows, columns = values.shape
-    # How often each row and column is drawn, which is all that a resample's mean depends on.
+    # A resample's mean depends only on how often each row and column is drawn.
     by_row = rng.multinomial(rows, np.full(rows, 1 / rows), MEAN_RESAMPLES).astype(np.float64)
     by_column = rng.multinomial(columns, np.full(columns, 1 / columns), MEAN_RESAMPLES).astype(np.float64)
     total = ((by_row @ np.where(finite, values, 0.0)) * by_column).sum(axis=1)
@@ -69,10 +68,10 @@ def mean_interval(values: Values, *, geometric: bool = False, seed: int = 0) -> 
 def cluster_interval(
     figures: Callable[[Indices], Figures], clusters: Indices, seed: int
 ) -> tuple[Figures, Figures]:
-    """Return the low and high ends of the percentile bootstrap interval of each figure.
+    """Return the lower and upper ends of the percentile bootstrap interval of each statistic.
 
-    figures: takes the places of a resample's entries. clusters: entries of one cluster are drawn together,
-    because they depend on each other; NaN where all are of one.
+    figures: computes the statistics from the indices of a resample's entries. clusters: entries of one
+    cluster are dependent, so they are drawn together; NaN if there is only one cluster.
 
     Source: Efron and Tibshirani (1993), section 13.3; by clusters as in Cameron et al., Bootstrap-based
     improvements for inference with clustered errors (2008).

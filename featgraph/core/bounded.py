@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 64 * 2**20
-"""Of a file that is read at once; manifests, recipes, configurations and statements are far smaller."""
+"""Most bytes of a file read as a whole; manifests, recipes, configurations and statements are far smaller."""
 
 DEEPEST = 100
-"""Levels of lists and tables inside each other."""
+"""Most levels of nested lists and tables."""
 
 
 def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
     """Return the content of a file.
 
-    Raises OSError: it cannot be read. ValueError: it is no regular file, or has more bytes than `most`.
+    Raises OSError: it cannot be read. ValueError: it is not a regular file, or has more than `most` bytes.
     """
     with path.open("rb") as file:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it is larger than {most / 2**20:g} MB")
@@ -32,7 +32,7 @@ def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
 
 
 def read_text(path: Path, most: int = MOST_BYTES) -> str:
-    """Return the content of a file as text in UTF-8, without the mark (BOM) that some editors put first.
+    """Return the content of a file as text in UTF-8, without a byte order mark.
 
     Raises OSError: it cannot be read. ValueError: as `read_bytes`, or it is not UTF-8.
     """
@@ -40,9 +40,9 @@ def read_text(path: Path, most: int = MOST_BYTES) -> str:
 
 
 def json_value(text: str | bytes) -> Any:
-    """Return what a JSON text says.
+    """Return the value of a JSON text.
 
-    Raises ValueError: it is no JSON, or nested deeper than `DEEPEST`.
+    Raises ValueError: it is not JSON, or nested deeper than `DEEPEST`.
     """
     try:
         return _shallow(json.loads(text))
@@ -51,19 +51,19 @@ def json_value(text: str | bytes) -> Any:
 
 
 def toml_value(text: str) -> dict[str, Any]:
-    """Return what a TOML text says.
+    """Return the value of a TOML text.
 
-    Raises ValueError: it is no TOML, or nested deeper than `DEEPEST`.
+    Raises ValueError: it is not TOML, or nested deeper than `DEEPEST`.
     """
     try:
-        found: dict[str, Any] = _shallow(tomllib.loads(text))
+        value: dict[str, Any] = _shallow(tomllib.loads(text))
     except RecursionError as error:
         raise ValueError(f"it is nested deeper than {DEEPEST} levels") from error
-    return found
+    return value
 
 
 def _shallow(value: Any) -> Any:
-    """Return a value; raise ValueError if it is nested too deep for those who walk through it."""
+    """Return a value; raise ValueError if it is nested deeper than `DEEPEST`."""
     level, depth = [value], 0
     while level:
         if depth > DEEPEST:

@@ -14,33 +14,33 @@ _PATH = "/chat/completions"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server that speaks the OpenAI protocol, and the model to ask there."""
+    """A server with an OpenAI-compatible API, and the model to use."""
 
     base_url: str
     """Address up to `/v1`; without a path, `/v1` is added."""
     model: str
     key: str | None = field(default=None, repr=False)
-    """Sent to this server alone, and never written down."""
+    """API key: sent only to this server and never stored."""
     retry_policy: RetryPolicy = field(default_factory=RetryPolicy)
 
     def __post_init__(self) -> None:
-        """Raise UsageError for an address or a model that cannot be."""
+        """Raise UsageError: the address is not valid, or the model has no name."""
         checked_url(self.base_url)
         if not self.model.strip():
             raise UsageError("the model has no name; write --model NAME")
 
     @property
     def url(self) -> str:
-        """Where requests go."""
+        """Address of the requests."""
         base = checked_url(self.base_url).removesuffix(_PATH)
         return f"{base if base.count('/') > 2 else f'{base}/v1'}{_PATH}"
 
     def answer(self, messages: Sequence[dict[str, str]]) -> str | None:
-        """Return what the model says to a conversation, or None if it is no text or was cut off.
+        """Return the model's answer to a conversation; None if it is not text or was cut off.
 
-        Sampling is left to the server: models differ in which settings they take.
+        The server chooses the sampling settings, because models accept different ones.
 
-        Raises Refused: the server does not want such requests. Unreachable: no answer in all the tries.
+        Raises Refused: the server rejects the request. Unreachable: no answer in any try.
         """
         body = json.dumps({"model": self.model, "messages": list(messages)}).encode()
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -48,7 +48,7 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {self.key}"
         try:
             answer = fetch(self.url, self.retry_policy, body=body, headers=headers)
-        except Refused as error:  # some servers repeat the key in what they say
+        except Refused as error:  # Some servers repeat the key in their messages.
             raise Refused(error.status, self._without_key(error.message)) from None
         except Unreachable as error:
             raise Unreachable(self._without_key(str(error))) from None
@@ -64,9 +64,9 @@ class Endpoint:
 
 
 def key_from(variable: str | None) -> str | None:
-    """Return the key that an environment variable holds.
+    """Return the API key in an environment variable.
 
-    Raises UsageError: it is not set, or holds what no header may.
+    Raises UsageError: the variable is not set, or has characters that are not allowed in a header.
     """
     if variable is None:
         return None
@@ -74,5 +74,7 @@ def key_from(variable: str | None) -> str | None:
     if not key:
         raise UsageError(f"the environment has no {variable}; write `export {variable}=...` first")
     if not key.isascii() or not key.isprintable():
-        raise UsageError(f"what {variable} holds is not a key: it has letters that a header cannot have")
+        raise UsageError(
+            f"{variable} does not hold a key: it has characters that are not allowed in a header"
+        )
     return key

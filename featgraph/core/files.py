@@ -12,10 +12,10 @@ from featgraph.errors import UsageError
 
 @contextmanager
 def atomic_file(path: Path, *, fsync: bool = False) -> Iterator[Path]:
-    """Yield where to write; on success that takes the name `path`, else nothing is left.
+    """Yield a temporary path to write to; on success it is renamed to `path`, else deleted.
 
-    A link stays a link to the file it names; a device or a pipe is written directly.
-    fsync: force the content to the disk before the file gets its name.
+    A symbolic link stays, and its target is replaced; a device or pipe is written directly.
+    fsync: force the content to disk before the rename.
 
     Raises OSError: it cannot be written.
     """
@@ -48,7 +48,7 @@ def output_file(path: Path) -> Iterator[Path]:
 
 
 def fsync_path(path: Path) -> None:
-    """Force a file's content, or the names in a folder, to the disk."""
+    """Force a file's content, or the entries of a folder, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -57,7 +57,7 @@ def fsync_path(path: Path) -> None:
 
 
 def os_reason(error: BaseException) -> str:
-    """Return why the system, or a library that reads a file, refused: one line that ends a sentence.
+    """Return the reason of an error of the system or a library, as one line for the end of a sentence.
 
     >>> os_reason(PermissionError(13, "Permission denied", "x")), os_reason(ValueError("no gzip file\\n"))
     ('permission denied', 'no gzip file')
@@ -76,10 +76,10 @@ def file_sha256(path: Path) -> str:
 
 
 def _followed(path: Path) -> Path:
-    """Return the file that a path names in the end; raise OSError if its links lead round in a circle."""
+    """Return the target of a path through its links; raise OSError if the links form a loop."""
     try:
         target = path.resolve()
-    except RuntimeError:  # what Python says of a circle before 3.13; later it returns one of the links
+    except RuntimeError:  # Python before 3.13 raises this for a loop; later versions return one of the links.
         target = path
     if target.is_symlink():
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))

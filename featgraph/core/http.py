@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import tenacity
 
 MAX_BYTES = 256 * 2**20
-"""Of one answer. A bulk file of 1,024 explanations takes under 1 MB."""
+"""Most bytes of one response. Our choice; a bulk file of 1,024 explanations has less than 1 MB."""
 
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 """Status codes after which the same request may succeed. Source: RFC 9110, RFC 6585; 529 is "overloaded"."""
@@ -27,16 +27,16 @@ _LONGEST_WAIT = 60.0
 
 
 class Unreachable(Exception):
-    """A server was out of reach or busy at every try."""
+    """A server could not be reached, or was busy, at every try."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
-        """retry_after: seconds that the server asks to wait, if it does."""
+        """retry_after: seconds that the server asks us to wait; None if it does not."""
         super().__init__(message)
         self.retry_after = retry_after
 
 
 class Refused(Exception):
-    """A server answered that the request is wrong, or gave an answer that cannot be used."""
+    """A server rejected the request, or its response cannot be used."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}" if message else str(status))
@@ -45,21 +45,22 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often, and how long, one request is tried."""
+    """How often and for how long to retry a request."""
 
     timeout: float = 60.0
-    """Seconds without a sign of the server, after which a try has failed."""
+    """Seconds without data after which a try fails."""
     tries: int = 5
     first_wait: float = 1.0
-    """Seconds before the second try, twice as many before each next one; or what the server asks for."""
+    """Seconds before the second try, doubled before each next one, unless the server asks for another
+    wait."""
     stop: threading.Event = field(default_factory=threading.Event)
-    """Once it is set, no further try is made."""
+    """Event that ends the retries."""
 
 
 def checked_url(url: str) -> str:
     """Return an http(s) address without its last slash.
 
-    Raises UsageError: it is no such address, or holds a password or a key, which would be written down.
+    Raises UsageError: not a web address, or one with a password or key, which would be stored.
     """
     import httpx
 
@@ -84,10 +85,10 @@ def fetch(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Return what a server answers to a GET, or with a body to a POST.
+    """Return the response to a GET, or to a POST if there is a body.
 
-    Raises Refused: the server does not want the request, or its answer is too large. Unreachable: no answer
-    in all the tries.
+    Raises Refused: the server rejects the request, or the response is too large.
+    Unreachable: no response in any try.
     """
     import tenacity
 
@@ -107,7 +108,7 @@ def fetch(
 
 @dataclass(frozen=True)
 class _Wait:
-    """How long to wait before the next try: what the server asked for, else what `otherwise` says."""
+    """The wait before the next try: as the server asked, else as `otherwise` computes."""
 
     otherwise: "tenacity.wait.wait_base"
 
@@ -144,12 +145,12 @@ def _try(url: str, timeout: float, body: bytes | None, headers: Mapping[str, str
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """Return the system's certificates; reading them takes longer than most requests."""
+    """Return the system's certificates, cached because reading them is slower than most requests."""
     return ssl.create_default_context()
 
 
 def _content(response: "httpx.Response") -> bytes:
-    """Return the bytes as they were sent: a file that is zipped stays zipped."""
+    """Return the raw bytes: a compressed file stays compressed."""
     parts: list[bytes] = []
     n_bytes = 0
     for part in response.iter_raw():
@@ -161,7 +162,7 @@ def _content(response: "httpx.Response") -> bytes:
 
 
 def _retry_after(response: "httpx.Response") -> float | None:
-    """Return the seconds that the server asks us to wait, at most a minute; a date counts as nothing said."""
+    """Return the seconds of the header Retry-After, at most 60; None if it is absent or a date."""
     try:
         seconds = float(response.headers.get("Retry-After", ""))
     except ValueError:
@@ -170,7 +171,7 @@ def _retry_after(response: "httpx.Response") -> float | None:
 
 
 def _beginning(response: "httpx.Response") -> str:
-    """Return the beginning of what a server says of its refusal, on one line."""
+    """Return the beginning of the server's error message, on one line."""
     import httpx
 
     try:

@@ -19,7 +19,7 @@ EDGE_KINDS: tuple[EdgeKind, ...] = ("res_res", "mlp_res", "att_res")
 
 Score = Literal["product", "sum", "min"]
 SCORES: tuple[Score, ...] = get_args(Score)
-"""What a path may be the best by, over a number that its edges carry."""
+"""Criteria of a best path, computed from a number on its edges."""
 
 MODULE_THRESHOLD = 0.25
 """Smallest cosine at which a module feature counts as writer of a residual one.
@@ -27,7 +27,7 @@ MODULE_THRESHOLD = 0.25
 Source: arXiv 2502.03032 v3, Table 5 (module threshold of the illustrative flow graph)."""
 
 SAME_FEATURE = 0.5
-"""Published line for "the same feature" one layer on. Source: arXiv 2502.03032 v3, section 3.3."""
+"""Published threshold for "the same feature" in the next layer. Source: arXiv 2502.03032 v3, section 3.3."""
 
 _KEY = re.compile(r"([0-9]{1,9})/([a-z]+)/([0-9]{1,9})")
 
@@ -66,7 +66,8 @@ class FeatureKey(NamedTuple):
 
 @dataclass(frozen=True)
 class SaeRange:
-    """The features of one SAE as one run of ids; saes are in order of block, site (`SITES`) and layer."""
+    """The features of one SAE as a contiguous range of ids; SAEs are ordered by block, site (`SITES`) and
+    layer."""
 
     number: int
     layer: int
@@ -74,7 +75,7 @@ class SaeRange:
     first_id: int
     n_features: int
     shift: int = 0
-    """Blocks from the layer's number to the one that the SAE belongs to, see `block_of`."""
+    """Number of the SAE's block minus its layer number, see `block_of`."""
 
     @property
     def block(self) -> int:
@@ -94,8 +95,8 @@ class SaeRange:
 def block_of(layer: int, hook_name: str) -> int:
     """Return the block after which an SAE reads (res) or in which it does (mlp, att).
 
-    Layers keep their published numbers, which may be off by one, or number something else; the hook says
-    where in the model it is. What block L reads is what L - 1 left; before block 0 that is the embedding, -1.
+    Layers keep their published numbers, which may be off by one or number something else; the hook gives the
+    position in the model. The input of block L is the output of block L - 1; of block 0, the embedding, -1.
 
     >>> block_of(5, "blocks.5.hook_resid_pre"), block_of(12, "blocks.11.hook_resid_post")
     (4, 11)
@@ -111,8 +112,8 @@ def block_of(layer: int, hook_name: str) -> int:
 def edge_plan(saes: list[SaeRange], kinds: tuple[EdgeKind, ...]) -> list[tuple[SaeRange, SaeRange, EdgeKind]]:
     """Return the (upstream, downstream, kind) pairs of SAEs that get edges, in order of the downstream sae.
 
-    saes: in their order. `res_res` joins a residual SAE to the next one, `mlp_res` and `att_res` join
-    writers to the residual that their block leaves.
+    saes: in their order. `res_res` joins a residual SAE to the next one; `mlp_res` and `att_res` join module
+    SAEs to the residual SAE after their block.
     """
     residuals = [sae for sae in saes if sae.site == "res"]
     pairs: list[tuple[SaeRange, SaeRange, EdgeKind]] = []

@@ -1,4 +1,4 @@
-"""What one question may take: memory and time, and how it is stopped when it takes more.
+"""Runs a query within limits of memory and time, and stops it when it exceeds them.
 
 What runs in DuckDB runs in a thread of its own, because DuckDB looks for Ctrl-C only between its tasks. Some
 of its work does not look for an interrupt either (a long text that is folded into a constant, thousands of
@@ -18,34 +18,35 @@ from typing import Protocol, TypeVar
 Answer = TypeVar("Answer")
 
 MOST_MEMORY = 4 * 2**30
-"""Bytes, unless the machine has less than four times as many or the caller says otherwise."""
+"""Default memory limit in bytes, on a machine with at least four times as much. Our choice."""
 
 GRACE = 2.0
-"""Seconds from an interrupt to the end of what does not heed it."""
+"""Seconds after an interrupt before work that ignores it is ended. Our choice."""
 
 _LOOK = 0.05
-"""Seconds between two looks at the clock, the memory and the user."""
+"""Seconds between two checks of time, memory and Ctrl-C. Our choice."""
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
-"""The limit of a container."""
+"""File with the memory limit of a container."""
 
 own_process = False
-"""Whether the process is the command's own, which may end itself. Set by the command line."""
+"""Whether this process belongs to the command line, and may end itself."""
 
 
 class OutOfMemory(Exception):
-    """A question took more memory than it may."""
+    """A query exceeded its memory limit."""
 
 
 class Interruptible(Protocol):
-    """What runs a question, such as a connection to DuckDB."""
+    """An object whose work can be interrupted, such as a connection to DuckDB."""
 
     def interrupt(self) -> None:
-        """Ask what runs to stop."""
+        """Ask the running work to stop."""
 
 
 def default_memory() -> int:
-    """Return the bytes that DuckDB, and an answer, may take: a quarter of the machine or container."""
+    """Return the default memory limit in bytes: a quarter of the machine's or container's memory, or
+    `MOST_MEMORY`."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = _CGROUP.read_text().strip() if _CGROUP.is_file() else ""
     return min((min(whole, int(limit)) if limit.isdigit() else whole) // 4, MOST_MEMORY)
@@ -62,11 +63,11 @@ def in_limits(
 ) -> Answer:
     """Return what `work` returns; stop it after some seconds, beyond some memory, or on Ctrl-C.
 
-    memory: bytes that DuckDB may take, and about as many the answer; None for no limit. too_long, too_large:
-    what the process says if it has to end itself.
+    memory: limit in bytes for DuckDB, and about as much again for the result; None: no limit. too_long,
+    too_large: messages to print if the process has to end itself.
 
-    Raises TimeoutError: it took too long. OutOfMemory: it took too much. KeyboardInterrupt: the user stopped
-    it. And whatever the work raises.
+    Raises TimeoutError: the time is up. OutOfMemory: the limit is exceeded. KeyboardInterrupt: the user
+    pressed Ctrl-C. Errors of `work` pass through.
     """
     answers: list[Answer] = []
     faults: list[BaseException] = []
@@ -109,7 +110,7 @@ def in_limits(
 
 
 def resident() -> int:
-    """Return the bytes of memory that this process holds; 0 where the system does not say."""
+    """Return the resident memory of this process in bytes; 0 if the system does not report it."""
     try:
         with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 (read twenty times a second)
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -118,7 +119,7 @@ def resident() -> int:
 
 
 def _stop(connection: Interruptible, done: threading.Event, message: str) -> None:
-    """Interrupt what runs until it ends; if it does not, end the process where it is the command's own."""
+    """Interrupt the work until it ends; if it does not, end the process if it is the command's own."""
     until = monotonic() + GRACE
     while monotonic() < until:
         connection.interrupt()

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Grade = Literal["geometric", "statistical", "attributed", "ablated"]
-"""Kind of evidence: directions alone; what fires together; a predicted cause; a cause measured by removal."""
+"""Kind of evidence: geometric (directions), statistical (co-activation), attributed (predicted effects),
+causal
+(effects measured by ablation)."""
 
 
 @dataclass(frozen=True)
@@ -19,25 +21,25 @@ class Measure:
     name: str
     grade: Grade
     definition: str
-    """One line, as `schema.sql` has it."""
+    """Definition in one line; part of the column's comment in `schema.sql`."""
     unit: str
-    """Empty for a plain number or a count whose unit the definition names."""
+    """Unit; empty for a plain number, or a count whose unit is in the definition."""
     least: float | None
-    """Smallest value that it can have, None where there is no bound."""
+    """Lower bound; None if unbounded."""
     most: float | None
     source: str
-    """Where the definition comes from; empty for a plain count."""
+    """Source of the definition; empty for a plain count."""
     counts: bool = False
-    """Whether it is a number of tokens rather than a strength."""
+    """Whether the column is a number of tokens, not a strength."""
 
     @property
     def sql_type(self) -> str:
-        """Type of its column."""
+        """Type of the column in DuckDB."""
         return "integer" if self.counts else "float"
 
     @property
     def range(self) -> str:
-        """The values that it can have, in words; empty where it has no bounds.
+        """The range of values in words; empty if unbounded.
 
         >>> JACCARD.range, EFFECT.range, TWERA.range
         ('0 to 1', 'at most 1', '')
@@ -144,7 +146,7 @@ FINDERS = ("cosine", "twera", "effect")
 
 
 def names(*grades: Grade) -> tuple[str, ...]:
-    """Return the names of the strengths of some grades, of all without one; counts are left out.
+    """Return the names of the measures of some grades, by default all; counts are left out.
 
     >>> names("attributed")
     ('virtual_weight', 'attribution', 'twera')

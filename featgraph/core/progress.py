@@ -1,4 +1,4 @@
-"""How a long job tells how far it is: named steps with a count, shown on stderr or nowhere."""
+"""Shows the progress of long jobs: named steps with a count, on stderr."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,22 +7,22 @@ from time import monotonic
 from typing import Protocol
 
 Advance = Callable[[int], None]
-"""Call it with how many more of the step's units are done."""
+"""Function to call with the number of units just finished."""
 
 
 class Progress(Protocol):
-    """What a job reports to."""
+    """A display of a job's progress."""
 
     def step(self, name: str, total: int, unit: str) -> AbstractContextManager[Advance]:
         """Open a step of `total` units; the context yields the function that advances it."""
 
 
 class Silent:
-    """Reports nothing."""
+    """Shows nothing."""
 
     @contextmanager
     def step(self, name: str, total: int, unit: str) -> Iterator[Advance]:
-        """Do nothing with the counts."""
+        """Ignore the counts."""
         yield lambda count: None
 
 
@@ -63,7 +63,7 @@ class Bars:
 
 
 def _has_widgets() -> bool:
-    """Say whether Rich can draw in a notebook; without ipywidgets it prints each bar once it is done."""
+    """Return whether Rich can update bars in a notebook; without ipywidgets it prints finished bars only."""
     from importlib.util import find_spec
 
     return find_spec("ipywidgets") is not None
@@ -77,7 +77,7 @@ class Lines:
 
     @contextmanager
     def step(self, name: str, total: int, unit: str) -> Iterator[Advance]:
-        """Say now and then how far the step is, and at its end how long it took, if it said anything."""
+        """Print the progress at intervals, and at the end the time taken if anything was printed."""
         began = last = monotonic()
         done, said = 0, False
 
@@ -104,7 +104,7 @@ INTERVAL = 10.0
 
 
 def _time(seconds: float) -> str:
-    """Return a time for people.
+    """Return a duration as readable text.
 
     >>> _time(8.4), _time(75), _time(4000)
     ('8 s', '1:15 min', '1:06 h')
@@ -116,7 +116,7 @@ def _time(seconds: float) -> str:
 
 
 def shown(quiet: bool) -> AbstractContextManager[Progress]:
-    """Return what a command reports to: bars on a terminal, lines in a file, nothing if asked to be quiet."""
+    """Return the progress display of a command: bars on a terminal, lines in a file, none if quiet."""
     if quiet:
         return nullcontext(Silent())
     return Bars() if sys.stderr.isatty() else nullcontext(Lines())

@@ -6,31 +6,31 @@ from numpy.typing import NDArray
 from featgraph.core.arrays import Indices, Matrix
 
 PADDED = 2**21
-"""Entries of the table in which `largest` compares groups, 8 MB."""
+"""Most entries of the padded table in which `largest` compares groups, 8 MB. Our choice."""
 
 
 def group_then_falling(group: NDArray[np.integer], value: Matrix) -> NDArray[np.uint64]:
-    """Return one integer per entry that sorts by group, and by falling value within it.
+    """Return one integer per entry whose order is by group, then by descending value.
 
-    One sort of integers is several times faster than a sort by two keys: the bits of a float, its sign aside,
-    are in its order.
+    One sort of integers is several times faster than a sort by two keys: the bits of a positive float sort
+    like its value.
 
     group: integers from 0 to 2**32 - 1. value: float32, no NaN.
     """
-    bits = (value + np.float32(0)).view(np.uint32)  # adding 0 turns -0 into 0
+    bits = (value + np.float32(0)).view(np.uint32)  # Adding 0 turns -0 into 0.
     falling = np.where(bits >> 31, bits, bits ^ 0x7FFFFFFF)
     return (group.astype(np.uint64) << np.uint64(32)) | falling
 
 
 def run_starts(groups: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return where each run of equal values begins."""
+    """Return the index at which each run of equal values begins."""
     starts = np.ones(len(groups), dtype=np.bool_)
     starts[1:] = groups[1:] != groups[:-1]
     return starts
 
 
 def ranks(group: Indices, value: Matrix, tie: Indices) -> Indices:
-    """Return each entry's place, from 1, within its group: larger values first, then smaller ties."""
+    """Return each entry's rank within its group, from 1: larger values first, then smaller ties."""
     key = group_then_falling(group, value)
     order = np.argsort(key)
     sorted_key = key[order]
@@ -45,7 +45,7 @@ def ranks(group: Indices, value: Matrix, tie: Indices) -> Indices:
 
 
 def largest(group: Indices, value: Matrix, tie: Indices, k: int) -> NDArray[np.intp]:
-    """Return the places of the k largest values of each group, ties to the smaller `tie`."""
+    """Return the indices of the k largest values of each group; ties go to the smaller `tie`."""
     if not len(group):
         return np.zeros(0, dtype=np.intp)
     # Integers of 16 bits are sorted in one pass over their digits.

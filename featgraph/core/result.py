@@ -1,4 +1,4 @@
-"""What a statement answers: named columns and rows, in memory."""
+"""The result of a query: named columns and rows, in memory."""
 
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     import pyarrow
 
 TIMEOUT = 60.0
-"""Seconds after which a statement is stopped, unless the caller says otherwise."""
+"""Default seconds after which a query is stopped. Our choice."""
 
 MAX_ROWS = 1_000_000
-"""Most rows of an answer, and most paths of one repeated edge, unless the caller says otherwise."""
+"""Default limit of rows in a result, and of paths of one repeated edge. Our choice."""
 
 SHOWN_ROWS = 20
-"""Rows that a notebook or a Python prompt shows."""
+"""Rows shown in a notebook or at a Python prompt."""
 
 _SHOWN_WIDTH = 60
-"""Characters of a cell that they show."""
+"""Characters shown per cell there."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,7 +51,8 @@ class Result:
 
     @cached_property
     def _row(self) -> Any:
-        """The named tuple of a row; a column whose name Python does not allow is `_0`, `_1`, by its place."""
+        """The named tuple of a row; a column whose name is no Python identifier is `_0`, `_1`, by
+        position."""
         return namedtuple("Row", self.columns, rename=True)
 
     def __iter__(self) -> Iterator[Any]:
@@ -107,7 +108,7 @@ class Result:
         return frame
 
     def __repr__(self) -> str:
-        """Return the first rows in columns, below a line that counts them all."""
+        """Return the number of rows, and the first rows in columns."""
         shown = [self.columns, *self._cells()] if self.columns else []
         widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
         lines = [

@@ -1,4 +1,4 @@
-"""How `SteeringVector.save` reaches `export`, a room above its own: export leaves its function here.
+"""Lets `SteeringVector.save` call `export`, a room above it: export registers its function here.
 
 `import featgraph` imports `export`, so the function is there before anybody holds a vector.
 """
@@ -14,28 +14,28 @@ class Written:
 
     paths: tuple[Path, ...]
     approximations: tuple[str, ...] = ()
-    """What the files change, where the format cannot hold the vector; the files say so themselves too."""
+    """Approximations of the vector that the format required; the files record them too."""
     notes: tuple[str, ...] = ()
-    """What was left out and why."""
+    """Parts left out, with the reason."""
 
 
 class SaveVector(Protocol):
-    """What `export` leaves here."""
+    """A function that saves a steering vector; `export` registers its own."""
 
     def __call__(
         self, vector: Any, path: str | Path, format: str | None = None, *, approximate: bool = False
     ) -> Written:
-        """Write a steering vector in the format named, or in the one that the path ends in."""
+        """Write a steering vector in the given format, by default that of the file extension."""
 
 
 _save: list[SaveVector] = []
 
 
 def set_save_vector(function: SaveVector) -> None:
-    """Leave the function that saves steering vectors."""
+    """Register the function that saves steering vectors."""
     _save[:] = [function]
 
 
 def save_vector() -> SaveVector:
-    """Return the function that saves steering vectors."""
+    """Return the registered function that saves steering vectors."""
     return _save[0]

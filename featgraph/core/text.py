@@ -4,7 +4,7 @@ import unicodedata
 
 
 def pluralize(n: int, noun: str) -> str:
-    """Return a number and what it counts.
+    """Return a number with a noun, plural if needed.
 
     >>> pluralize(1, "row"), pluralize(2000, "row")
     ('1 row', '2,000 rows')
@@ -31,7 +31,7 @@ def cut(text: str, most: int) -> str:
 
 
 def cell(value: object) -> str:
-    """Return what a table shows of a value: four digits of a float, nothing for NULL."""
+    """Return a value as text for a table: floats with four digits, NULL empty."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -46,9 +46,9 @@ def cell(value: object) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Return text with line breaks and tabs, but without codes that a terminal obeys or text that hides.
+    r"""Return text without terminal control codes and invisible characters; line breaks and tabs stay.
 
-    Those are control characters, escape sequences among them, and marks that turn the direction of writing.
+    Removed are control characters, including escape sequences, and marks that change the writing direction.
 
     >>> print(visible("a\x1b[31mb\n\u202ec"))
     a\x1b[31mb
@@ -58,7 +58,7 @@ def visible(text: str) -> str:
 
 
 def xml_text(text: str) -> str:
-    r"""Return text that XML can hold: only what it cannot is escaped, so that joiners of letters stay.
+    r"""Return text with the characters escaped that XML forbids; others stay, joiners included.
 
     >>> xml_text("a\x00\u200cb") == "a" + r"\x00" + "\u200cb"
     True

@@ -16,22 +16,22 @@ ArgumentType = Literal["key", "float", "int", "bool", "text", "vector"]
 
 @dataclass(frozen=True)
 class Verb:
-    """One verb, how it is called, and how its help introduces it."""
+    """One verb: its arguments, columns and help."""
 
     name: str
     summary: str
-    """What its command does, in one line."""
+    """One-line help."""
     example: str
-    """What may stand after `featgraph VERB GRAPH`."""
+    """Example arguments, after `featgraph VERB GRAPH`."""
     arguments: dict[str, ArgumentType]
-    """In the order of the macro's parameters."""
+    """Argument -> type, in the order of the macro's parameters."""
     required: tuple[str, ...] = ()
     details: str = ""
-    """What its help says below the summary."""
+    """Help below the summary."""
     computed: bool = False
-    """Whether `query.verbs.compute` answers it instead of a macro."""
+    """Whether `query.verbs.compute` computes it, instead of a macro."""
     columns: dict[str, str] = field(default_factory=dict)
-    """Of a computed verb: name and type of each column."""
+    """Column -> type of a computed verb."""
 
 
 _REACH: dict[str, ArgumentType] = {"f": "key", "min": "float", "hops": "int"}

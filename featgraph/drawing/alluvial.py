@@ -1,4 +1,4 @@
-"""What becomes of the features from layer to layer: an alluvial picture over depth."""
+"""Draws how many features persist, die, are born, split and merge between layers: an alluvial diagram."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from featgraph.drawing.svg import Canvas, heading, number
 from featgraph.drawing.text import text_width, visible
 
 ORIGINS: dict[Origin, str] = {"mlp": "mlp", "att": "att", "mlp+att": "both", "unexplained": "born"}
-"""Colour of the births of each origin."""
+"""Origin of a birth -> its colour."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """What happens between two layers; numbers of features.
+    """The numbers of features that persist, die, are born, split and merge between two layers.
 
-    Raises ValueError: more persist, die or are born than there are.
+    Raises ValueError: more features persist, die or are born than the layers have.
     """
 
     layer_a: int
@@ -30,9 +30,9 @@ class Passage:
     n_splits: int = 0
     n_merges: int = 0
     origins: Mapping[Origin, int] = field(default_factory=dict)
-    """Of the births, as far as they are known."""
+    """Number of births by origin; births of unknown origin are in none."""
     is_noise: bool = False
-    """Whether the threshold is below what matches by chance reach."""
+    """Whether the threshold is below the cosine that features reach by chance."""
 
     def __post_init__(self) -> None:
         where = f"layers {self.layer_a} to {self.layer_b}"
@@ -50,7 +50,7 @@ _BAR = 9
 _HEAD = 62
 _HIGH = 250
 _FALL = 40
-"""How far deaths fall and births rise below the bars."""
+"""Room below the bars, into which deaths fall and from which births rise."""
 
 
 def draw_alluvial(
@@ -63,7 +63,7 @@ def draw_alluvial(
 ) -> str:
     """Return, as SVG, how many features persist, die, are born, split and merge between layers.
 
-    Raises ValueError: a passage does not begin where the one before it ends.
+    Raises ValueError: a passage does not begin at the layer at which the previous one ends.
     """
     for before, after in pairwise(passages):
         if (before.layer_b, before.n_b) != (after.layer_a, after.n_a):
@@ -102,14 +102,14 @@ def _layers(passages: Sequence[Passage]) -> list[_Layer]:
     if not passages:
         return []
     first, last = passages[0], passages[-1]
-    found = [_Layer(first.layer_a, first.n_a, first.n_splits, None, first.is_noise)]
+    layers = [_Layer(first.layer_a, first.n_a, first.n_splits, None, first.is_noise)]
     for before, after in pairwise(passages):
-        found.append(_Layer(after.layer_a, after.n_a, after.n_splits, before.n_merges, before.is_noise))
-    return [*found, _Layer(last.layer_b, last.n_b, None, last.n_merges, last.is_noise)]
+        layers.append(_Layer(after.layer_a, after.n_a, after.n_splits, before.n_merges, before.is_noise))
+    return [*layers, _Layer(last.layer_b, last.n_b, None, last.n_merges, last.is_noise)]
 
 
 def _bar(canvas: Canvas, layer: _Layer, x: float, top: float, scale: float) -> None:
-    """Draw a layer's bar and what stands over it."""
+    """Draw a layer's bar, with its name and its splits and merges above."""
     middle = x + _BAR / 2
     canvas.text(f"layer {layer.layer}", middle, top - 42, 12, bold=True, anchor="middle")
     for line, (n, word) in enumerate([(layer.n_splits, "split"), (layer.n_merges, "merge")]):
@@ -122,7 +122,7 @@ def _bar(canvas: Canvas, layer: _Layer, x: float, top: float, scale: float) -> N
 
 
 def _passage(canvas: Canvas, passage: Passage, x: float, end: float, top: float, scale: float) -> None:
-    """Draw what flows from one bar to the next, what falls away and what rises."""
+    """Draw the bands between two bars: features that persist or pass, deaths and births."""
     same = passage.n_persists * scale
     out, into = passage.n_a * scale - same, passage.n_b * scale - same
     dies, born = passage.n_deaths * scale, passage.n_births * scale
@@ -149,12 +149,12 @@ def _passage(canvas: Canvas, passage: Passage, x: float, end: float, top: float,
         canvas.text(f"{passage.n_births:,} born", end - 4, foot + 16, 11, fill="quiet", anchor="end")
     if same > 16:
         middle = (x + end) / 2
-        told = f"{passage.n_persists:,}"
-        canvas.text(told, middle, top + same / 2 + 4, 12, fill="paper", bold=True, anchor="middle")
+        count = f"{passage.n_persists:,}"
+        canvas.text(count, middle, top + same / 2 + 4, 12, fill="paper", bold=True, anchor="middle")
 
 
 def _births(passage: Passage) -> list[tuple[Origin | None, int]]:
-    """Return the births of each origin there are, and last those of which it is not known."""
+    """Return (origin, number of births), without zeros; births of unknown origin (None) come last."""
     known: list[tuple[Origin | None, int]] = [(origin, passage.origins.get(origin, 0)) for origin in ORIGINS]
     left = passage.n_births - sum(n for _, n in known)
     return [(origin, n) for origin, n in [*known, (None, left)] if n]
@@ -171,23 +171,23 @@ def _band(x: float, y: float, high: float, end: float, end_y: float, end_high: f
 
 @dataclass(frozen=True)
 class _Turn:
-    """A band that leaves a bar level and turns down to the foot of the picture."""
+    """A band that leaves a bar horizontally and bends down to the foot of the picture."""
 
     x: float
     y: float
-    """Of its upper corner at the bar."""
+    """Height of its upper corner at the bar."""
     high: float
     reach: float
-    """How far its outer edge goes from the bar, negative to the left."""
+    """Horizontal distance of its outer edge from the bar; negative to the left."""
     foot: float
 
     def part(self, start: float, end: float) -> str:
-        """Return the outline of a part of it, from one share of its height to another."""
+        """Return the outline of the part between two shares of the height of the band."""
         outer, inner = self._edge(start), self._edge(end)
         return f"M{outer[0]}C{outer[1]} {outer[2]} {outer[3]}L{inner[3]}C{inner[2]} {inner[1]} {inner[0]}z"
 
     def _edge(self, share: float) -> list[str]:
-        """Return start, two control points and end of the edge at a share of its height."""
+        """Return start, two control points and end of the curve at a share of the height of the band."""
         y = self.y + self.high * share
         narrow = min(0.6, self.high * 0.5 / abs(self.reach))
         out = self.reach * (1 - narrow * share)
@@ -200,7 +200,7 @@ def _fade(origin: Origin | None) -> str:
 
 
 def _fades(canvas: Canvas, origins: Sequence[Origin | None], top: float) -> None:
-    """Define the colours that fade towards the foot of the picture."""
+    """Define colour gradients that fade towards the foot of the picture."""
     colours = [
         ("dies", "dies"),
         *((_fade(origin), ORIGINS[origin] if origin else "born") for origin in origins),

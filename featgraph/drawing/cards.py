@@ -9,27 +9,27 @@ from featgraph.drawing.svg import Canvas, number
 from featgraph.drawing.text import fit, fit_words, text_width, visible, wrap
 
 PAD = 8
-"""Room between the edge of a card and its words."""
+"""Distance between the edge of a card and its text."""
 
 FIRST = 12
 """Font size of a card's first line."""
 
 SECOND = 11
-"""Font size of the second, and of both where one sentence takes the room of two."""
+"""Font size of the second line, and of both lines of a single sentence."""
 
 WORD = 9
 """Font size of a word over a bar."""
 
 BELOW = 13
-"""Room under a card for its writers and its index."""
+"""Height under a card for its writers and its index."""
 
 N_WRITERS = 5
-"""Marks of writers under a card; more are told by number."""
+"""Most writers marked under a card; the others are only counted."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """A line of text as it stands on a card."""
+    """A line of text on a card, with its font."""
 
     text: str
     size: float
@@ -38,7 +38,7 @@ class Written:
 
 
 def card_lines(node: Node, room: float) -> list[Written]:
-    """Return the one or two lines of a card, as much as there is room for.
+    """Return the one or two lines of a card, cut to the width.
 
     room: width of the card without the padding.
     """
@@ -59,13 +59,13 @@ def card_lines(node: Node, room: float) -> list[Written]:
 
 
 def first_words(node: Node) -> str:
-    """Return what a feature is known by: the first of its words, or its sentence, or its key."""
+    """Return a short name of a feature: its first word, its sentence, or its key."""
     line = next((line for line in node.lines if line), node.key)
     return visible(line if isinstance(line, str) else line[0])
 
 
 def name(node: Node) -> str:
-    """Return all that is known of a feature, line by line; the first line is what its card shows."""
+    """Return the full description of a feature, for its tooltip; the first line is the text of its card."""
     lines = [line if isinstance(line, str) else ", ".join(line) for line in node.lines if line]
     shown = [("→ " if number == 1 else "") + visible(line) for number, line in enumerate(lines)]
     about = [visible(node.key)]
@@ -81,12 +81,12 @@ def name(node: Node) -> str:
 
 
 def draw_card(canvas: Canvas, node: Node, box: Box, graph: LineageGraph) -> None:
-    """Draw a feature as a card with two lines of words, its marks, and below it its writers and index."""
+    """Draw a feature as a card: two lines of text, its marks, and below them its writers and index."""
     _outline(canvas, node, box, graph, radius=6)
     middle = box.y + box.height / 2
     lines = card_lines(node, box.width - 2 * PAD)
     baselines = (middle - 3.4, middle + 11.4) if len(lines) == 2 else (middle + 4.2,)
-    for line, baseline in zip(lines, baselines, strict=False):  # no line at all where the room is for none
+    for line, baseline in zip(lines, baselines, strict=False):  # no text if not even one letter fits
         colour = "promotes" if line.promoted else "ink"
         canvas.text(line.text, box.x + PAD, baseline, line.size, fill=colour, bold=line.bold, exact=True)
     _marks(canvas, node, box)
@@ -94,7 +94,7 @@ def draw_card(canvas: Canvas, node: Node, box: Box, graph: LineageGraph) -> None
 
 
 def draw_line(canvas: Canvas, node: Node, box: Box, graph: LineageGraph) -> None:
-    """Draw a feature as one line of words in a narrow card."""
+    """Draw a feature as a narrow card with one line of text."""
     _outline(canvas, node, box, graph, radius=4)
     line = next((line for line in node.lines if line), node.key)
     middle = box.y + box.height / 2
@@ -109,7 +109,7 @@ def draw_line(canvas: Canvas, node: Node, box: Box, graph: LineageGraph) -> None
 
 
 def draw_bar(canvas: Canvas, node: Node, box: Box, graph: LineageGraph, word: str = "") -> None:
-    """Draw a feature as a bar; word: what stands over it."""
+    """Draw a feature as a bar, with a word above."""
     is_seed = node.key == graph.seed
     canvas.add(
         "rect",
@@ -140,7 +140,7 @@ SIZES = {
     "line": Size(card_width=128, card_height=18, below=0, gap=5, column_gap=44, ribbon=6, stack=60),
     "bar": Size(card_width=7, card_height=7, below=0, gap=6, column_gap=40, ribbon=6, stack=40),
 }
-"""Of each level of detail."""
+"""Level of detail -> sizes of cards and ribbons."""
 
 
 def _outline(canvas: Canvas, node: Node, box: Box, graph: LineageGraph, radius: float) -> None:
@@ -168,7 +168,7 @@ def _marks(canvas: Canvas, node: Node, box: Box) -> None:
 
 
 def _below(canvas: Canvas, node: Node, box: Box) -> None:
-    """Draw the writers and the index under a card, between what is elsewhere on either side."""
+    """Draw the row under a card: undrawn parents, writers, index, undrawn children."""
     y = box.bottom + 7
     x, right = box.x + 2, box.right - 2
     if node.n_parents_elsewhere:

@@ -7,11 +7,11 @@ Text has a contrast of at least 4.5 to 1 on what it stands on, marks and ribbons
 from typing import Literal, NamedTuple
 
 Theme = Literal["light", "dark", "auto"]
-"""auto: light, and dark where the reader's system is."""
+"""auto: light, or dark if the reader's system uses a dark theme."""
 
 
 class Colour(NamedTuple):
-    """One colour on either paper, as hexadecimal RGB."""
+    """One colour for light and for dark backgrounds, as hexadecimal RGB."""
 
     light: str
     dark: str
@@ -41,7 +41,8 @@ COLOURS = {
     "first": Colour("#1c6fc4", "#6db3ff"),
     "second": Colour("#c04f00", "#ff9a4d"),
     "bar": Colour("#dfe4ea", "#323d4a"),
-    # Strength of evidence, weak to strong: equal steps of lightness in Oklch, away from the paper.
+    # Evidence, weak to strong: equal steps of lightness in Oklch; stronger contrasts more with the
+    # background.
     "e0": Colour("#7f909f", "#5c6b7a"),
     "e1": Colour("#658da9", "#597391"),
     "e2": Colour("#408baf", "#567ba9"),
@@ -52,7 +53,7 @@ COLOURS = {
     "e7": Colour("#1e4088", "#77dae9"),
     "e8": Colour("#203377", "#9cecef"),
     "e9": Colour("#1f2867", "#c1fcf7"),
-    # Series and lineages told apart: after Okabe and Ito (2008), darkened or lightened for the paper.
+    # Series and lineages. Source: Okabe and Ito (2008), darkened or lightened for the background.
     "s0": Colour("#0067a5", "#56b4e9"),
     "s1": Colour("#b84b00", "#ff9a4d"),
     "s2": Colour("#00785a", "#35c79a"),
@@ -64,14 +65,14 @@ COLOURS = {
 }
 
 STEPS = 10
-"""Colours of evidence, `e0` to `e9`."""
+"""Number of evidence colours, `e0` to `e9`."""
 
 SERIES = 8
-"""Colours that tell series apart, `s0` to `s7`."""
+"""Number of colours for series and lineages, `s0` to `s7`."""
 
 
 def evidence_colour(value: float | None) -> str:
-    """Return the name of the colour of a share of 1; the weakest if there is none or it is below 0.
+    """Return the name of the colour for evidence between 0 and 1; None and negative values get the weakest.
 
     >>> evidence_colour(None), evidence_colour(0.35), evidence_colour(1.0)
     ('e0', 'e3', 'e9')
@@ -82,9 +83,9 @@ def evidence_colour(value: float | None) -> str:
 
 
 def dark_rules(names: "list[str] | None" = None) -> str:
-    """Return the CSS rules that give pictures drawn on light paper their dark colours.
+    """Return the CSS rules that replace light colours by dark ones.
 
-    names: of the classes in use, `fill-ink` and the like; None for all there can be.
+    names: the classes in use, such as `fill-ink`; None: all classes.
     """
     if names is None:
         names = [f"{paint}-{name}" for paint in ("fill", "stroke", "stop") for name in COLOURS]

@@ -1,4 +1,4 @@
-"""What a lineage picture is made of: features in columns, and links between them."""
+"""The content of a lineage picture: features in columns, and links between them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,47 +7,47 @@ from typing import Literal
 Site = Literal["att", "mlp", "res"]
 Origin = Literal["mlp", "att", "mlp+att", "unexplained"]
 Line = str | tuple[str, ...]
-"""A sentence, which is cut after a word, or words, of which as many are shown as there is room for."""
+"""One line of a card: a sentence, cut after a word if it is too long, or a tuple of words, as many as fit."""
 
 SITES: tuple[Site, ...] = ("att", "mlp", "res")
-"""In the order in which a block computes them."""
+"""The sites in the order in which a block computes them."""
 
 DOUBTFUL = 0.1
-"""Evidence below this makes a link a doubtful one, which is drawn dashed, as is one without evidence."""
+"""A link with evidence below this, or with none, is doubtful and drawn dashed. Our choice."""
 
 
 @dataclass(frozen=True)
 class Writer:
-    """An mlp or att feature that writes a residual one."""
+    """An mlp or att feature that writes a residual feature."""
 
     key: str
     site: Site
     value: float
-    """Of the measure, 0 to 1."""
+    """Value of the measure, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One feature as it is drawn."""
+    """A feature in a lineage picture."""
 
     key: str
     layer: int
     site: Site = "res"
     lines: tuple[Line, ...] = ()
-    """First what it fires on, then what it promotes; a sentence alone takes the room of both."""
+    """Tokens on which the feature fires, then tokens that it promotes; or one sentence, on two lines."""
     born: Origin | None = None
     dies: bool = False
     writers: tuple[Writer, ...] = ()
     """Strongest first."""
     n_writers: int | None = None
-    """How many there are; None: no more than `writers`."""
+    """Number of writers, drawn or not; None: the length of `writers`."""
     n_parents_elsewhere: int = 0
-    """How many parents pass that are not in the picture."""
+    """Parents above the threshold that are not drawn."""
     n_children_elsewhere: int = 0
     part: Literal["first", "second"] | None = None
-    """Of two graphs, the one that alone has it."""
+    """In a comparison of two graphs: the graph that has this feature, if the other one does not."""
     note: str = ""
-    """More about it, which shows while a reader points at it; line by line."""
+    """Further lines of the tooltip."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +57,24 @@ class Link:
     src: str
     dst: str
     value: float
-    """Of the measure, above 0: the ribbon is as wide."""
+    """Value of the measure, above 0; the width of the ribbon."""
     evidence: float | None = None
-    """Its colour, 0 to 1; None is none, which makes the link doubtful, as does less than `DOUBTFUL`."""
+    """Evidence, 0 to 1; the colour of the ribbon. None: not measured."""
     note: str = ""
-    """More about it, which shows while a reader points at it."""
+    """A further line of the tooltip."""
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether there is little evidence beside the measure."""
+        """Whether the evidence is missing or below `DOUBTFUL`."""
         return self.evidence is None or not self.evidence >= DOUBTFUL
 
 
 @dataclass(frozen=True)
 class LineageGraph:
-    """All that a lineage picture shows.
+    """The content of a lineage picture: features and links.
 
-    Raises ValueError: a key stands twice, a link names no node or does not point downstream, or its value is
-    not above 0.
+    Raises ValueError: two nodes have the same key; a link names no node, does not point downstream,
+    or has a value of 0 or less.
     """
 
     nodes: Sequence[Node]
@@ -83,15 +83,15 @@ class LineageGraph:
     title: str = ""
     subtitle: str = ""
     measure: str | None = "cosine"
-    """Name of what makes ribbons wide; None: nothing does, all values should be the same."""
+    """Name of the measure that sets the width of ribbons; None: all links should have the same value."""
     evidence: str | None = "pearson"
-    """Name of what colours ribbons; None: nothing does, no link is doubtful."""
+    """Name of the evidence that colours ribbons; None: one colour, and no link is doubtful."""
     n_left_out: int = 0
-    """Features that belong to it and are not drawn."""
+    """Number of features of the lineage that are not drawn."""
     parts: tuple[str, str] = ("the first graph", "the second graph")
-    """Names of the two graphs of `Node.part`."""
+    """In a comparison: the names of the first and the second graph."""
     columns: tuple[tuple[int, Site], ...] = field(init=False)
-    """Layers and sites that occur, in the order of the model."""
+    """The (layer, site) pairs of the nodes, in the order of the model; one column each."""
 
     def __post_init__(self) -> None:
         places: dict[str, tuple[int, int]] = {}

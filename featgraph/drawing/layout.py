@@ -1,4 +1,4 @@
-"""Where everything of a lineage picture goes: cards in columns, ribbons between them.
+"""Lays out a lineage picture: cards in columns, ribbons between them.
 
 A link over several columns bends through places kept free in the columns between.
 """
@@ -13,27 +13,27 @@ from featgraph.drawing.place import Extent, Pull, heights
 
 @dataclass(frozen=True)
 class Size:
-    """How large cards and ribbons are, in units of the picture."""
+    """Sizes of cards, gaps and ribbons, in units of the picture."""
 
     card_width: float
     card_height: float
-    """Least height; a card grows with the ribbons at its sides."""
+    """Smallest height; a card is as high as the ribbons at its fuller side."""
     below: float
-    """Room for marks under a card that has any."""
+    """Height for the marks under a card, if it has any."""
     gap: float
-    """Least room between two cards of a column."""
+    """Smallest distance between two cards of a column."""
     column_gap: float
-    """Least room between the cards of two columns; it grows where ribbons are steep, unless `stiff`."""
+    """Smallest distance between two columns; it grows if ribbons are steep, unless `stiff`."""
     ribbon: float
     """Width of the widest ribbon."""
     stack: float
-    """Most height of the ribbons at one side of a card: all ribbons get narrower until they keep to it."""
+    """Largest total height of the ribbons at one side of a card; all ribbons are scaled down to meet it."""
     stiff: bool = False
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where a card stands: its left edge, top, width and height."""
+    """The rectangle of a card: left edge, top, width and height."""
 
     x: float
     y: float
@@ -42,43 +42,44 @@ class Box:
 
     @property
     def right(self) -> float:
-        """Its right edge."""
+        """The right edge."""
         return self.x + self.width
 
     @property
     def bottom(self) -> float:
-        """Its lower edge."""
+        """The lower edge."""
         return self.y + self.height
 
 
 @dataclass(frozen=True)
 class Ribbon:
-    """How a link runs."""
+    """A link with its width and path."""
 
     link: Link
     width: float
     points: tuple[tuple[float, float], ...]
-    """Where it leaves a column and enters the next, in turn: from (x, y) to (x, y), and so on."""
+    """Points (x, y) in pairs: the ribbon leaves a column at the first and enters the next one at the
+    second."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A lineage picture with every place decided."""
+    """The positions of all cards and ribbons of a lineage picture."""
 
     graph: LineageGraph
     boxes: Mapping[str, Box]
-    """By key."""
+    """Key -> rectangle of its card."""
     ribbons: Sequence[Ribbon]
     columns: Sequence[tuple[float, float]]
-    """Left edge and width of the cards of each column of the graph."""
+    """Left edge and card width of each column."""
     order: tuple[tuple[str, ...], ...]
     """Keys of each column from top to bottom."""
     width: float
     height: float
     crossings: int
-    """Pairs of links that cross between two columns."""
+    """Number of pairs of links that cross."""
     ribbon: float
-    """Width of a ribbon of value 1."""
+    """Width of a ribbon whose value is 1."""
 
 
 def lay_out(
@@ -88,10 +89,10 @@ def lay_out(
     above: Mapping[str, float] | None = None,
     before: Sequence[Sequence[str]] = (),
 ) -> Layout:
-    """Return where the cards and ribbons of a picture go, from (0, 0) to the right and down.
+    """Return the positions of the cards and ribbons of a picture; (0, 0) is the upper left corner.
 
-    above: by key, the room kept over a card. before: the order of an earlier picture of nearly the same, kept
-    if it is nearly as good.
+    above: key -> free height above its card. before: the order of the keys in an earlier, similar picture,
+    which is kept if it has nearly as few crossings as the best one.
     """
     items = _Items.of(graph)
     order, n_crossings = best_order(items.columns, _order_before(items, before))
@@ -137,16 +138,16 @@ def lay_out(
 
 @dataclass(frozen=True)
 class _Items:
-    """Nodes, and after them the places where links bend."""
+    """The nodes, followed by the bends of links that skip columns (dummy nodes of a layered drawing)."""
 
     graph: LineageGraph
     column: list[int]
     joins: list[tuple[int, int, float]]
-    """Upstream item, downstream item, weight: each link, or each part of one that bends."""
+    """(upstream item, downstream item, weight) of every link, or of every part of a link that bends."""
     steps: list[list[int]]
-    """Of each link, its places in `joins`."""
+    """For each link, the indices of its parts in `joins`."""
     bent: list[Link]
-    """Of each place where a link bends, the link."""
+    """The link of each bend."""
 
     @classmethod
     def of(cls, graph: LineageGraph) -> "_Items":
@@ -176,12 +177,12 @@ class _Items:
 
 @dataclass(frozen=True)
 class _Ports:
-    """Where the ends of each join stand, above (negative) or below the lines of its two items."""
+    """Vertical offsets of the ends of each join from the middle lines of its items; negative is above."""
 
     leaves: list[float]
     enters: list[float]
     stack: list[float]
-    """Of each item, the height of all ribbons on its fuller side."""
+    """For each item, the total height of the ribbons on its fuller side."""
 
     @classmethod
     def of(cls, items: _Items, place: Sequence[int], scale: float) -> "_Ports":
@@ -191,7 +192,7 @@ class _Ports:
         for ends, others in ((sources, targets), (targets, sources)):
             ports = [0.0] * len(items.joins)
             at_item: list[list[int]] = [[] for _ in items.column]
-            # In the order of the other ends, so that ribbons at one card do not cross.
+            # Sorted by their other ends, so that the ribbons at one card do not cross.
             for join in sorted(range(len(ends)), key=[place[other] for other in others].__getitem__):
                 at_item[ends[join]].append(join)
             for item, joins in enumerate(at_item):
@@ -207,13 +208,11 @@ class _Ports:
 
 
 _BETWEEN = 1.0
-"""Room between two ribbons at a card."""
+"""Distance between two ribbons at a card."""
 
 
 def _ribbon_scale(graph: LineageGraph, size: Size) -> float:
-    """Return the width of a ribbon of value 1 with which the widest is as wide as it may be, or the fullest
-    side of a card as high as it may be.
-    """
+    """Return the largest width of a ribbon of value 1 that keeps `size.ribbon` and `size.stack`."""
     side: dict[tuple[str, bool], list[float]] = {}
     for link in graph.links:
         side.setdefault((link.src, True), []).append(link.value)
@@ -226,16 +225,17 @@ def _ribbon_scale(graph: LineageGraph, size: Size) -> float:
 
 
 _THINNEST = 0.5
-"""Mean width of the ribbons at a card that has more than its stack has room for."""
+"""Smallest mean width of the ribbons at a card, even if they exceed its stack."""
 
 
 def _pulls(items: _Items, ports: _Ports) -> tuple[list[list[Pull]], list[list[Pull]]]:
-    """Return what pulls each item up and down the picture, from the column before and from the one after."""
+    """Return, for each item, the pulls of its links from the previous and from the next column."""
     up: list[list[Pull]] = [[] for _ in items.column]
     down: list[list[Pull]] = [[] for _ in items.column]
     n_nodes = len(items.graph.nodes)
     for number, (src, dst, weight) in enumerate(items.joins):
-        # A long link should run level between its ends; a bend in it shows more than one at a card.
+        # A long link should run level between its ends: a bend between cards is more visible than one at a
+        # card.
         weight *= (1.0, 2.0, 8.0)[(src >= n_nodes) + (dst >= n_nodes)]
         shift = ports.leaves[number] - ports.enters[number]
         up[dst].append(Pull(src, shift, weight))
@@ -244,7 +244,7 @@ def _pulls(items: _Items, ports: _Ports) -> tuple[list[list[Pull]], list[list[Pu
 
 
 def _lefts(items: _Items, ports: _Ports, line: Sequence[float], size: Size) -> list[float]:
-    """Return the left edge of each column: farther from the one before where ribbons are steep."""
+    """Return the left edge of each column; columns with steep ribbons between them are farther apart."""
     n_columns = len(items.graph.columns)
     steepest = [0.0] * max(0, n_columns - 1)
     for number, (src, dst, _) in enumerate(items.joins):
@@ -274,7 +274,7 @@ def _points(
 
 
 def _order_before(items: _Items, before: Sequence[Sequence[str]]) -> Order | None:
-    """Return an earlier order of the keys as one of these items: what is new stands below what was there."""
+    """Return an earlier order of keys as an order of these items; new items come last in their column."""
     if not any(before):
         return None
     rank = {key: number for column in before for number, key in enumerate(column)}

@@ -1,4 +1,4 @@
-"""What the marks, widths and colours of a lineage picture mean; only what occurs in it."""
+"""The legend of a lineage picture: the marks, widths and colours that occur in it."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,11 +25,11 @@ _ORIGINS: dict[Origin, str] = {
 }
 
 Entry = tuple[float, Callable[[Canvas, float, float], None]]
-"""Width of an entry, and what draws it from its left end, around a middle line."""
+"""Width of an entry, and the function that draws it at (canvas, left edge, middle line)."""
 
 
 def legend(canvas: Canvas, layout: Layout, x: float, y: float, room: float, detail: str) -> float:
-    """Draw the legend; return its height. y: its top; room: its width, in which it breaks into lines."""
+    """Draw the legend with its upper left corner at (x, y), in lines of width `room`; return its height."""
     at, line = x, y + LINE / 2
     for width, draw in _entries(layout, detail):
         if at > x and at + width > x + room:
@@ -87,7 +87,7 @@ def _sample(draw: Callable[[Canvas, float, float], None], width: float, text: st
 
 
 def _widths(layout: Layout, measure: str) -> Entry:
-    """Return samples of three widths between the least and the largest value that occur."""
+    """Return the entry of ribbon widths: the smallest, the middle and the largest value."""
     values = sorted({link.value for link in layout.graph.links})
     low, high = values[0], values[-1]
     sampled = sorted({_rounded(low), _rounded((low + high) / 2), _rounded(high)})

@@ -1,4 +1,4 @@
-"""The features active on a prompt: tokens to the right, layers upwards, the strongest of each in its cell."""
+"""Draws the features active on a prompt: a grid of tokens and layers, the strongest features in each cell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,49 +10,52 @@ from featgraph.drawing.text import fit, text_width, visible
 
 @dataclass(frozen=True)
 class Activation:
-    """One feature that is active on one token."""
+    """A feature that is active on a token."""
 
     token: int
-    """Its place in the tokens of the picture."""
+    """Index of the token in `PromptLens.tokens`."""
     layer: int
     key: str
     word: str
-    """What it is known by."""
+    """Short name of the feature."""
     share: float
-    """Of its largest activation; it can be above 1 on a text of one's own."""
+    """Activation divided by the feature's largest activation on the graph's text; it can exceed 1 on other
+    text."""
     lineage: int | None = None
-    """Place of its lineage in those of the picture."""
+    """Index of its lineage in `PromptLens.lineages`."""
 
 
 @dataclass(frozen=True)
 class PromptLens:
-    """All that the picture shows.
+    """The content of a prompt picture: tokens, layers, activations and lineages.
 
-    Raises ValueError: an activation names no token, layer or lineage.
+    Raises ValueError: an activation has a token, layer or lineage that the picture does not have.
     """
 
     tokens: Sequence[str]
     layers: Sequence[int]
     activations: Sequence[Activation]
     lineages: Sequence[tuple[str, str]] = ()
-    """Name and label, brightest first; the first eight have a colour of their own."""
+    """(name, label), strongest first; the first eight have a colour each."""
     title: str = ""
     subtitle: str = ""
 
     def __post_init__(self) -> None:
         for one in self.activations:
             if not 0 <= one.token < len(self.tokens) or one.layer not in self.layers:
-                raise ValueError(f"{one.key!r} is active on token {one.token}, layer {one.layer}: not there")
+                raise ValueError(
+                    f"{one.key!r} is active on token {one.token}, layer {one.layer}, not in the picture"
+                )
             if one.lineage is not None and not 0 <= one.lineage < len(self.lineages):
-                raise ValueError(f"{one.key!r} is of lineage {one.lineage}, which is not there")
+                raise ValueError(f"{one.key!r} is of lineage {one.lineage}, not in the picture")
 
 
 PER_CELL = 3
-"""Features drawn of one token and layer."""
+"""Most features drawn per token and layer."""
 
 _MARGIN = 20.0
 _HEAD = 54
-"""Room for the names of layers."""
+"""Width of the layer names."""
 _CELL = 84
 _BAR = 14
 _GAP = 3
@@ -60,7 +63,8 @@ _ROW = PER_CELL * _BAR + 5
 
 
 def draw_prompt_lens(lens: PromptLens, *, width: float = 1200.0, theme: Theme = "auto") -> str:
-    """Return, as SVG, the features active on a prompt; a long one breaks into several rows of tokens."""
+    """Return, as SVG, the features active on a prompt; a long prompt is broken into several rows of
+    tokens."""
     canvas = Canvas(theme)
     n_across = max(1, int((width - 2 * _MARGIN - _HEAD) / (_CELL + _GAP)))
     n_rows = max(1, -(-len(lens.tokens) // n_across))
@@ -86,7 +90,7 @@ def _row(
     tokens: range,
     y: float,
 ) -> float:
-    """Draw one row of tokens with all its layers; return where it ends."""
+    """Draw one row of tokens with all layers; return the y of its lower edge."""
     for number, layer in enumerate(layers):
         top = y + number * (_ROW + _GAP)
         canvas.text(f"layer {layer}", _MARGIN, top + _ROW / 2 + 4, 11, fill="quiet", bold=True)
@@ -107,7 +111,7 @@ def _row(
 
 
 def strongest(activations: Sequence[Activation]) -> list[Activation]:
-    """Return what is drawn of one cell: the strongest few, those of lineages first, always in one order."""
+    """Return the `PER_CELL` strongest features of a cell, those of lineages first."""
     kept = sorted(activations, key=lambda one: (-one.share, one.key))[:PER_CELL]
     return sorted(kept, key=lambda one: (one.lineage is None, one.lineage or 0, -one.share, one.key))
 
@@ -135,7 +139,7 @@ def _activation(canvas: Canvas, lens: PromptLens, one: Activation, x: float, y: 
 
 
 def _legend(canvas: Canvas, lens: PromptLens, y: float, room: float) -> float:
-    """Draw the names of the lineages that have a colour, in columns; return where it ends."""
+    """Draw the names of the coloured lineages in columns; return the y of the lower edge."""
     used = sorted(
         {one.lineage for one in lens.activations if one.lineage is not None and one.lineage < SERIES}
     )

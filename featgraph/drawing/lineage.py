@@ -16,30 +16,30 @@ from featgraph.drawing.text import fit, text_width, visible
 Detail = Literal["card", "line", "bar"]
 
 CARDS = 24
-"""Most features of one column that are drawn as cards unless asked for."""
+"""Most features of one column that detail `auto` draws as cards. Our choice."""
 
 LINES = 60
-"""Most that are drawn as lines."""
+"""Most features of one column that detail `auto` draws as lines. Our choice."""
 
 NARROWEST = 118
-"""Least room of a column of cards or lines."""
+"""Smallest width of a column of cards or lines, the gap included."""
 
 _MARGIN = 20
 _ABOVE = 12
-"""Room of a word over a bar."""
+"""Height of a word above a bar."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a lineage is drawn."""
+    """Options of a lineage picture."""
 
     detail: Detail | Literal["auto"] = "auto"
-    """auto: as much as there is room for."""
+    """auto: cards, lines or bars, by the width and the fullest column."""
     width: float | None = None
-    """Of the whole picture; None: as wide as cards like to be."""
+    """Width of the picture; None: columns have their preferred width."""
     theme: Theme = "auto"
     before: Sequence[Sequence[str]] = ()
-    """The order of an earlier picture of nearly the same (`Layout.order`), so that this one looks like it."""
+    """`Layout.order` of an earlier, similar picture, so that features keep their places."""
 
 
 def draw_lineage(graph: LineageGraph, options: Options | None = None) -> str:
@@ -49,16 +49,16 @@ def draw_lineage(graph: LineageGraph, options: Options | None = None) -> str:
 
 @dataclass(frozen=True)
 class Picture:
-    """A lineage laid out, ready to be drawn."""
+    """A lineage with its layout and level of detail."""
 
     layout: Layout
     detail: Detail
     theme: Theme
     words: dict[str, str]
-    """By key, what stands over a bar."""
+    """Key -> word above its bar."""
 
     def draw(self) -> str:
-        """Return it as SVG."""
+        """Return the picture as SVG."""
         layout, graph = self.layout, self.layout.graph
         canvas = Canvas(self.theme)
         left = _MARGIN + _overhang(self.words.values())
@@ -84,7 +84,7 @@ class Picture:
         return canvas.finish(width, height, label, class_="lineage", **about)
 
     def _columns(self, canvas: Canvas, left: float, top: float, bottom: float, width: float) -> None:
-        """Draw a band behind every other column, and over each its layer and how many features are there."""
+        """Draw a band behind every other column, and above each column its layer and number of features."""
         columns = self.layout.columns
         edges = [(before[0] + before[1] + after[0]) / 2 for before, after in pairwise(columns)]
         edges = [-left, *edges, width - left]
@@ -110,10 +110,12 @@ class Picture:
         judged = graph.evidence is not None
         colour = evidence_colour(link.evidence) if judged else "e4"
         dashes = f"{number(max(2.0, ribbon.width * 0.7))} 2" if judged and link.is_doubtful else None
-        told = [] if graph.measure is None else [f"{graph.measure} {link.value:.3g}"]
+        values = [] if graph.measure is None else [f"{graph.measure} {link.value:.3g}"]
         if graph.evidence is not None:
-            told.append(f"{graph.evidence} {'unknown' if link.evidence is None else f'{link.evidence:.3g}'}")
-        about = "\n".join(filter(None, [f"{link.src} → {link.dst}", " · ".join(told), link.note]))
+            values.append(
+                f"{graph.evidence} {'unknown' if link.evidence is None else f'{link.evidence:.3g}'}"
+            )
+        about = "\n".join(filter(None, [f"{link.src} → {link.dst}", " · ".join(values), link.note]))
         canvas.add(
             "path",
             canvas.title(about),
@@ -140,7 +142,7 @@ class Picture:
 
 
 def arrange(graph: LineageGraph, options: Options) -> Picture:
-    """Return a lineage laid out: its level of detail, and where all of it goes."""
+    """Choose the level of detail of a lineage and lay it out."""
     counts: dict[tuple[int, str], int] = {}
     for node in graph.nodes:
         counts[node.layer, node.site] = counts.get((node.layer, node.site), 0) + 1
@@ -162,12 +164,12 @@ def arrange(graph: LineageGraph, options: Options) -> Picture:
 
 
 def _overhang(words: Iterable[str]) -> float:
-    """Return how far words that stand over the first and last bars may reach out beside them."""
+    """Return how far the widest word extends beyond the bar below it, on one side."""
     return max((text_width(word, WORD, bold=True) for word in words), default=0.0) / 2
 
 
 def _fitted(size: Size, room: float, n_columns: int) -> Size:
-    """Return sizes with which columns take the room there is, the last one without a gap after it."""
+    """Return sizes with which the columns fill the width `room`."""
     if n_columns == 1:
         return replace(size, card_width=min(room, size.card_width))
     if size.card_width < NARROWEST / 2:
@@ -179,7 +181,7 @@ def _fitted(size: Size, room: float, n_columns: int) -> Size:
 
 
 def _words(graph: LineageGraph, pitch: float) -> dict[str, str]:
-    """Return a word over each bar where it changes along the strongest link that enters it."""
+    """Return the words above bars: of features whose word differs from that of their strongest parent."""
     word = {node.key: first_words(node) for node in graph.nodes}
     strongest: dict[str, tuple[float, str]] = {}
     for link in graph.links:
@@ -193,12 +195,12 @@ def _words(graph: LineageGraph, pitch: float) -> dict[str, str]:
 
 
 def _prominence(ribbon: Ribbon) -> tuple[float, float]:
-    """Return what draws strong links over weak ones."""
+    """Return the sort key of a ribbon: strong links are drawn last, above weak ones."""
     return (ribbon.link.evidence or 0.0, ribbon.link.value)
 
 
 def _curve(points: Sequence[tuple[float, float]]) -> str:
-    """Return a path that leaves and enters every column level."""
+    """Return the SVG path of a ribbon, horizontal where it meets a column."""
     x, y = points[0]
     parts = [f"M{number(x)} {number(y)}"]
     for place in range(0, len(points), 2):

@@ -1,4 +1,5 @@
-"""The marks of a lineage picture: writers, births, deaths, what is elsewhere; told apart by shape."""
+"""The marks of a lineage picture, each with its own shape: writers, births, deaths, undrawn parents and
+children."""
 
 from featgraph.drawing.graph import Origin, Site
 from featgraph.drawing.svg import Canvas, number
@@ -11,7 +12,7 @@ LARGEST = 4.2
 """Half the size of a writer's mark when its value is 1."""
 
 SMALLEST = 1.8
-"""Half the size when it is 0."""
+"""Half the size of a writer's mark when its value is 0."""
 
 
 def writer(canvas: Canvas, x: float, y: float, site: Site, value: float) -> None:
@@ -24,7 +25,7 @@ def writer(canvas: Canvas, x: float, y: float, site: Site, value: float) -> None
 
 
 def birth(canvas: Canvas, x: float, y: float, origin: Origin) -> None:
-    """Draw a birth around a point: triangle, disc, both in a diamond, or a ring where nothing explains it."""
+    """Draw a birth around a point: a triangle (mlp), disc (att), diamond (both) or ring (unexplained)."""
     if origin == "unexplained":
         canvas.add("circle", cx=x, cy=y, r=3.4, fill="paper", stroke="unexplained", stroke_width="1.6")
         return
@@ -39,19 +40,19 @@ def birth(canvas: Canvas, x: float, y: float, origin: Origin) -> None:
 
 
 def death(canvas: Canvas, right: float, top: float, height: float) -> None:
-    """Draw a death: a bar along the right edge, which nothing leaves."""
+    """Draw a death: a bar along the right edge of a card."""
     canvas.add("rect", x=right - 1.8, y=top + 2, width=3.6, height=height - 4, rx=1.8, fill="death")
 
 
 def parents_elsewhere(canvas: Canvas, x: float, y: float, n: int) -> float:
-    """Draw how many parents are not in the picture, to the right of a point; return how wide that is."""
+    """Draw the number of undrawn parents to the right of a point; return its width."""
     canvas.add("path", d=f"M{number(x + 4)} {number(y - 3)}v6l-4 -3z", fill="quiet")
     canvas.text(f"{n}", x + 6, y + 3, SMALL, fill="quiet")
     return 6 + text_width(f"{n}", SMALL)
 
 
 def children_elsewhere(canvas: Canvas, x: float, y: float, n: int) -> float:
-    """Draw how many children are not in the picture, to the left of a point; return how wide that is."""
+    """Draw the number of undrawn children to the left of a point; return its width."""
     canvas.add("path", d=f"M{number(x - 4)} {number(y - 3)}v6l4 -3z", fill="quiet")
     canvas.text(f"{n}", x - 6, y + 3, SMALL, fill="quiet", anchor="end")
     return 6 + text_width(f"{n}", SMALL)

@@ -15,7 +15,7 @@ class Series:
 
     name: str
     points: Sequence[tuple[float, float]]
-    """(x, y), by rising x; NaN breaks the line."""
+    """(x, y), sorted by x; NaN breaks the line."""
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,16 @@ class Panel:
 
     title: str
     series: Sequence[Series]
-    """Series of one name have one colour in all panels."""
+    """Series with the same name have the same colour in all panels."""
     noise_below: float | None = None
-    """x below which the values mean nothing; that part is shaded."""
+    """Values left of this x are noise; that part is shaded."""
 
 
 _MARGIN = 20
 _WIDE, _HIGH = 230.0, 130.0
 _LEFT, _GAP, _HEAD, _FOOT = 46.0, 22.0, 26.0, 22.0
 _DASHES = (None, "7 3", "2 2.4", "9 3 2 3", "4 2", "1 2", "12 3", "6 2 1 2")
-"""Of each series, so that colour is not alone."""
+"""Dashes of each series, so that a reader can tell them apart without colour."""
 
 
 def draw_small_multiples(
@@ -84,7 +84,7 @@ def draw_small_multiples(
 
 @dataclass(frozen=True)
 class _Axes:
-    """The ends of both axes, which all charts share."""
+    """The ranges of both axes, which all charts share."""
 
     left: float
     right: float
@@ -93,7 +93,7 @@ class _Axes:
 
     @classmethod
     def of(cls, points: Sequence[tuple[float, float]]) -> "_Axes":
-        """Return axes that hold all points, and 0 upwards."""
+        """Return axes that contain all points; y starts at 0."""
         left, right = _ends([x for x, _ in points])
         low, high = _ends([0.0, *(y for _, y in points)])
         return cls(left, right, low, high + (high - low) * 0.04)
@@ -166,7 +166,7 @@ def _line(points: Sequence[tuple[float, float]], axes: _Axes, left: float, top: 
 
 
 def _legend(canvas: Canvas, names: Sequence[str], y: float, room: float, shaded: bool) -> float:
-    """Draw the names of the series with their lines; return where it ends."""
+    """Draw the names of the series with their lines; return the y of the lower edge."""
     x = float(_MARGIN)
     entries = [(fit(visible(name), 200, 11), place) for place, name in enumerate(names)]
     for text, place in [*entries, *([("below chance", -1)] if shaded else [])]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 Order = list[list[int]]
-"""Items of each column, from top to bottom."""
+"""The items of each column, from top to bottom."""
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,16 @@ class Columns:
     """Items in columns, and links between items of neighbouring columns."""
 
     column: Sequence[int]
-    """Of each item."""
+    """The column of each item."""
     up: Sequence[Sequence[tuple[int, float]]]
-    """Of each item, the items that link to it from the column before, with their weights."""
+    """For each item, the items linked to it in the previous column, with weights."""
     down: Sequence[Sequence[tuple[int, float]]]
-    """Of each item, the items in the column after that it links to."""
+    """For each item, the items linked to it in the next column, with weights."""
     n_columns: int
 
     @classmethod
     def of(cls, column: Sequence[int], links: Sequence[tuple[int, int, float]]) -> "Columns":
-        """Return items by their columns, with links (upstream item, downstream item, weight)."""
+        """Return the columns of items joined by links (upstream item, downstream item, weight)."""
         up: list[list[tuple[int, float]]] = [[] for _ in column]
         down: list[list[tuple[int, float]]] = [[] for _ in column]
         for src, dst, weight in links:
@@ -39,17 +39,17 @@ class Columns:
 
 
 STARTS = 8
-"""Walks that a small picture is ordered from; a large one from fewer, as each takes longer."""
+"""Starting orders tried for a small picture; fewer for a large one, where each takes longer. Our choice."""
 
 SWEEPS = 12
-"""Times that an order is swept, forth or back, at most."""
+"""Most sweeps of an order, forward or backward. Our choice."""
 
 
 def best_order(graph: Columns, first: Order | None = None) -> tuple[Order, int]:
-    """Return an order of few crossings, and how many.
+    """Return an order with few crossings, and its number of crossings.
 
-    first: an order to start from, and to keep unless another has a fifth fewer crossings: so a picture that
-    changes a little still looks like itself.
+    first: an earlier order, kept unless another has a fifth fewer crossings, so that a picture that changes
+    a little keeps its look.
     """
     if first is not None and not (n_kept := crossings(graph, first)):
         return first, n_kept
@@ -75,12 +75,12 @@ def best_order(graph: Columns, first: Order | None = None) -> tuple[Order, int]:
 
 
 def crossings(graph: Columns, order: Order) -> int:
-    """Return how many pairs of links cross."""
+    """Return the number of pairs of links that cross."""
     return sum(_between(graph, order[place], order[place + 1]) for place in range(len(order) - 1))
 
 
 def _between(graph: Columns, above: Sequence[int], below: Sequence[int]) -> int:
-    """Return how many links cross between two neighbouring columns."""
+    """Return the number of pairs of links that cross between two neighbouring columns."""
     place = {item: number for number, item in enumerate(below)}
     ends: list[int] = []
     for item in above:
@@ -102,10 +102,10 @@ def _between(graph: Columns, above: Sequence[int], below: Sequence[int]) -> int:
 
 
 def _walk(graph: Columns, number: int) -> Order:
-    """Return the items in the order of a walk along the links, so that lines stay together.
+    """Return the items in the order of a depth-first walk along the links, so that lines stay together.
 
-    Walk 0 goes downstream, 1 upstream, on to the strongest neighbour first; later ones go either way and
-    choose among neighbours by chance, the same in every run.
+    Walk 0 goes downstream and walk 1 upstream, strongest neighbour first; later walks take neighbours in
+    pseudo-random order, the same in every run.
     """
     n_items = len(graph.column)
     ahead, behind = (graph.up, graph.down) if number % 2 else (graph.down, graph.up)
@@ -129,7 +129,7 @@ def _walk(graph: Columns, number: int) -> Order:
 
 
 def _chances(seed: int, n: int) -> list[int]:
-    """Return n numbers that look random.
+    """Return n pseudo-random numbers from a linear congruential generator.
 
     Source: multiplier and increment of Press et al., Numerical Recipes (1992), section 7.1.
     """
@@ -150,7 +150,8 @@ def _swept(graph: Columns, start: Order) -> tuple[Order, int]:
 
 
 def _sweep(graph: Columns, start: Order) -> tuple[Order, int]:
-    """Sort every column by the barycentres of the one before or after it, forth and back, while it helps."""
+    """Sort every column by the barycentres of its neighbours in the previous or next column, while it
+    helps."""
     order = [list(items) for items in start]
     best, fewest = start, crossings(graph, start)
     stale = 0
@@ -174,9 +175,9 @@ def _sweep(graph: Columns, start: Order) -> tuple[Order, int]:
 
 
 def _shaken(graph: Columns, start: Order, rounds: int) -> Order:
-    """Sort every column by the barycentres of all neighbours, in shares of their columns.
+    """Sort every column by the barycentres of all neighbours, as relative positions in their columns.
 
-    That brings far columns into line with each other, and an order out of where sweeps leave it.
+    This aligns distant columns, and leaves local minima in which sweeps end.
     """
     order = [list(items) for items in start]
     height = [0.0] * len(graph.column)
@@ -200,7 +201,7 @@ def _shaken(graph: Columns, start: Order, rounds: int) -> Order:
 
 
 def _places(graph: Columns, order: Order) -> list[int]:
-    """Return the place of each item in its column."""
+    """Return the position of each item in its column."""
     place = [0] * len(graph.column)
     for items in order:
         for number, item in enumerate(items):
@@ -215,9 +216,9 @@ def _by_barycentre(
     *,
     reverse: bool,
 ) -> list[int]:
-    """Return a column in the order of the mean places of its neighbours; items without stay where they are.
+    """Return a column sorted by the mean position of each item's neighbours; items without neighbours stay.
 
-    reverse: turn round those that are equal, which a further sweep may tell apart.
+    reverse: reverse ties, which a further sweep may then separate.
     """
     centres = {}
     for item in items:
@@ -235,9 +236,9 @@ def _by_barycentre(
 
 
 def _sifted(graph: Columns, start: Order, n_crossings: int) -> tuple[Order, int]:
-    """Move each item to the best place near it in its column, again and again until that helps little.
+    """Move each item to the best nearby position in its column, until that helps little (sifting).
 
-    Near is the whole column in a picture of up to 200 items, less in a larger one.
+    Nearby is the whole column in a picture of up to 200 items, and less in a larger one.
     """
     order = [list(items) for items in start]
     place = _places(graph, order)
@@ -253,7 +254,7 @@ def _sifted(graph: Columns, start: Order, n_crossings: int) -> tuple[Order, int]
 
 
 def _sift(graph: Columns, items: list[int], item: int, place: list[int], reach: int) -> int:
-    """Move one item to the best place in its column; return by how much the crossings change."""
+    """Move one item to the best position in its column; return the change of the number of crossings."""
     sides = [
         (neighbours, sorted(place[other] for other, _ in neighbours[item]))
         for neighbours in (graph.up, graph.down)

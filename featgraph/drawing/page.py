@@ -15,10 +15,10 @@ HINT = (
 
 
 def html_page(svg: str, title: str) -> str:
-    """Return a picture as an HTML document: hover, keys, threshold, table, export as SVG and PNG.
+    """Return a picture as an interactive HTML document: tooltips, keyboard, threshold, table, SVG and PNG
+    export.
 
-    Nothing in it but our own script runs, whatever a label holds: its content security policy names the
-    script by its hash.
+    Only our own script can run, whatever a label contains: the content security policy names it by its hash.
     """
     script = "\n".join(read(name) for name in ("picture.js", "file.js"))
     css = read("file.css")
@@ -56,7 +56,7 @@ def html_page(svg: str, title: str) -> str:
 
 
 def read(name: str) -> str:
-    """Return the text of one of the files beside this one."""
+    """Return the text of a file in this folder."""
     return files("featgraph.drawing").joinpath(name).read_text("utf-8")
 
 

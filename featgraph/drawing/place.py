@@ -1,4 +1,4 @@
-"""How high the items of ordered columns stand, so that links run level where they can.
+"""Computes the heights of the items in ordered columns, so that links are as level as possible.
 
 Each column in turn takes the heights at which its links are as level as possible (weighted least squares), in
 its order and with room between its items; so forth and back, until the columns agree.
@@ -17,22 +17,22 @@ SWEEPS = 24
 """Times that every column is placed. The last third looks at both sides at once, the first at one in turn."""
 
 _STAY = 1e-3
-"""Weight of where an item is now, beside weights of links near 1: it decides where no link does."""
+"""Weight of an item's present height; links weigh about 1, so it matters only to items without links."""
 
 
 class Pull(NamedTuple):
-    """One end of a link as the other end sees it."""
+    """The height that a link asks of one of its ends."""
 
     item: int
-    """At the other end."""
+    """The item at the other end."""
     shift: float
-    """How much lower this item is than the other when the link is level."""
+    """How much lower this item is than the other one if the link is horizontal."""
     weight: float
 
 
 @dataclass(frozen=True)
 class Extent:
-    """The room that an item takes above and below the line that its links aim at."""
+    """The height of an item above and below its middle line."""
 
     above: float
     below: float
@@ -45,10 +45,10 @@ def heights(
     down: Sequence[Sequence[Pull]],
     gap: float,
 ) -> list[float]:
-    """Return how far each item's line is below the top of the picture.
+    """Return the distance of each item's middle line from the top of the picture.
 
-    up, down: of each item, its links from the column before and to the column after. gap: least room between
-    neighbours in a column.
+    up, down: for each item, its links from the previous and to the next column. gap: smallest distance
+    between neighbours in a column.
     """
     height = [0.0] * len(extents)
     apart: list[list[float]] = []
@@ -72,7 +72,7 @@ def heights(
 def _settle(
     items: Sequence[int], apart: Sequence[float], pulls: Sequence[Sequence[Pull]], height: list[float]
 ) -> None:
-    """Put the items of one column where their links pull them, at least as far apart as they must be."""
+    """Move the items of one column as close to the heights that their links ask for as the gaps allow."""
     wanted: list[tuple[float, float]] = []
     for item, least in zip(items, apart, strict=True):
         total, weights = height[item] * _STAY, _STAY
@@ -85,9 +85,11 @@ def _settle(
 
 
 def rising(wanted: Sequence[tuple[float, float]]) -> list[float]:
-    """Return the numbers nearest to those wanted, by weighted squares, among all that never fall.
+    """Return the non-decreasing numbers closest to the wanted ones in weighted least squares.
 
-    wanted: numbers with their weights.
+    Source: isotonic regression by pooling adjacent violators, Barlow et al. (1972).
+
+    wanted: (number, weight).
 
     >>> rising([(1.0, 1.0), (3.0, 1.0), (2.0, 1.0)])
     [1.0, 2.5, 2.5]

@@ -5,15 +5,15 @@ from typing import Any
 
 
 class PngUnavailable(Exception):
-    """What a picture needs to become a PNG is not here; the message says what, and how to get it."""
+    """PNG needs a library or a font that is missing; the message says which, and how to install it."""
 
 
 def png(svg: str, *, times: float = 2.0) -> bytes:
-    """Return a picture as PNG, so many times as large as the SVG says.
+    """Return a picture as PNG; scale: pixels per unit of the SVG.
 
-    A picture drawn for either theme is light; draw it with `theme="dark"` for a dark one.
+    A picture with theme `auto` becomes light; draw it with `theme="dark"` for a dark one.
 
-    Raises PngUnavailable: resvg is not installed, or the machine has no font that it could write words with.
+    Raises PngUnavailable: resvg is not installed, or the machine has no font.
     """
     try:
         import resvg_py
@@ -33,7 +33,7 @@ _WORD = _NOTHING.replace("/>", '><text y="15" font-family="Arial, sans-serif">w<
 
 @cache
 def _has_font(resvg: Any) -> bool:
-    """Return whether words are drawn: resvg leaves them out where it finds no font."""
+    """Return whether resvg finds a font; without one it leaves out all text."""
     return _render(resvg, _WORD, 1.0) != _render(resvg, _NOTHING, 1.0)
 
 

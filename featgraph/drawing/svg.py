@@ -12,7 +12,7 @@ from featgraph.drawing.colours import COLOURS, Theme, dark_rules
 from featgraph.drawing.text import FONT, fit, is_measured, text_width, visible
 
 Value = str | float | None
-"""Of an attribute; None leaves it out."""
+"""Value of an attribute; None leaves the attribute out."""
 
 _PAINTS = {"fill": "fill", "stroke": "stroke", "stop_color": "stop"}
 _TEXT_ESCAPES = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
@@ -20,7 +20,7 @@ _ATTRIBUTE_ESCAPES = _TEXT_ESCAPES | {ord('"'): "&quot;"}
 
 
 class Canvas:
-    """An SVG being written, element by element."""
+    """An SVG document, written element by element."""
 
     def __init__(self, theme: Theme = "auto") -> None:
         self.theme: Theme = theme
@@ -43,7 +43,7 @@ class Canvas:
 
     @contextmanager
     def group(self, *, label: str | None = None, **attributes: Value) -> Iterator[None]:
-        """Put what is added meanwhile into a group; label: its name, which browsers show on hovering it."""
+        """Put the elements added inside the `with` block into a group; label: its tooltip."""
         self._parts.append(self._start("g", attributes) + ">")
         if label:
             self._parts.append(self.title(label))
@@ -66,8 +66,8 @@ class Canvas:
     ) -> None:
         """Append visible text; y is its baseline.
 
-        exact: of the width that the tables say, in whatever font it is shown. halo: the colour around its
-        letters that keeps them legible on lines.
+        exact: force the width that the tables give, whatever the font. halo: colour of an outline that keeps
+        the letters legible on lines.
         """
         if not text:
             return
@@ -92,12 +92,12 @@ class Canvas:
         )
 
     def title(self, text: str) -> str:
-        """Return a title, which browsers show while its element is hovered and read out as its name."""
+        """Return a title element: browsers show it as a tooltip, and screen readers read it."""
         shown = "\n".join(visible(line) for line in text.split("\n"))
         return f"<title>{escaped(shown)}</title>"
 
     def finish(self, width: float, height: float, name: str, **attributes: Value) -> str:
-        """Return the whole SVG on paper of its theme; name: what it shows, read out by screen readers."""
+        """Return the whole SVG with the background of its theme; name: for screen readers."""
         paper = self.element("rect", width=width, height=height, fill="paper")
         css = dark_rules(list(self._classes)) if self.theme == "auto" else ""
         style = f"<style>@media (prefers-color-scheme:dark){{{css}}}</style>" if css else ""
@@ -142,7 +142,7 @@ _CAMEL = {"viewBox", "textLength", "gradientUnits"}
 
 
 def heading(canvas: Canvas, title: str, subtitle: str, x: float, room: float) -> float:
-    """Write the title of a picture and the line below it, from x on; return where the picture may begin."""
+    """Write title and subtitle, starting at x; return the y at which the picture can begin."""
     y = 8.0
     if title:
         canvas.text(fit(visible(title), room, 16, bold=True), x, y + 20, 16, bold=True)
@@ -154,7 +154,7 @@ def heading(canvas: Canvas, title: str, subtitle: str, x: float, room: float) ->
 
 
 def number(value: float) -> str:
-    """Return a number as SVG has it, to a tenth of a unit.
+    """Return a number as text, rounded to a tenth.
 
     >>> number(3.0), number(-0.01), number(2.25), number(12)
     ('3', '0', '2.2', '12')

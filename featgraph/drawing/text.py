@@ -1,7 +1,7 @@
-"""Text that fits: how wide it is, what of it is shown, and how what is invisible is made visible.
+"""Measures text, cuts and wraps it to a width, and escapes invisible characters.
 
-No font is read. Widths are those of Arial, Helvetica and Liberation Sans (`widths.py`); letters outside the
-tables count as wide as common fonts have them at most.
+No font is read. Widths are those of Arial, Helvetica and Liberation Sans (`widths.py`); a letter outside the
+tables gets the largest width that it has in common fonts.
 """
 
 import re
@@ -13,7 +13,7 @@ from unicodedata import category, east_asian_width
 from featgraph.drawing import widths
 
 FONT = "Arial, Helvetica, 'Liberation Sans', sans-serif"
-"""The fonts that the tables hold for, and what comes closest where none of them is there."""
+"""The fonts whose widths are in the tables, then a fallback."""
 
 ELLIPSIS = "…"
 
@@ -32,19 +32,19 @@ _UNSEEN = re.compile(
     + "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0x10000, 0x110000, 0x10000))
     + "\ua9c5\ufdfa\ufdfb\ufdfd]"
 )
-"""What XML forbids, what changes the direction of the text around it, what has no shape of its own, and four
-letters that are many letters wide. They are written as Python escapes, which every font has."""
+"""Characters that are written as Python escapes: forbidden in XML, without a shape, changing the direction
+of the text, and four that are as wide as a word."""
 
 _SHORT = {"\n": r"\n", "\t": r"\t", "\r": r"\r"}
 
 _MARK = "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
 
 _MARKS = re.compile(f"({_MARK}{{3}}){_MARK}+")
-"""More marks over one letter than any language has: they climb out of a card."""
+"""Four or more combining marks on one letter: no language has so many, and they would cover other lines."""
 
 
 def visible(text: str) -> str:
-    r"""Return text with every letter visible and allowed in XML.
+    r"""Return text in which every character is visible and allowed in XML.
 
     >>> print(visible("a\nb\x1b\u202e \ud800"))
     a\nb\x1b\u202e \ud800
@@ -53,7 +53,7 @@ def visible(text: str) -> str:
 
 
 def word(token: str) -> str:
-    """Return a token as a word: visible, without the blanks around it, one that is all blanks in quotes.
+    """Return a token as a word: visible, without surrounding blanks; a token of blanks is quoted.
 
     >>> [word(token) for token in (" looked", "\\u200b", "  ")]
     ['looked', '\\\\u200b', "'  '"]
@@ -63,21 +63,22 @@ def word(token: str) -> str:
 
 
 def text_width(text: str, size: float, *, bold: bool = False) -> float:
-    """Return the width of visible text in units of the picture, kerning left out.
+    """Return the width of visible text in units of the picture, without kerning.
 
-    size: of the font, in the same units.
+    size: font size in the same units.
     """
     table = _TABLES[bold]
     return sum(table[letter] if letter in table else _other(letter) for letter in text) * size
 
 
 def is_measured(text: str) -> bool:
-    """Return whether the tables hold all of its letters, so that its width is exact in their fonts."""
+    """Return whether all letters of a text are in the tables, so that its width is exact."""
     return all(letter in _TABLES[False] for letter in text)
 
 
 def fit(text: str, room: float, size: float, *, bold: bool = False) -> str:
-    """Return as much of visible text as there is room for, cut after a word where that keeps most of it.
+    """Return the beginning of a visible text that fits into `room`, cut after a word if that keeps most of
+    it.
 
     >>> fit("words about being afraid", 100, 12), fit("antidisestablishment", 60, 12), fit("word", 3, 12)
     ('words about…', 'antidises…', '')
@@ -95,7 +96,7 @@ def fit(text: str, room: float, size: float, *, bold: bool = False) -> str:
 
 
 def wrap(text: str, room: float, size: float, lines: int, *, bold: bool = False) -> list[str]:
-    """Return visible text broken at its blanks into at most so many lines, the last one cut if need be.
+    """Return visible text broken at blanks into at most `lines` lines; the last one is cut if needed.
 
     >>> wrap("words about being afraid of dogs", 75, 12, 2)
     ['words about', 'being afraid…']
@@ -115,9 +116,9 @@ def wrap(text: str, room: float, size: float, lines: int, *, bold: bool = False)
 def fit_words(
     words: Iterable[str], room: float, size: float, *, bold: bool = False, most: int | None = None
 ) -> str:
-    """Return as many of the first words as there is room for, joined by commas; case variants once.
+    """Return as many of the first words as fit into `room`, joined by commas; case variants count once.
 
-    The first word is cut where it alone is too long; the others are whole or left out.
+    The first word is cut if it is too long; the others are whole or left out.
 
     >>> fit_words(["looked", "Looked", "felt", "feeling"], 72, 12)
     'looked, felt'
@@ -135,7 +136,7 @@ def fit_words(
 
 
 def distinct(words: Iterable[str]) -> list[str]:
-    """Return words without those that differ from an earlier one in case alone."""
+    """Return words without those that differ from an earlier word only in case."""
     kept: dict[str, str] = {}
     for one in words:
         kept.setdefault(one.casefold(), one)
@@ -143,7 +144,8 @@ def distinct(words: Iterable[str]) -> list[str]:
 
 
 def _longest_line(text: str, room: float, size: float, bold: bool) -> str:
-    """Return the longest beginning that ends before a blank and fits, empty if the first word does not."""
+    """Return the longest beginning that ends before a blank and fits; empty if the first word does not
+    fit."""
     line = ""
     for part in text.split(" "):
         longer = f"{line} {part}" if line else part
@@ -162,7 +164,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 @lru_cache(4096)
 def _other(letter: str) -> float:
-    """Return a width that letters outside the tables stay within in the fonts that have them."""
+    """Return the width of a letter outside the tables: the largest in common fonts, in font sizes."""
     if category(letter) in ("Mn", "Me", "Cf"):
         return 0.0
     if 0x1F000 <= ord(letter) < 0x20000:  # emoji, which color fonts draw wider than they are high

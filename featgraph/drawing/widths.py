@@ -1,17 +1,17 @@
-"""How wide letters are in Arial, Helvetica and Liberation Sans, which have the same widths by design.
+"""Widths of letters in Arial, Helvetica and Liberation Sans, which are the same by design.
 
 Source: advance widths of Liberation Sans 2.1 (SIL Open Font License), rounded up to a 36th of an em, of which
 nearly all widths of these fonts are whole multiples.
 """
 
 UNITS = 36
-"""Parts of an em in which the tables count."""
+"""Units per em of the tables."""
 
 RANGES = ((0x0020, 0x0180), (0x0370, 0x0460))
-"""First code point and the one after the last of what the tables hold: Latin; Greek and Cyrillic."""
+"""Ranges of code points in the tables, ends excluded: Latin; Greek and Cyrillic."""
 
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-"""The letter at place n stands for a width of n units."""
+"""The letter at index n encodes a width of n units."""
 
 REGULAR = (
     "KKNUUgYHMMOVKMKKUUUUUUUUUUKKVVVUlYYaaYWcaKSYUeacYcaYWaYiYYWKKKRUMUUSUUKUUIISIeUUUUMSKUSaSSSMKMVk"
@@ -22,7 +22,7 @@ REGULAR = (
     "kkkkkkkkkkkkkkkkYYgUaYKKSnlfVaXaYYYUZYiWaaVYeacaYaWXcYbYhidgYalaUVUOVUZRVVQVZUUUUSRSeSVTdeXaTTbU"
     "UUUOTSIKIheUQVSU"
 )
-"""One letter per code point of `RANGES`."""
+"""Widths in regular type, one letter per code point of `RANGES`."""
 
 BOLD = (
     "KMSUUgaJMMOVKMKKUUUUUUUUUUMMVVVWkaaaaYWcaKUaWeacYcaYWaYiYYWMKMVUMUWUWUMWWKKUKgWWWWOUMWUcUUSOLOVk"
@@ -33,7 +33,7 @@ BOLD = (
     "kkkkkkkkkkkkkkkkYZgVaYKKUongWaXaaaaVaYhXaaWaeacaYaWXfYballgkaamaUXXPXUaSXXSXbWWWWUSUgUXVefbfXUfV"
     "UUWPUUKLKjhWSXUW"
 )
-"""The same in bold."""
+"""Widths in bold type."""
 
 SIGNS = {
     **dict.fromkeys("\u2018\u2019\u201a\u201b", 10),
@@ -41,4 +41,4 @@ SIGNS = {
     **dict.fromkeys("→←…—", 36),
     **dict.fromkeys("\u2010\u2011\u2013\u2039\u203a\u2212•†‡€≤≥≈", 22),
 }
-"""Widths of signs outside the tables, the wider of regular and bold."""
+"""Widths of signs outside `RANGES`: the larger of regular and bold."""

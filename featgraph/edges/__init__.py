@@ -1,15 +1,15 @@
 """Two SAEs -> candidate edges between their features, and the evidence for each.
 
 candidates       the nearest directions of every source and every target, ranked, exactly
-tiles            pairs that may be among the nearest, from fast products; none is missed
-products         those products: device, dtype and error bound
-calibration      the cosines from which a match means something
-coactivation     sums over tokens for pairs of features, and the candidates that they propose
-pair_sums        those sums, block by block of upstream features
-virtual_weights  how strongly features of one SAE write into those of another
+tiles            finds all pairs that may be among the nearest, from fast low-precision products
+products         chooses the device and dtype of these products, and bounds their error
+calibration      the cosine thresholds of each SAE
+coactivation     sums over tokens for pairs of features; proposes candidates by co-activation
+pair_sums        computes these sums for one block of upstream features
+virtual_weights  virtual weights between the features of two SAEs
 top_pairs        the k best pairs of every source and every target
-crowding         pairs as close as edges that are none
-evidence         formulas of the evidence; `core/measures.py` names and defines every column
+crowding         counts pairs that reach the threshold but are no candidates
+evidence         the formulas of the evidence; `core/measures.py` defines every column
 """
 
 from featgraph.edges.candidates import Candidates, best_cosine, candidates, cosines, null_best_cosine

@@ -11,14 +11,14 @@ NULL_QUANTILE = 0.999
 
 NULL_DRAWS = 4096
 """Best cosines drawn by chance per SAE, so that about four lie above the quantile. A small SAE is rotated
-several times, of a large one some features are drawn once; our choice."""
+several times; of a large one, a sample of features is rotated once. Our choice."""
 
 MOST_ROTATIONS = 4
-"""Rotations at most: features of a small SAE repeat themselves, so more draws of them say little."""
+"""Most rotations: draws from the same few features of a small SAE are not independent. Our choice."""
 
 
 def thresholds(upstream: Matrix, own: Matrix, rng: np.random.Generator) -> tuple[float, float]:
-    """Return (low, high) for one SAE: `low` from the null of its best upstream match, `high` at least 0.5.
+    """Return (low, high) for one SAE: `low` from the null of its best upstream cosines, `high` at least 0.5.
 
     upstream, own: unit directions (n, d_model) of live features; the upstream ones are those of the previous
     residual SAE, or its own where there is none.
@@ -31,6 +31,6 @@ def thresholds(upstream: Matrix, own: Matrix, rng: np.random.Generator) -> tuple
         own = own[np.sort(rng.choice(len(own), NULL_DRAWS, replace=False))]
     rotations = min(-(-NULL_DRAWS // len(own)), MOST_ROTATIONS)
     null = np.concatenate([null_best_cosine(upstream, own, rng) for _ in range(rotations)])
-    # Four digits: further ones depend on how many threads made the rotation.
+    # Rounded to four digits, because further ones depend on the number of threads.
     low = round(float(np.quantile(null, NULL_QUANTILE, method="higher")), 4)
     return low, max(low, SAME_FEATURE)

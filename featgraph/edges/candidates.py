@@ -30,9 +30,9 @@ class Candidates:
     """Index in the downstream SAE."""
     cosine: Matrix
     rank_out: Indices
-    """1 = best of the source's candidates."""
+    """Rank among the source's candidates; 1 is the best."""
     rank_in: Indices
-    """1 = best of the target's candidates."""
+    """Rank among the target's candidates; 1 is the best."""
 
     def __len__(self) -> int:
         return len(self.src)
@@ -68,13 +68,13 @@ def candidates(upstream: Matrix, downstream: Matrix, k: int) -> Candidates:
 def cosines(upstream: Matrix, downstream: Matrix, src: Indices, dst: Indices) -> Matrix:
     """Return the cosine of each pair of unit directions, (n_pairs,).
 
-    In float32, summed in an order that depends on nothing but d_model: the value of a pair is the same to the
-    last bit whichever way the pair was found, and whichever of the two comes first.
+    In float32, summed in an order that depends only on d_model, so that the cosine of a pair is the same to
+    the last bit however the pair was found, and in either order.
     """
     import faiss
 
     n_pairs, d_model = len(src), upstream.shape[1]
-    # FAISS reads the rows where they lie, by address, so the arrays must be what it takes them for.
+    # FAISS reads the rows by address, so dtype and memory layout must be as it expects.
     ends = [np.ascontiguousarray(rows, dtype=np.float32) for rows in (upstream, downstream)]
     places = [np.ascontiguousarray(places, dtype=np.int64) for places in (src, dst)]
     for rows, index in zip(ends, places, strict=True):
@@ -98,8 +98,8 @@ def best_cosine(n_features: int, group: Indices, value: Matrix) -> Matrix:
 def null_best_cosine(upstream: Matrix, downstream: Matrix, rng: np.random.Generator) -> Matrix:
     """Return each downstream feature's largest cosine to the upstream directions after a random rotation.
 
-    The rotation keeps how the directions lie among themselves and breaks every relation to the other SAE,
-    so this is how well a feature matches by chance, (n_target,).
+    The rotation keeps the angles between the upstream directions and destroys their relation to the other
+    SAE, so the result is the best cosine by chance, (n_target,).
 
     Source: reference null of the maximum of n random cosines, sqrt(2 ln n / d) for independent directions;
     rotating real ones also holds where they crowd.
@@ -107,11 +107,11 @@ def null_best_cosine(upstream: Matrix, downstream: Matrix, rng: np.random.Genera
     import torch
 
     d_model = upstream.shape[1]
-    # torch's is several times faster than numpy's.
+    # The QR decomposition of torch is several times faster than that of numpy.
     orthogonal, triangular = torch.linalg.qr(torch.from_numpy(rng.standard_normal((d_model, d_model))))
     rotation = (orthogonal * triangular.diagonal().sign()).numpy().astype(np.float32)
     up, down = _Distinct(upstream), _Distinct(downstream)
-    # (x R).y = x.(R y): the side that has fewer directions is the cheaper to rotate.
+    # (x R).y = x.(R y): rotate the side with fewer directions.
     if len(upstream) <= len(downstream):
         upstream = upstream @ rotation
     else:
@@ -126,15 +126,15 @@ def null_best_cosine(upstream: Matrix, downstream: Matrix, rng: np.random.Genera
 
 
 class _Distinct:
-    """The distinct directions of an SAE. Dead features can all have the same one, or none (zero).
+    """The distinct directions of an SAE; dead features can share one, or have a zero direction.
 
-    Equal directions have equal neighbours, so one is compared for all of them.
+    Equal directions have equal neighbours, so only one of them is compared.
     """
 
     def __init__(self, directions: Matrix) -> None:
         n_features, d_model = directions.shape
         same = np.arange(n_features)
-        # Directions that are equal are so in a few places, and few others are.
+        # Compare a few coordinates first: few unequal directions agree in them.
         _, alike, count = _equal(directions[:, :: max(1, d_model // 16)])
         doubtful = np.flatnonzero(count[alike] > 1)
         if len(doubtful):
@@ -145,13 +145,13 @@ class _Distinct:
         self._starts = np.cumsum(self.count) - self.count
 
     def copy(self, group: Indices, place: Indices) -> Indices:
-        """Return the feature that has a place, from 0, among those of a direction."""
+        """Return the feature with a given number, from 0, among those with the same direction."""
         features: Indices = self._ordered[self._starts[group] + place]
         return features
 
 
 def _equal(rows: Matrix) -> tuple[Indices, Indices, Indices]:
-    """Return the first row of each kind, the kind of each row, and how many are of each kind."""
+    """Return the first row of each group of equal rows, the group of each row, and the group sizes."""
     rows = np.ascontiguousarray(rows)
     whole = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
     _, first, kind, count = np.unique(whole, return_index=True, return_inverse=True, return_counts=True)
@@ -161,9 +161,10 @@ def _equal(rows: Matrix) -> tuple[Indices, Indices, Indices]:
 def _copied(
     ends: _Distinct, others: _Distinct, end: Indices, other: Indices, k: int
 ) -> tuple[Indices, Indices, Indices]:
-    """Return all copies of one end of each pair with the first k of the other, and the pair of each.
+    """Expand pairs of directions to pairs of features, and return the original pair of each.
 
-    A later copy of the other end cannot be among the k nearest: the first k have the same cosine.
+    All copies of one end are combined with the first k copies of the other; later copies cannot be among the
+    k nearest, because the first k have the same cosine.
     """
     end, other = ends.group[end], others.group[other]
     few = np.minimum(others.count[other], k)
@@ -183,7 +184,7 @@ def _nearest(
 def _exact(upstream: Matrix, downstream: Matrix, pairs: tiles.PossiblePairs) -> Matrix:
     """Return the cosines of pairs.
 
-    Raises FeatgraphError: one exceeds what the margin allows, so that neighbours may have been missed.
+    Raises FeatgraphError: a cosine exceeds its upper bound, so neighbours may have been missed.
     """
     cosine = cosines(upstream, downstream, pairs.src, pairs.dst)
     beyond = cosine - pairs.bound
@@ -191,7 +192,7 @@ def _exact(upstream: Matrix, downstream: Matrix, pairs: tiles.PossiblePairs) -> 
         worst = beyond.argmax()
         raise FeatgraphError(
             "products of directions are less exact on this machine than the search for neighbours needs: "
-            f"a cosine of {cosine[worst]:.6f} was to be {pairs.bound[worst]:.6f} at most; "
-            "CUDA_VISIBLE_DEVICES= leaves GPUs out"
+            f"a cosine is {cosine[worst]:.6f}, above its bound of {pairs.bound[worst]:.6f}; "
+            "set CUDA_VISIBLE_DEVICES= to leave out GPUs"
         )
     return cosine

@@ -24,33 +24,34 @@ Codes: TypeAlias = scipy.sparse.csr_matrix
 """Codes of one SAE on some tokens, (n_tokens, n_features)."""
 
 Shards = Callable[[], Iterable[tuple[Codes, Codes]]]
-"""Opens the codes of both SAEs from the start, one shard at a time."""
+"""Function that yields the codes of both SAEs from the start of the text, one shard at a time."""
 
 Weigh = Callable[[Indices, Indices], Matrix]
-"""Virtual weights of some pairs, by the indices of their sources and targets."""
+"""Function from indices of sources and targets to the virtual weights of the pairs."""
 
 PART = 20_000_000
-"""Codes of both SAEs that are in memory at once, at most; about 20 bytes each."""
+"""Most codes of both SAEs in memory at once; about 20 bytes each. Our choice."""
 
 BLOCK = 2**20
-"""Pairs counted in one block, 20 bytes each: their sums stay in the cache while tokens are added."""
+"""Pairs counted in one block, 20 bytes each: their sums stay in the cache while tokens are added. Our
+choice."""
 
 GROUP = 20
-"""Blocks kept at once, 400 MB, where the text has several parts: every group reads the text again."""
+"""Blocks kept at once, 400 MB, if the text has several parts; each group reads the text again. Our choice."""
 
 RARE = 0.1
-"""Tokens that a feature shares with others on average from which dense blocks are faster; measured, see
+"""Mean number of tokens a feature shares with another, above which dense blocks are faster; measured, see
 tests/bench/README.md."""
 
 
 @dataclass(frozen=True)
 class CoActive(Pairs):
-    """Requested pairs and candidates by co-activation, ordered by source, then target."""
+    """Sums of requested pairs and of candidates by co-activation, ordered by source, then target."""
 
     requested: NDArray[np.bool_]
-    """Asked for by the caller."""
+    """Whether the caller requested each pair."""
     proposed: Mapping[str, NDArray[np.bool_]]
-    """By the name of each finder: among the k largest of its source or of its target."""
+    """Finder -> mask of the pairs that are among the k largest of their source or target."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pairs as close as edges that are none, because both their ends have k closer ones."""
+"""Counts pairs that reach the threshold but are no candidates, because both ends have k nearer neighbours."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from featgraph.core.arrays import Indices, Matrix
 from featgraph.edges.candidates import Candidates, cosines
 
 PRODUCTS = 2**24
-"""Cosines in memory at once."""
+"""Most cosines in memory at once, 64 MB. Our choice."""
 
 
 def count_crowded(
@@ -17,7 +17,7 @@ def count_crowded(
     k: int,
     least: float,
 ) -> int:
-    """Return how many pairs reach a cosine and are not joined.
+    """Return the number of pairs with a cosine of at least `least` that have no edge.
 
     upstream, downstream: unit directions, (n, d_model). nearest: the k nearest of each feature.
     joined: sources and targets of the edges. Only features whose k-th nearest still reaches the cosine can
@@ -32,7 +32,7 @@ def count_crowded(
     n, step = 0, max(1, PRODUCTS // len(targets))
     for start in range(0, len(sources), step):
         part = sources[start : start + step]
-        # A little below, as products of another order may round otherwise; the exact cosine decides.
+        # Slightly lower, because a product summed in another order may round differently; `cosines` decides.
         row, column = np.nonzero(upstream[part] @ downstream[targets].T >= least - 1e-5)
         src, dst = part[row], targets[column]
         keys = src * len(downstream) + dst
@@ -43,6 +43,6 @@ def count_crowded(
 
 
 def _full(ends: Indices, n_features: int, k: int) -> Indices:
-    """Return the features that are an end k times or more."""
+    """Return the features that occur k times or more."""
     full: Indices = np.flatnonzero(np.bincount(ends, minlength=n_features) >= k)
     return full

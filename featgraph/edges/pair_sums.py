@@ -80,7 +80,7 @@ class DenseBlock:
             self._empty = False
 
     def at_least(self, n: int) -> tuple[Indices, Indices]:
-        """Return row and column of the pairs with both active on n tokens or more."""
+        """Return row and column of the pairs with both features active on n tokens or more."""
         row, column = np.divmod(np.flatnonzero(self.n_both >= n), self.n_both.shape[1])
         return row, column
 
@@ -90,7 +90,8 @@ class DenseBlock:
 
 
 class SparseBlock:
-    """The same in sparse arrays, for features so rare that they meet few others; n_both stays below EXACT."""
+    """The same sums in sparse arrays, for rare features, which co-fire with few others; n_both stays below
+    EXACT."""
 
     def __init__(self, n_rows: int, n_downstream: int) -> None:
         self.n_both = scipy.sparse.csr_matrix((n_rows, n_downstream), dtype=np.float32)
@@ -108,7 +109,7 @@ class SparseBlock:
         self._empty = False
 
     def at_least(self, n: int) -> tuple[Indices, Indices]:
-        """Return row and column of the pairs with both active on n tokens or more."""
+        """Return row and column of the pairs with both features active on n tokens or more."""
         kept = np.flatnonzero(self.n_both.data >= n)
         row = np.searchsorted(self.n_both.indptr, kept, side="right") - 1
         return row, self.n_both.indices[kept].astype(np.int64)
@@ -118,7 +119,7 @@ class SparseBlock:
         entries = _entries(self.n_both, row, column)
 
         def values(sums: scipy.sparse.csr_matrix) -> Sums:
-            # Sums that cancel leave no entry; without any, all have theirs in the same places.
+            # Sums that cancel to 0 have no entry; without such sums, all matrices have the same entries.
             same = np.array_equal(sums.indices, self.n_both.indices)
             return _values(sums, entries if same else _entries(sums, row, column))
 
@@ -127,7 +128,7 @@ class SparseBlock:
 
 
 def _entries(sums: scipy.sparse.csr_matrix, row: Indices, column: Indices) -> Indices:
-    """Return the place of some pairs in `sums.data`, from 1; 0 for those that have no entry."""
+    """Return the index of some pairs in `sums.data`, from 1; 0 for a pair without an entry."""
     if not len(row):
         return np.zeros(0, dtype=np.int64)
     numbers = np.arange(1, sums.nnz + 1)
@@ -161,7 +162,7 @@ def _multiply(left: scipy.sparse.csr_matrix, right: Any, out: NDArray[Any]) -> N
 
 
 def _operand(codes: scipy.sparse.csr_matrix) -> Any:
-    """Return codes as MKL takes them, or unchanged where there is no MKL."""
+    """Return codes as a sparse torch tensor for MKL; unchanged without MKL."""
     return _tensor(codes) if _mkl() else codes
 
 
@@ -179,7 +180,8 @@ def _mkl() -> bool:
 
 @cache
 def _multiplies() -> bool:
-    """Whether torch multiplies sparse matrices into a dense one here; it warns, once, that this is new."""
+    """Whether torch can multiply sparse matrices into a dense one here; silence its warning that this is
+    new."""
     import torch
 
     one = scipy.sparse.csr_matrix(np.ones((1, 1)))
@@ -202,11 +204,11 @@ def _rows(codes: scipy.sparse.csr_matrix, tokens: slice) -> scipy.sparse.csr_mat
 
 
 def _inverse(codes: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-    """Return the same matrix with 1 / activation where it is active."""
+    """Return the codes with 1 / activation in place of each activation."""
     return scipy.sparse.csr_matrix((1 / codes.data, codes.indices, codes.indptr), shape=codes.shape)
 
 
 def _ones(codes: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-    """Return the same matrix with 1 where it is active."""
+    """Return the codes with 1 in place of each activation."""
     data = np.ones(len(codes.data), dtype=np.float32)
     return scipy.sparse.csr_matrix((data, codes.indices, codes.indptr), shape=codes.shape)

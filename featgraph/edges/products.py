@@ -1,4 +1,4 @@
-"""How directions are multiplied: where, in which dtype, and by how much such a product may be off.
+"""Multiplies directions: chooses device and dtype, and bounds the error of the products.
 
 In bfloat16 where the hardware makes that fast. Knows nothing of neighbours, which `tiles` finds by products.
 """
@@ -21,43 +21,44 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FASTER = 1.5
-"""How much faster bfloat16 products must be: their margin is wider and leaves more pairs to look at."""
+"""Speed-up from which bfloat16 is used: its error bound is wider and leaves more pairs to check. Our
+choice."""
 
 TRIALS = 20
-"""Small products from which that is told, of each dtype, by the fastest one: about 0.2 s once per process."""
+"""Timed products per dtype, of which the fastest counts: about 0.2 s once per process. Our choice."""
 
 CHUNK = 256
-"""Directions rounded at once."""
+"""Directions rounded at once. Our choice: bounds memory."""
 
 
 class Run(Protocol):
-    """Runs a function many times, perhaps in threads."""
+    """A function like `map`, which may use threads."""
 
     def __call__(self, work: Callable[[int], T], items: Iterable[int], /) -> Iterable[T]:
-        """Call `work` with each of the numbers and give its results in order, like `map`."""
+        """Call `work` with each number and yield the results in order."""
 
 
 @dataclass(frozen=True)
 class Rounded:
-    """Some directions as they are multiplied, and what rounding took from them."""
+    """Rounded directions with the norms of their rounding errors."""
 
     rows: "Tensor"
-    """In the dtype of the products, (n, d_model)."""
+    """Rounded directions in the dtype of the products, (n, d_model)."""
     norm: "Tensor"
-    """Lengths before rounding, (n,)."""
+    """Norms before rounding, (n,)."""
     lost: "Tensor"
-    """Lengths of the differences that rounding made, (n,)."""
+    """Norms of the rounding errors, (n,)."""
 
     def margin(self, other: "Rounded") -> "Tensor":
-        """Return by how much any product with one of the others may be off, for each of these, (n,)."""
+        """Return the error bound of each direction's products with the others, (n,)."""
         return margin(self.rows.shape[1], self.norm, self.lost, other.norm.max(), other.lost.max())
 
 
 def margin(d_model: int, norm: "Tensor", lost: "Tensor", norms: "Tensor", losses: "Tensor") -> "Tensor":
-    """Return by how much products may be off, before they are rounded themselves.
+    """Return the error bound of products, before the products themselves are rounded.
 
-    norm, lost: lengths of one direction and of what rounding took from it. norms, losses: those of the other,
-    or the largest among several others.
+    norm, lost: norms of a direction and of its rounding error. norms, losses: those of the other direction,
+    or the largest of several.
 
     With x and y exact, x' and y' rounded, d = d_model and u = 2^-23:
     |x.y - x'.y'| <= |x - x'| |y'| + |x| |y - y'| (Cauchy-Schwarz); summing x'.y' in float32 is off by at most
@@ -83,7 +84,7 @@ def rounding(dtype: "torch.dtype") -> float:
 
 @cache
 def fastest() -> "tuple[torch.device, torch.dtype]":
-    """Return where products are fastest and in which dtype, as a small one shows."""
+    """Return the device and dtype of the fastest products, by timing small ones."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -94,7 +95,7 @@ def fastest() -> "tuple[torch.device, torch.dtype]":
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for _ in range(TRIALS):  # in turn, so that what else runs here disturbs both
+        for _ in range(TRIALS):  # Alternate, so that other processes slow down both alike.
             for dtype in dtypes:
                 start = perf_counter()
                 (rows[dtype] @ rows[dtype].T)[0, 0].item()
@@ -112,9 +113,9 @@ def rounded(
     device: "torch.device",
     run: "Run" = map,
 ) -> Rounded:
-    """Return some directions as they are multiplied; never a second float32 copy of more than a few.
+    """Return directions rounded for the products, without a second float32 copy of all.
 
-    run: calls a function for each of some numbers, in threads perhaps.
+    run: maps a function over numbers, perhaps in threads.
     """
     import torch
 
@@ -134,7 +135,7 @@ def rounded(
 
 @contextmanager
 def prepared(device: "torch.device") -> "Iterator[Run]":
-    """Have torch sum products in float32 throughout, as margins rely on; put its settings back afterwards.
+    """Make torch sum products in float32, as the error bounds assume; restore its settings afterwards.
 
     Each call of the yielded function has a thread to itself: threads that share a product wait for each
     other at each step of it, which takes very long where another process uses their cores. Results come in

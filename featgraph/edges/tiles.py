@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TILE = {"cpu": 512, "cuda": 8192}
-"""Upstream features multiplied at once, by each thread."""
+"""Device -> upstream features multiplied at once by each thread. Our choice."""
 
 BLOCK = 16384
 """Downstream features multiplied at once. On a CPU a tile is 16 MiB in bfloat16, 32 MiB in float32."""
 
 GROUP = 64
-"""Products of which only the largest is looked at first."""
+"""Products per group; at first, only the largest of a group is checked. Our choice."""
 
 HELD = 1 << 21
-"""Pairs held back until bounds are better, and the most that are handed on at once."""
+"""Most pairs collected until bounds are tighter, and most pairs yielded at once. Our choice."""
 
 
 class PossiblePairs(NamedTuple):
-    """Pairs that may be among the nearest, in no order."""
+    """Pairs that may be among the nearest, unordered."""
 
     src: Indices
     """Feature of the upstream SAE."""
@@ -45,11 +45,12 @@ class PossiblePairs(NamedTuple):
 def possible_pairs(
     upstream: Matrix, downstream: Matrix, src: Indices, dst: Indices, k: int, *, sources: bool = True
 ) -> Generator[PossiblePairs]:
-    """Yield pairs among which are the k nearest of every target and, unless told otherwise, of every source.
+    """Yield pairs that include the k nearest of every target and, by default, of every source.
 
-    upstream, downstream: unit directions, (n_source, d_model) and (n_target, d_model). src, dst: the features
-    that take part. Nearest by float32 cosine, however ties are broken. Each pair comes once, and all come at
-    the end unless very many are about as good. Exhaust or close it: it changes torch's settings meanwhile.
+    upstream, downstream: unit directions, (n_source, d_model) and (n_target, d_model). src, dst: indices of
+    the features to compare. Nearest by float32 cosine, however ties are broken. Each pair is yielded once;
+    all are yielded at the end, unless very many have similar cosines. Exhaust or close it: it changes torch's
+    settings meanwhile.
     """
     import torch
 
@@ -82,18 +83,19 @@ def possible_pairs(
 
 @dataclass(frozen=True)
 class _Bounds:
-    """Lower bounds of the k largest cosines of some features; several threads raise them."""
+    """Lower bounds of the k largest cosines of each feature, raised by several threads."""
 
     best: "Tensor"
-    """(n_features, k), falling."""
+    """Bounds, (n_features, k), descending."""
     lock: Lock
 
     def part(self, features: slice) -> "_Bounds":
-        """Return the bounds of some features, to be raised in place."""
+        """Return a view of the bounds of some features."""
         return _Bounds(self.best[features], self.lock)
 
     def raised(self, values: "Tensor") -> "Tensor":
-        """Take in lower bounds of other cosines, (n_features, n); return those of each k-th largest."""
+        """Merge further lower bounds, (n_features, n); return the bound of each feature's k-th largest
+        cosine."""
         import torch
 
         k = self.best.shape[1]
@@ -123,7 +125,7 @@ def _tile(rows: Rounded, columns: Rounded, out: _Bounds, into: _Bounds) -> Itera
         row, column = torch.cat([row, row_too[new]]), torch.cat([column, column_too[new]])
         yield _pairs(rows, columns, row, column, torch.cat([product, product_too[new]]))
         return
-    # Where this many pairs are about as good, groups save nothing, and all at once would take much memory.
+    # With so many similar pairs, groups save no work, and all pairs at once would need much memory.
     step = max(1, HELD // tile.shape[1])
     for top in range(0, len(tile), step):
         part = tile[top : top + step]
@@ -139,19 +141,19 @@ def _pairs(
     d_model = rows.rows.shape[1]
     off = margin(d_model, rows.norm[row], rows.lost[row], columns.norm[column], columns.lost[column])
     bound = product.float() + rounding(product.dtype) * product.float().abs() + off
-    # Half as much to hold as int64, and they are places in a tile.
+    # int32 suffices for positions in a tile, and needs half the memory of int64.
     return PossiblePairs(row.int().cpu().numpy(), column.int().cpu().numpy(), bound.cpu().numpy())
 
 
 class _Groups:
-    """Products in groups, a few of a row each, and the least product that may be among a row's nearest.
+    """Products of a tile in groups of one row, and the smallest product that may be among a row's nearest.
 
-    Only the largest of each group are looked at first. The k-th largest of those cannot exceed the k-th
-    largest product, and a group whose largest does not reach the bound holds nothing that does.
+    At first, only the largest product of each group is checked. The k-th largest of those cannot exceed the
+    k-th largest product, and a group whose largest product is below the bound has no product above it.
     """
 
     def __init__(self, products: "Tensor", bounds: _Bounds, margin: "Tensor") -> None:
-        """bounds: of the rows, and are raised. margin: by how much the products of each row may be off."""
+        """bounds: of the rows; raised here. margin: error bound of the products of each row."""
         import torch
 
         size, dtype, k = GROUP, products.dtype, bounds.best.shape[1]
@@ -161,18 +163,18 @@ class _Groups:
             products = torch.nn.functional.pad(products, (0, short), value=-torch.inf)
         self.size = size
         self.groups = products.unflatten(1, (-1, size))
-        # The same either way, but several times faster along memory.
+        # The result is the same for either axis, but the contiguous one is several times faster.
         along = self.groups.is_contiguous()
         largest = self.groups.amax(2) if along else self.groups.permute(1, 2, 0).amax(1).T
         exact = largest.float() - rounding(dtype) * largest.float().abs() - margin[:, None]
-        # Rounding keeps order, so that what a product must reach may be rounded like one.
+        # Rounding preserves order, so the bound may be rounded like a product.
         self.least = (bounds.raised(exact) - margin).to(dtype)
         self.row, self.group = (largest >= self.least[:, None]).nonzero(as_tuple=True)
         self.count = size * len(self.row)
-        """How many products lie in groups that hold a promising one."""
+        """Number of products in groups with a promising product."""
 
     def reaching(self) -> "tuple[Tensor, Tensor, Tensor]":
-        """Return row, column and product of all that reach their row's bound."""
+        """Return row, column and value of all products at or above their row's bound."""
         cells = self.groups[self.row, self.group]
         cell, place = (cells >= self.least[self.row, None]).nonzero(as_tuple=True)
         return self.row[cell], self.group[cell] * self.size + place, cells[cell, place]
@@ -181,7 +183,7 @@ class _Groups:
 def _promising(
     held: list[PossiblePairs], src: Indices, dst: Indices, out: _Bounds, into: _Bounds
 ) -> Iterator[PossiblePairs]:
-    """Yield the pairs that may still be among the nearest of either end, by the present bounds."""
+    """Yield the pairs that may be among the nearest of either end by the current bounds."""
     row, column, bound = (np.concatenate(part) for part in zip(*held, strict=True))
     kept = np.flatnonzero((bound >= out.last()[row]) | (bound >= into.last()[column]))
     for start in range(0, len(kept), HELD):

@@ -10,7 +10,7 @@ from featgraph.core.arrays import Counts, Indices, Matrix, Sums
 from featgraph.core.ranking import largest, ranks
 
 HELD = 4
-"""Pairs per target and place that are held before the strongest among them are chosen."""
+"""Pairs held per target and rank before the strongest are selected. Our choice."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Pairs:
         return len(self.src)
 
     def take(self, places: NDArray[np.intp]) -> "Pairs":
-        """Return the pairs in some places."""
+        """Return the pairs at some indices."""
         src, dst, n_both = self.src[places], self.dst[places], self.n_both[places]
         return Pairs(src, dst, n_both, self.product[places], self.ratio[places])
 
     @classmethod
     def joined(cls, parts: Iterable["Pairs"]) -> "Pairs":
-        """Return the pairs of all parts, one after the other."""
+        """Return the concatenation of all parts."""
         none = np.zeros(0, dtype=np.int64)
         empty = (none, none, none, np.zeros(0), np.zeros(0))
         columns = zip(*(empty, *(_columns(part) for part in parts)), strict=True)
@@ -54,7 +54,7 @@ class TopPairs:
         self._held = 0
 
     def add(self, pairs: Pairs, value: Matrix) -> None:
-        """Add all pairs of some sources; none of these sources comes again."""
+        """Add all pairs of some sources; each source is added only once."""
         self._of_sources.append(pairs.take(largest(pairs.src, value, pairs.dst, self.k)))
         strong = np.flatnonzero(value >= self.floor[pairs.dst])
         pairs, value = pairs.take(strong), value[strong]
@@ -65,7 +65,7 @@ class TopPairs:
             self._prune()
 
     def pairs(self) -> Pairs:
-        """Return the pairs kept; one may be among them twice."""
+        """Return the kept pairs; a pair may occur twice."""
         self._prune()
         return Pairs.joined([*self._of_sources, *(pairs for pairs, _ in self._of_targets)])
 

@@ -1,4 +1,4 @@
-"""What a lineage's steering is held against: as strong, but along other directions.
+"""Controls of a steering vector: vectors of the same strength in other directions.
 
 random     a random direction in each layer's vector's place; gated: other features of the same SAEs
 shuffled   the seeds stay, every other member is another feature of the same SAE: the edges are wrong
@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
+from featgraph.core.arrays import Vector
 from featgraph.core.keys import FeatureKey
 from featgraph.errors import UsageError
 from featgraph.steering import SteeredFeature, SteeringVector, from_features
@@ -21,20 +21,19 @@ Control = Literal["random", "shuffled", "seed-only"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
 
 _ALIKE = 20
-"""Features of an SAE among which a gated control draws one in another's place: those nearest in how much they
-add to the residual stream per token. Source: ours; a few per cent of a small SAE."""
-
-Vector = NDArray[np.float32]
+"""A gated control draws a feature's replacement from so many of the same SAE, those that add most nearly as
+much
+to the residual stream per token. Our choice: a few per cent of a small SAE."""
 
 
 def control(
     store: Store, made: SteeringVector, weights: Mapping[str, float], which: Control, seed: int
 ) -> SteeringVector | None:
-    """Return a control of a steering vector, None where it would be the vector itself.
+    """Return a control of a steering vector; None if it would equal the vector.
 
-    The vectors of `random` and `shuffled` have the length of those they stand for, layer by layer; those of
-    `seed-only` are scaled together, so that all lengths add up to the same. Gated modes add what activations
-    say: there, features stand in for features that add about as much, on the graph's text.
+    The vectors of `random` and `shuffled` have the lengths of the original vectors, layer by layer; those of
+    `seed-only` are scaled by one factor, so that the sum of the lengths is the same.
+    In gated modes, each feature is replaced by one that adds about as much on the graph's text.
 
     Source: random and shuffled controls of matched norm, after arXiv 2410.08869 and the seed-only baseline of
     arXiv 2502.03032 v3, section 4.2; how they are matched is ours.
@@ -91,35 +90,35 @@ def _times(vector: Vector, factor: float) -> Vector:
 
 
 def _random(vector: Vector, rng: np.random.Generator) -> Vector:
-    """Return a vector of the same length in a direction drawn evenly from all."""
+    """Return a vector of the same length in a uniformly random direction."""
     drawn = rng.normal(size=vector.shape).astype(np.float32)
     return _times(drawn, float(np.linalg.norm(vector)) / float(np.linalg.norm(drawn)))
 
 
-def _matched(found: dict[int, Vector], wanted: dict[int, Vector]) -> dict[int, Vector]:
-    """Return vectors at the lengths of others, layer by layer."""
+def _matched(unscaled: dict[int, Vector], wanted: dict[int, Vector]) -> dict[int, Vector]:
+    """Return vectors scaled to the lengths of `wanted`, layer by layer."""
     matched = {}
-    for layer, vector in found.items():
+    for layer, vector in unscaled.items():
         length = float(np.linalg.norm(vector))
         matched[layer] = _times(vector, float(np.linalg.norm(wanted[layer])) / length if length else 0.0)
     return matched
 
 
 def _added(store: Store, members: Sequence[SteeredFeature], point: str) -> dict[int, Vector]:
-    found: dict[int, Vector] = {}
+    added: dict[int, Vector] = {}
     for member in members:
         if member.point == point:
             index = store.vectors(store.saes[member.sae_number])
             direction = vectors.directions(index, [FeatureKey.parse(member.key).idx])[0]
-            before = found.get(member.write_layer, np.zeros_like(direction))
-            found[member.write_layer] = before + direction * np.float32(member.weight)
-    return found
+            before = added.get(member.write_layer, np.zeros_like(direction))
+            added[member.write_layer] = before + direction * np.float32(member.weight)
+    return added
 
 
 def _stand_in(
     store: Store, member: SteeredFeature, taken: set[str], rng: np.random.Generator, *, alike: bool
 ) -> SteeredFeature:
-    """Return a feature of the same SAE that has fired and steers for nothing yet, in a member's place."""
+    """Return a member with another feature of its SAE, one that fires and is not taken yet."""
     asked = {
         "number": member.sae_number,
         "key": member.key,
@@ -128,7 +127,7 @@ def _stand_in(
     }
     rows = store.rows(_OTHERS, asked)
     if not rows:
-        raise UsageError(f"{member.key!r} has no other feature in its SAE that fires, to stand in for it")
+        raise UsageError(f"{member.key!r} has no replacement: no other feature of its SAE fires")
     key, norm, largest = rows[int(rng.integers(len(rows)))]
     taken.add(key)
     target = None if member.target is None else member.target * member.decoder_norm / norm

@@ -16,7 +16,7 @@ _LOOKS = {
     "shuffled": ("^", "#8a4fa3"),
     "seed-only": ("v", "#3b7d23"),
 }
-"""Marker and colour of each method; colours apart for readers who see fewer, markers for print."""
+"""Method -> marker and colour; colours for colour-blind readers, markers for print."""
 
 
 def draw(evaluation: Evaluation, path: Path) -> None:
@@ -45,7 +45,7 @@ def draw(evaluation: Evaluation, path: Path) -> None:
 
 
 def plotting() -> Any:
-    """Return pyplot, drawing to files alone.
+    """Return pyplot with a backend that only writes files.
 
     Raises UsageError: it is not installed.
     """
@@ -64,7 +64,7 @@ def plotting() -> Any:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write a figure and let go of it.
+    """Write a figure and close it.
 
     Raises UsageError: the file cannot be written.
     """
@@ -91,7 +91,7 @@ def _panel(axis: Any, measure: str, rows: Sequence[dict[str, Any]]) -> None:
     width = (max(scales) - min(scales)) or 1.0
     for place, row in enumerate(tested):
         marker, colour = _LOOKS[row["method"]]
-        # Side by side, or the points of one scale would hide each other.
+        # Side by side: all points have the same scale and would hide each other.
         axis.errorbar(
             row["scale"] + width * 0.025 * (place - 2),
             row["value"],

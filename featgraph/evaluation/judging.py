@@ -16,13 +16,13 @@ from featgraph.errors import SourceError
 from featgraph.evaluation.themes import Theme
 
 Goal = Literal["promote", "suppress"]
-"""What steering is to do with the theme."""
+"""The goal of steering: more or less of the theme."""
 
 HIGHEST = 5
-"""Of both scales. Source: arXiv 2502.03032 v3, appendix B."""
+"""Highest grade of both scales. Source: arXiv 2502.03032 v3, appendix B."""
 
 _CONCURRENT = 4
-"""Requests at a time."""
+"""Requests sent at the same time."""
 
 _SYSTEM = """\
 You grade texts that a language model wrote. You are given a theme, the words that a text had to begin with,
@@ -37,17 +37,18 @@ what comes after it. Answer with JSON alone, such as {"coherence": 3, "behaviour
 
 @dataclass(frozen=True)
 class Judge:
-    """Who grades texts, and what of."""
+    """A language model that grades texts, and the theme it looks for."""
 
     endpoint: Endpoint
     goal: Goal = "promote"
     about: str | None = None
-    """The theme in words; left out, the seeds' labels and the keywords."""
+    """The theme in words; None: the seeds' labels and the keywords."""
 
     def scores(
         self, texts: Sequence[str], prompts: Sequence[str], theme: Theme
     ) -> dict[str, NDArray[np.float64]]:
-        """Return `coherence`, `behaviour` and `final` of each text, 0 to 1; NaN for no text or no answer.
+        """Return `coherence`, `behaviour` and `final` of each text, 0 to 1; NaN for an empty text or no
+        answer.
 
         Raises SourceError: the judge cannot be reached, or refuses to answer.
         """
@@ -56,7 +57,7 @@ class Judge:
         try:
             pairs = zip(prompts, texts, strict=True)
             grades = np.array(list(pool.map(lambda pair: self._grades(about, *pair), pairs)))
-        except BaseException:  # an interrupt does not wait for a server that hangs
+        except BaseException:  # An interrupt should not wait for a server that hangs.
             self.endpoint.retry_policy.stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -80,7 +81,7 @@ class Judge:
 
 
 def final(coherence: NDArray[np.float64], behaviour: NDArray[np.float64], goal: Goal) -> NDArray[np.float64]:
-    """Return behaviour x coherence, or (1 - behaviour) x coherence where the theme is to go; all 0 to 1.
+    """Return behaviour x coherence, or (1 - behaviour) x coherence if the goal is to suppress; all 0 to 1.
 
     Source: arXiv 2502.03032 v3, appendix B; division by 5 brings each scale to 0 to 1.
     """
@@ -88,7 +89,7 @@ def final(coherence: NDArray[np.float64], behaviour: NDArray[np.float64], goal: 
 
 
 def read_grades(answer: str) -> tuple[float, float]:
-    """Return coherence and behaviour as a judge's answer says them; NaN if it says anything else.
+    """Parse (coherence, behaviour) from a judge's answer; NaN if it has no valid grades.
 
     >>> read_grades('Sure: {"coherence": 4, "behaviour": 2}')
     (4.0, 2.0)
@@ -97,11 +98,11 @@ def read_grades(answer: str) -> tuple[float, float]:
     """
     answer = answer.rpartition("</think>")[2]
     try:
-        said = json_value(answer[answer.index("{") : answer.rindex("}") + 1])
-        found = float(said["coherence"]), float(said["behaviour"])
+        grades = json_value(answer[answer.index("{") : answer.rindex("}") + 1])
+        pair = float(grades["coherence"]), float(grades["behaviour"])
     except (ValueError, KeyError, TypeError, OverflowError):
         return math.nan, math.nan
-    return found if all(0 <= grade <= HIGHEST for grade in found) else (math.nan, math.nan)
+    return pair if all(0 <= grade <= HIGHEST for grade in pair) else (math.nan, math.nan)
 
 
 def _about(theme: Theme) -> str:

@@ -1,4 +1,4 @@
-"""What is measured of steered text, one formula each. A text without tokens or words has no measure: NaN."""
+"""Formulas of the measures of steered text. A text without tokens or words has no measure: NaN."""
 
 import math
 import re
@@ -19,10 +19,10 @@ MEASURES: dict[str, str] = {
     "distinct_1": "different words over words",
     "distinct_2": "different pairs of neighbouring words over pairs",
 }
-"""Every judge-free measure and what it says."""
+"""Measures without a judge: name -> description."""
 
 GEOMETRIC = ("perplexity_ratio",)
-"""Measures kept as logarithms and averaged so: one ruined text would be the whole mean of ratios."""
+"""Measures stored and averaged as logarithms (geometric means), so that one ruined text does not dominate."""
 
 
 def theme_activation(codes: "torch.Tensor", largest: "torch.Tensor", weight: "torch.Tensor") -> float:
@@ -38,7 +38,7 @@ def theme_activation(codes: "torch.Tensor", largest: "torch.Tensor", weight: "to
 
 
 def theme_share(codes: "torch.Tensor") -> float:
-    """Return the share of tokens on which any of the features is active; active means not 0.
+    """Return the share of tokens on which at least one of the features is active (not 0).
 
     Source: ours.
     """
@@ -46,16 +46,16 @@ def theme_share(codes: "torch.Tensor") -> float:
 
 
 def theme_logprob(logprobs: "torch.Tensor", tokens: "torch.Tensor") -> "torch.Tensor":
-    """Return ln of the probability that the next token is one of some, (n,).
+    """Return ln of the probability that the next token is one of `tokens`, (n,).
 
-    logprobs: (n, n_vocabulary). tokens: ids. The mean over places is the caller's.
+    logprobs: (n, n_vocabulary). tokens: ids. The caller takes the mean over positions.
     Source: ours; ln of the sum of p(t).
     """
     return logprobs[:, tokens].logsumexp(dim=-1)
 
 
 def keyword_rate(text: str, keywords: Collection[str]) -> float:
-    """Return the share of a text's words that are keywords, in any case.
+    """Return the share of a text's words that are keywords, ignoring case.
 
     Source: ours.
 
@@ -84,7 +84,7 @@ def log_perplexity_ratio(steered_nll: float, baseline_nll: float) -> float:
 
 
 def distinct(text: str, n: int) -> float:
-    """Return different n-grams of words over n-grams of words.
+    """Return the number of distinct n-grams of words divided by the number of n-grams.
 
     Source: Li et al., arXiv 1510.03055, section 5.1 (distinct-1 and distinct-2), per text.
 
@@ -97,5 +97,5 @@ def distinct(text: str, n: int) -> float:
 
 
 def words_of(text: str) -> list[str]:
-    """Return a text's words in lower case, without what stands around them."""
+    """Return a text's words in lower case, without punctuation."""
     return re.findall(r"[^\W_]+(?:['\u2019][^\W_]+)*", text.lower())

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from featgraph.suite import LanguageModel
 
 Measured = dict[str, Values]
-"""By measure: (n_prompts, n_seeds); of `kl`, (n_texts, number of vectors), since nothing is drawn."""
+"""Measure -> values, (n_prompts, n_seeds); for `kl`, which draws nothing, (n_texts, number of vectors)."""
 
 
 @dataclass
 class Evaluator:
-    """Generates with a steering vector and measures what came of it."""
+    """Generates text with a steering vector and measures it."""
 
     suite: GraphSuite
     theme: Theme
     generation: Generation
-    """Its samples are the seeds."""
+    """Generation settings; each sample has its own seed."""
     judge: Judge | None = None
     neutral: Sequence[str] = NEUTRAL
     _baselines: dict[tuple[str, ...], tuple[list[Generated], Floats]] = field(
@@ -70,7 +70,7 @@ class Evaluator:
     def _texts(
         self, vector: SteeringVector | None, prompts: tuple[str, ...], seeds: list[int]
     ) -> list[Generated]:
-        """Return a text per prompt and seed, the seeds of a prompt one after the other."""
+        """Return a text per prompt and seed, ordered by prompt, then seed."""
         rows = [prompt for prompt in prompts for _ in seeds]
         return generate(self.model, rows, seeds * len(prompts), self.generation, vector)
 
@@ -79,7 +79,7 @@ class Evaluator:
         texts = baseline if vector is None else self._texts(vector, prompts, seeds)
         activation, share = presence(self.suite, self.theme, texts)
         after = likelihood(self.model, texts)
-        found: dict[str, Floats] = {
+        measured: dict[str, Floats] = {
             "theme_activation": activation,
             "theme_share": share,
             "theme_logprob": theme_logprobs(self.model, baseline, vector, self.theme),
@@ -91,22 +91,22 @@ class Evaluator:
             "distinct_2": np.array([distinct(text.text, 2) for text in texts]),
         }
         if self.judge is not None:
-            found |= self.judge.scores([text.text for text in texts], rows_of(prompts, seeds), self.theme)
-        shaped = {name: values.reshape(len(prompts), len(seeds)) for name, values in found.items()}
+            measured |= self.judge.scores([text.text for text in texts], rows_of(prompts, seeds), self.theme)
+        shaped = {name: values.reshape(len(prompts), len(seeds)) for name, values in measured.items()}
         return {**shaped, "kl": divergence(self.model, self._neutral(), vector)[:, None]}
 
     def _neutral(self) -> list[Generated]:
-        """Return the neutral texts as if they had been generated after nothing."""
+        """Return the neutral texts in the form of texts generated after BOS."""
         tokenizer = self.model.tokenizer
-        found = []
+        texts = []
         for text in self.neutral:
             ids = [
                 int(token) for token in tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
             ]
             bos = tokenizer.bos_token_id
             first = [ids.pop(0)] if bos is None else [int(bos)]
-            found.append(Generated(tuple(first), tuple(ids), text))
-        return found
+            texts.append(Generated(tuple(first), tuple(ids), text))
+        return texts
 
 
 def rows_of(prompts: Sequence[str], seeds: Sequence[int]) -> list[str]:

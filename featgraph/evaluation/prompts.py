@@ -33,7 +33,7 @@ PROMPTS = (
     "What happened then was",
     "People often say",
 )
-"""Beginnings that lead nowhere in particular. Source: ours."""
+"""Openings without a theme, as prompts. Source: our choice."""
 
 NEUTRAL = (
     "The man put the cup on the table. Then he sat down and looked out of the window for a long time.",
@@ -45,24 +45,24 @@ NEUTRAL = (
     "It was a quiet day. The children played in the garden, and the door of the kitchen stood open.",
     "They had known each other for years. Every week they met at the same place and at the same time.",
 )
-"""Texts about nothing much, on which steering should change little. Source: ours."""
+"""Texts without a theme, on which steering should change little. Source: our choice."""
 
 
 def read_prompts(path: Path) -> tuple[str, ...]:
-    """Return the lines of a file that are not empty; a line that stands twice counts once.
+    """Return the distinct prompts of a file, one per line, without empty lines.
 
     Raises UsageError: the file cannot be read, or has fewer than two.
     """
-    found = tuple(dict.fromkeys(features.read_prompts(path)))
-    if len(found) < 2:
+    prompts = tuple(dict.fromkeys(features.read_prompts(path)))
+    if len(prompts) < 2:
         raise UsageError(
-            f"{path} has {len(found)} prompts; one chooses the scale and one reports, so give two"
+            f"{path} has {len(prompts)} prompts; one chooses the scale and one reports, so give two"
         )
-    return found
+    return prompts
 
 
 def split(prompts: Sequence[str], seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return which prompts choose the scale (validation) and which report (test), half and half, at random.
+    """Split prompts at random into two halves: validation (chooses the scale) and test (is reported).
 
     >>> split(["a", "b", "c"], 0)
     (('a',), ('b', 'c'))

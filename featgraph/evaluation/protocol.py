@@ -23,7 +23,7 @@ from featgraph.store import Store
 from featgraph.suite.graph_suite import GraphSuite
 
 MOST_PERPLEXITY = 1.5
-"""Perplexity ratio up to which a text counts as fluent. Source: arXiv 2608.05732 (normalised PPL <= 1.5)."""
+"""Largest perplexity ratio of a fluent text. Source: arXiv 2608.05732 (normalised PPL <= 1.5)."""
 
 LEAST_SEEDS = 3
 """Source: Agarwal et al., arXiv 2108.13264, on how little a single run says; that 3 is the least is ours."""
@@ -44,12 +44,12 @@ Split = Literal["validation", "test"]
 
 @dataclass(frozen=True)
 class Trial:
-    """How steering is evaluated."""
+    """The settings of one evaluation of steering."""
 
     scales: Sequence[float] = (0.0, 0.5, 1.0, 2.0)
     prompts: Sequence[str] = PROMPTS
     generation: Generation = field(default_factory=lambda: Generation(samples=LEAST_SEEDS))
-    """Its samples are the seeds, its seed the first one; it also splits the prompts."""
+    """Generation settings: one seed per sample, counted from `seed`, which also splits the prompts."""
     goal: Goal = "promote"
     keywords: Sequence[str] | None = None
     judge: Judge | None = None
@@ -57,12 +57,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came of it."""
+    """The result of one evaluation of steering."""
 
     rows: Result
     """Every scale on the validation prompts, then the chosen one and its controls on the test prompts."""
     scale: float
-    """The one chosen."""
+    """The scale chosen on the validation prompts."""
     keywords: tuple[str, ...]
     n_features: int
     """Downstream features whose activation was measured."""
@@ -77,8 +77,8 @@ def evaluate(
 ) -> Evaluation:
     """Choose a steering scale on validation prompts and measure it, with controls, on test prompts.
 
-    Raises UsageError: no such feature or setting, fewer than 3 seeds or 2 prompts, no scale that steers.
-    SourceError: the model or its SAEs cannot be found, or the judge not be asked.
+    Raises UsageError: no such feature or setting, fewer than 3 seeds or 2 prompts, or no scale steers.
+    SourceError: the model or its SAEs cannot be found, or the judge cannot be reached.
     """
     _check(trial)
     suite = GraphSuite(store)
@@ -98,52 +98,58 @@ def evaluate(
             tried[scale] = evaluator.measure(vector, validation)
             rows += _rows("steered", scale, "validation", tried[scale])
             advance(1)
-    chosen = choose({scale: found for scale, found in tried.items() if vectors[scale]}, trial.goal)
-    made = vectors[chosen]
+    best_scale = choose({scale: measured for scale, measured in tried.items() if vectors[scale]}, trial.goal)
+    made = vectors[best_scale]
     assert made is not None
     tested = conditions(store, made, weights, trial.generation.seeds)
     with (progress or Silent()).step("controls", len(tested), "methods") as advance:
         for method, vector_or_draws in tested.items():
-            scale = 0.0 if vector_or_draws is None else chosen
+            scale = 0.0 if vector_or_draws is None else best_scale
             rows += _rows(method, scale, "test", evaluator.measure(vector_or_draws, test))
             advance(1)
     answer = Result.of(COLUMNS, rows)
-    return Evaluation(answer, chosen, theme.keywords, len(theme.features))
+    return Evaluation(answer, best_scale, theme.keywords, len(theme.features))
 
 
 def conditions(
     store: Store, made: SteeringVector, weights: Mapping[str, float], seeds: Sequence[int]
 ) -> dict[str, SteeringVector | list[SteeringVector] | None]:
-    """Return what is compared, by method: no steering, the vector, and its controls.
+    """Return the vectors to compare, by method: no steering (None), the vector, and its controls.
 
-    What is drawn at random is drawn anew for each seed, so that an interval covers the draw too.
+    Random controls are drawn anew for each seed, so that the interval includes the draw.
     """
-    found: dict[str, SteeringVector | list[SteeringVector] | None] = {"baseline": None, "steered": made}
+    vectors: dict[str, SteeringVector | list[SteeringVector] | None] = {"baseline": None, "steered": made}
     for which in CONTROLS:
         drawn = [control(store, made, weights, which, seed) for seed in seeds]
-        there = [vector for vector in drawn if vector is not None]
-        if there:
-            found[which] = there[0] if which == "seed-only" else there
-    return found
+        differing = [vector for vector in drawn if vector is not None]
+        if differing:
+            vectors[which] = differing[0] if which == "seed-only" else differing
+    return vectors
 
 
 def choose(tried: Mapping[float, Measured], goal: Goal) -> float:
-    """Return the scale to report: the best one by the judge's `final`, where there is a judge.
+    """Return the scale to report: with a judge, the one with the largest `final`.
 
-    Else, of those whose texts are fluent (see MOST_PERPLEXITY), the one whose texts have most of the theme,
-    or least of it if it is to go; if none is fluent, the most fluent one.
+    Without a judge: among the scales with fluent texts (see MOST_PERPLEXITY), the one with the largest
+    `theme_activation`, or the smallest if the goal is to suppress; if none is fluent, the most fluent one.
 
-    Raises UsageError: no scale left any text.
+    Raises UsageError: all texts are empty at every scale.
     """
-    mean = {scale: {name: _mean(values) for name, values in found.items()} for scale, found in tried.items()}
-    if all("final" in found for found in mean.values()):
-        judged = {scale: found["final"] for scale, found in mean.items() if np.isfinite(found["final"])}
+    mean = {
+        scale: {name: _mean(values) for name, values in measured.items()} for scale, measured in tried.items()
+    }
+    if all("final" in measured for measured in mean.values()):
+        judged = {
+            scale: measured["final"] for scale, measured in mean.items() if np.isfinite(measured["final"])
+        }
         if judged:
             return max(judged, key=lambda scale: judged[scale])
-    read = {scale: found for scale, found in mean.items() if np.isfinite(found["perplexity_ratio"])}
+    read = {scale: measured for scale, measured in mean.items() if np.isfinite(measured["perplexity_ratio"])}
     if not read:
         raise UsageError("every steered text is empty; choose smaller scales")
-    fluent = [scale for scale, found in read.items() if np.exp(found["perplexity_ratio"]) <= MOST_PERPLEXITY]
+    fluent = [
+        scale for scale, measured in read.items() if np.exp(measured["perplexity_ratio"]) <= MOST_PERPLEXITY
+    ]
     if not fluent:
         return min(read, key=lambda scale: read[scale]["perplexity_ratio"])
     sign = 1 if goal == "promote" else -1
@@ -151,21 +157,21 @@ def choose(tried: Mapping[float, Measured], goal: Goal) -> float:
 
 
 def _mean(values: Values) -> float:
-    there = values[np.isfinite(values)]
-    return float(there.mean()) if there.size else np.nan
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else np.nan
 
 
-def _rows(method: str, scale: float, split: Split, found: Measured) -> list[tuple[object, ...]]:
+def _rows(method: str, scale: float, split: Split, measured: Measured) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
-    for name in [*MEASURES, *(name for name in found if name not in MEASURES)]:
-        mean = mean_interval(found[name], geometric=name in GEOMETRIC)
+    for name in [*MEASURES, *(name for name in measured if name not in MEASURES)]:
+        mean = mean_interval(measured[name], geometric=name in GEOMETRIC)
         numbers = [value if np.isfinite(value) else None for value in (mean.value, mean.low, mean.high)]
         rows.append((method, scale, split, name, *numbers, mean.n))
     return rows
 
 
 def _check(trial: Trial) -> None:
-    """Raise UsageError: too little to measure on."""
+    """Raise UsageError: too few seeds or prompts."""
     if trial.generation.samples < LEAST_SEEDS:
         raise UsageError(
             f"{trial.generation.samples} seeds say little about chance; give {LEAST_SEEDS} or more: --seeds 3"

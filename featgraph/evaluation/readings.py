@@ -22,36 +22,36 @@ if TYPE_CHECKING:
     from featgraph.suite import LanguageModel
 
 LOGITS = 2**26
-"""Logits in memory at once: 256 MB."""
+"""Most logits in memory at once: 256 MB in float32. Our choice."""
 
 Floats = NDArray[np.float64]
 """One number per text."""
 
 
 def presence(suite: GraphSuite, theme: Theme, texts: Sequence[Generated]) -> tuple[Floats, Floats]:
-    """Return how active the theme's features are on what was generated, and on which share of its tokens.
+    """Return, per text, `theme_activation` and `theme_share` over the generated tokens.
 
-    The unsteered model reads prompt and text; NaN for an empty text.
+    The unsteered model reads prompt and generated tokens; NaN for an empty text.
     """
     import torch
 
-    found = np.full((2, len(texts)), np.nan)
+    measured = np.full((2, len(texts)), np.nan)
     full = [place for place, text in enumerate(texts) if text.tokens]
     if not full:
-        return found[0], found[1]
+        return measured[0], measured[1]
     codes, owner = _codes(suite, theme.features, [texts[place] for place in full])
     largest = torch.tensor([feature.largest for feature in theme.features])
     weight = torch.tensor([feature.weight for feature in theme.features])
     for number, place in enumerate(full):
         own = codes[owner == number]
-        found[:, place] = theme_activation(own, largest, weight), theme_share(own)
-    return found[0], found[1]
+        measured[:, place] = theme_activation(own, largest, weight), theme_share(own)
+    return measured[0], measured[1]
 
 
 def _codes(
     suite: GraphSuite, features: Sequence[Downstream], texts: Sequence[Generated]
 ) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Return activations on the generated tokens, (n_tokens, n_features), and the text that each is of."""
+    """Return activations on the generated tokens, (n_tokens, n_features), and the text of each token."""
     import torch
 
     sae_ranges = sorted({feature.number for feature in features})
@@ -74,7 +74,7 @@ def _codes(
 
 
 def _batch(texts: Sequence[Generated]) -> Batch:
-    """Return texts as one batch in which the generated tokens count; padding stands after a row."""
+    """Return texts as one batch in which only the generated tokens count; rows are padded on the right."""
     rows = [[*text.prompt, *text.tokens] for text in texts]
     longest = max(map(len, rows))
     ids = np.array([row + row[:1] * (longest - len(row)) for row in rows], dtype=np.int64)
@@ -88,48 +88,49 @@ def _batch(texts: Sequence[Generated]) -> Batch:
 
 def likelihood(model: "LanguageModel", texts: Sequence[Generated]) -> Floats:
     """Return the mean negative log-likelihood, in nats, of each text's tokens; NaN for an empty one."""
-    found = np.full(len(texts), np.nan)
+    nlls = np.full(len(texts), np.nan)
     for places, logprobs, batch in _read(model, texts, None):
         tokens = logprobs.new_tensor(batch.token).long()
         nll = -logprobs.gather(1, tokens[:, None])[:, 0].double().cpu().numpy()
-        _means(found, places, batch, nll)
-    return found
+        _means(nlls, places, batch, nll)
+    return nlls
 
 
 def theme_logprobs(
     model: "LanguageModel", texts: Sequence[Generated], vector: SteeringVector | None, theme: Theme
 ) -> Floats:
-    """Return the mean log probability of the theme's tokens where each text's tokens are predicted, steered.
+    """Return the steered model's log probability of the theme's tokens, averaged over each text's positions.
 
     NaN for an empty text.
     """
-    found = np.full(len(texts), np.nan)
+    means = np.full(len(texts), np.nan)
     for places, logprobs, batch in _read(model, texts, vector):
         tokens = logprobs.new_tensor(theme.tokens).long()
-        _means(found, places, batch, theme_logprob(logprobs, tokens).double().cpu().numpy())
-    return found
+        _means(means, places, batch, theme_logprob(logprobs, tokens).double().cpu().numpy())
+    return means
 
 
 def divergence(model: "LanguageModel", texts: Sequence[Generated], vector: SteeringVector | None) -> Floats:
     """Return the mean KL of steered from clean predictions of each text's tokens; NaN for an empty text."""
-    found = np.full(len(texts), np.nan)
+    divergences = np.full(len(texts), np.nan)
     steered = _read(model, texts, vector)
     for (places, clean, batch), (_, moved, _) in zip(_read(model, texts, None), steered, strict=True):
-        _means(found, places, batch, kl(moved, clean).double().cpu().numpy())
-    return found
+        _means(divergences, places, batch, kl(moved, clean).double().cpu().numpy())
+    return divergences
 
 
-def _means(found: Floats, places: Sequence[int], batch: Batch, values: Floats) -> None:
+def _means(means: Floats, places: Sequence[int], batch: Batch, values: Floats) -> None:
     for number, place in enumerate(places):
-        found[place] = values[batch.row == number].mean()
+        means[place] = values[batch.row == number].mean()
 
 
 def _read(
     model: "LanguageModel", texts: Sequence[Generated], vector: SteeringVector | None
 ) -> "Iterator[tuple[list[int], torch.Tensor, Batch]]":
-    """Yield places of texts, log probabilities where each of their tokens is predicted, and these tokens.
+    """Yield groups of texts: their indices, the log probabilities at their generated tokens, and these
+    tokens.
 
-    Texts with prompts of one length are read together, since steering may begin or end with the prompt.
+    Texts of a group have prompts of one length, since steering may begin or end with the prompt.
     """
     import torch
 

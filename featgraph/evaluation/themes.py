@@ -1,4 +1,4 @@
-"""What some features are about: the features downstream of them, and the words that they stand for."""
+"""Finds the theme of some features: their downstream features, keywords and tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
     from featgraph.suite import LanguageModel
 
 _SHORTEST = 3
-"""Letters of a keyword taken from tokens: shorter ones are mostly pieces of words."""
+"""Fewest letters of a keyword taken from tokens; shorter tokens are mostly parts of words. Our choice."""
 
 
 @dataclass(frozen=True)
 class Downstream:
-    """A feature that shows the theme."""
+    """A residual feature whose activation measures the theme."""
 
     number: int
     idx: int
     largest: float
     """Its largest activation on the graph's text, above 0."""
     weight: float
-    """Largest product of cosines over the ways to it from a seed; 1 for a seed."""
+    """Largest product of cosines on a path from a seed; 1 for a seed."""
 
 
 @dataclass(frozen=True)
 class Theme:
-    """What steering is held against."""
+    """The theme by which steering is measured: downstream features, keywords, and their tokens."""
 
     features: tuple[Downstream, ...]
     keywords: tuple[str, ...]
-    """In lower case, in alphabetical order."""
+    """Keywords in lower case and alphabetical order."""
     tokens: tuple[int, ...]
-    """Ids of the tokens that begin a keyword, ascending."""
+    """Sorted ids of the tokens with which a keyword begins."""
     labels: tuple[str, ...]
-    """What the seeds are called."""
+    """Labels of the seeds."""
 
 
 def theme_of(
@@ -50,31 +50,31 @@ def theme_of(
     min: float | None = None,
     keywords: Sequence[str] | None = None,
 ) -> Theme:
-    """Return the theme of the features that a positive weight promotes, or of all if none does.
+    """Return the theme of the features with a positive weight, or of all features if none has one.
 
-    Its features are the residual ones downstream of these seeds that have fired, the seeds if there are none.
-    Its keywords, unless given, are the whole words among the tokens on which the seeds fire most and which
-    they promote: a leading blank and at least 3 letters.
+    Its features are the residual features downstream of these seeds that fired; if none did, the seeds.
+    Its keywords, unless given, are the whole words among the seeds' top tokens and promoted tokens: a leading
+    blank and at least 3 letters.
 
     Raises UsageError: no such feature, none of them ever fired, or no keyword has a token.
     """
     seeds = [key for key, weight in weights.items() if weight > 0] or list(weights)
     ids = {key: id_of(store.saes, key) for key in seeds}
-    found = _downstream(store, ids, min)
+    features = _downstream(store, ids, min)
     rows = store.rows(_SEEDS, {"ids": list(ids.values())})
     labels = best_labels(store, ids.values())
-    if not found:
-        raise UsageError(
-            f"{', '.join(map(repr, seeds))}: never fired, so nothing tells whether its theme is there"
-        )
+    if not features:
+        raise UsageError(f"{', '.join(map(repr, seeds))}: never fired, so the theme cannot be measured")
     words = [token for top, promoted in rows for token in [*(top or []), *(promoted or [])]]
-    chosen = _given(keywords) if keywords is not None else sorted({*filter(None, map(_word, words))})
-    tokens = sorted({token for word in chosen for token in _first_tokens(model.tokenizer, word)})
+    theme_words = _given(keywords) if keywords is not None else sorted({*filter(None, map(_word, words))})
+    tokens = sorted({token for word in theme_words for token in _first_tokens(model.tokenizer, word)})
     if not tokens:
         raise UsageError(
-            f"no whole word is among the tokens of {', '.join(map(repr, seeds))}; say --keywords WORD,WORD"
+            f"no whole word among the tokens of {', '.join(map(repr, seeds))}; give --keywords WORD,WORD"
         )
-    return Theme(tuple(found), tuple(chosen), tuple(tokens), tuple(labels[id] for id in sorted(labels)))
+    return Theme(
+        tuple(features), tuple(theme_words), tuple(tokens), tuple(labels[id] for id in sorted(labels))
+    )
 
 
 def _downstream(store: Store, seeds: Mapping[str, int], min: float | None) -> list[Downstream]:
@@ -84,22 +84,22 @@ def _downstream(store: Store, seeds: Mapping[str, int], min: float | None) -> li
         for member in line.members:
             if member.id > seed:
                 weight[member.id] = max(weight.get(member.id, 0.0), member.weight)
-    for chosen in (weight, dict.fromkeys(seeds.values(), 1.0)):
-        rows = store.rows(_FIRED, {"ids": list(chosen)})
+    for weights in (weight, dict.fromkeys(seeds.values(), 1.0)):
+        rows = store.rows(_FIRED, {"ids": list(weights)})
         if rows:
-            return [Downstream(sae, idx, largest, chosen[id]) for id, sae, idx, largest in rows]
+            return [Downstream(sae, idx, largest, weights[id]) for id, sae, idx, largest in rows]
     return []
 
 
 def _given(keywords: Sequence[str]) -> list[str]:
-    found = sorted({word.strip().lower() for word in keywords} - {""})
-    if not found:
-        raise UsageError("there is no word in the keywords; write --keywords rain,cloud")
-    return found
+    words = sorted({word.strip().lower() for word in keywords} - {""})
+    if not words:
+        raise UsageError("the keywords have no word; write --keywords rain,cloud")
+    return words
 
 
 def _word(token: str) -> str | None:
-    """Return the word that a token is, in lower case, or None for a piece of one.
+    """Return a token that is a whole word, in lower case; None for part of a word.
 
     >>> [_word(token) for token in (" Rain", "ain", " W", " don't")]
     ['rain', None, None, None]
@@ -109,16 +109,16 @@ def _word(token: str) -> str | None:
 
 
 def _first_tokens(tokenizer: Any, word: str) -> list[int]:
-    """Return the token that begins a word after a blank, as it is and with a capital.
+    """Return the first token of a word after a blank, in lower case and capitalised.
 
-    One letter tells nothing, so it counts only where it is the word.
+    A first token of fewer than 3 letters is too common to count, unless it is the whole word.
     """
-    found = []
+    tokens = []
     for form in (word, word.capitalize()):
         ids = tokenizer(f" {form}", add_special_tokens=False, verbose=False)["input_ids"]
         if ids and (len(ids) == 1 or len(tokenizer.decode(ids[:1]).strip()) >= _SHORTEST):
-            found.append(int(ids[0]))
-    return found
+            tokens.append(int(ids[0]))
+    return tokens
 
 
 _FIRED = """

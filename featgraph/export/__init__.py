@@ -55,7 +55,7 @@ def write(
     """Write a steering vector in one of `FORMATS`; existing files are replaced.
 
     path: a file; for caa and lm-eval a folder; for steering-vectors and easysteer either of two files.
-    approximate: write the nearest thing where the format cannot hold the vector. extra: further keys of a
+    approximate: approximate the vector if the format cannot hold it. extra: further keys of a
     json plan, which `read_extra` returns.
 
     Raises UsageError: no such format, the format cannot hold this vector, its values are not finite, or a
@@ -78,7 +78,7 @@ def write(
 def save(
     vector: "SteeringVector", path: str | Path, format: str | None = None, *, approximate: bool = False
 ) -> Written:
-    """Write a steering vector in the format named, or in the one that the path ends in; see `write`."""
+    """Write a steering vector in the given format, by default that of the file extension; see `write`."""
     return write(vector, path, format_of(Path(path), format), approximate=approximate)
 
 
@@ -100,9 +100,9 @@ def write_lineage(lineage: "Lineage", store: "Store", path: str | Path, format: 
 
 
 def format_of(path: Path, format: str | None) -> str:
-    """Return the format asked for, or the one that the ending of a file's name asks for.
+    """Return the given format, by default that of the file extension.
 
-    Raises UsageError: there is no such format, or the name has no ending.
+    Raises UsageError: no such format, or the path has no extension.
     """
     if format is None and not path.suffix:
         raise UsageError(f"{str(path)!r} names no format; give --format, one of {', '.join(ALL_FORMATS)}")
@@ -116,7 +116,7 @@ def format_of(path: Path, format: str | None) -> str:
 def read_plan(path: str | Path, graph: str | Path | None = None) -> "SteeringVector":
     """Return the steering vector of a plan, a file in format json; see `plan_reader.read_plan`.
 
-    graph: where the plan's graph is, if not where it was.
+    graph: path of the plan's graph, if it was moved.
     """
     from featgraph.export import plan_reader
 
@@ -124,7 +124,7 @@ def read_plan(path: str | Path, graph: str | Path | None = None) -> "SteeringVec
 
 
 def read_extra(path: str | Path, name: str) -> object | None:
-    """Return the value that `write` was given as a further key of a plan, None if there is none."""
+    """Return the value of a further key of a plan, as given to `write`; None if it has no such key."""
     from featgraph.export import plan_reader
 
     return plan_reader.read_extra(path, name)

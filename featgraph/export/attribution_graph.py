@@ -1,7 +1,7 @@
 """A lineage as attribution-graph JSON, for circuit-tracer's and Neuronpedia's graph pages.
 
-Those show the features active on a prompt, token by token. A lineage has no prompt: its columns are the three
-sites instead, and a link's weight is a cosine, not an attribution.
+These pages show the features active on a prompt, token by token. A lineage has no prompt: its columns are the
+three sites, and the weight of a link is a cosine, not an attribution.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from featgraph.core.keys import SITES, FeatureKey
 from featgraph.errors import UsageError
 from featgraph.export.files import OutputFiles, beside, stem
-from featgraph.export.sae_ids import known_of
+from featgraph.export.sae_ids import ids_of_graph
 
 if TYPE_CHECKING:
     from featgraph.lineage.lineage import Edge, Lineage, Member
@@ -28,7 +28,7 @@ CLT = "cross layer transcoder"
 def attribution_graph(lineage: "Lineage", store: "Store", out: Path) -> OutputFiles:
     """Return one graph of `schema_version` 1, with the `MAX_NODES` strongest members at most.
 
-    Raises UsageError: all of the lineage is in layer 0, which the pages take for no layer at all.
+    Raises UsageError: the whole lineage is in layer 0, which the pages read as no layer.
     Source: Neuronpedia, app/api/graph/graph-schema.json and app/[modelId]/graph/utils.ts; circuit-tracer,
     frontend/graph_models.py.
     """
@@ -53,7 +53,7 @@ def attribution_graph(lineage: "Lineage", store: "Store", out: Path) -> OutputFi
 
 
 def cantor(layer: int, idx: int) -> int:
-    """Return one number for a layer and an index, as `schema_version` 1 has it in `feature`.
+    """Return the Cantor pairing of layer and index, the value of `feature` in `schema_version` 1.
 
     >>> cantor(1, 57794)
     1670217704
@@ -62,7 +62,7 @@ def cantor(layer: int, idx: int) -> int:
 
 
 def _kept(lineage: "Lineage") -> tuple[list["Member"], list["Edge"], tuple[str, ...]]:
-    """Return the members and edges that the pages can show; the seed has the largest weight of all, 1."""
+    """Return the members and edges to show (the seed always), and a note if some are left out."""
     if len(lineage.members) <= MAX_NODES:
         return list(lineage.members), list(lineage.edges), ()
     order = sorted(lineage.members, key=lambda member: (member.distance > 0, -member.weight, member.id))
@@ -101,8 +101,8 @@ def _node(member: "Member") -> dict[str, object]:
 
 
 def _metadata(lineage: "Lineage", store: "Store", slug: str, notes: tuple[str, ...]) -> dict[str, object]:
-    """Return the graph's metadata; pages look features up if all belong to one set of dashboards."""
-    known = known_of(store)
+    """Return the graph's metadata, with the set of dashboards if all SAEs of the site belong to one."""
+    known = ids_of_graph(store)
     ids = [sae.neuronpedia_id for sae in known.values() if sae.neuronpedia_id is not None]
     site = FeatureKey.parse(lineage.seed).site
     sets = {
@@ -112,7 +112,7 @@ def _metadata(lineage: "Lineage", store: "Store", slug: str, notes: tuple[str, .
     }
     model = str(store.manifest["model"]["name"])
     [dashboards] = sets if len(sets) == 1 else {""}
-    said = f"lineage of {lineage.seed}, links are cosines of decoder directions"
+    description = f"lineage of {lineage.seed}, links are cosines of decoder directions"
     return {
         "slug": slug,
         "scan": ids[0].partition("/")[0] if ids else model.rstrip("/").split("/")[-1],
@@ -122,15 +122,15 @@ def _metadata(lineage: "Lineage", store: "Store", slug: str, notes: tuple[str, .
         "schema_version": 1,
         **({"feature_details": {"neuronpedia_source_set": dashboards}} if dashboards else {}),
         "info": {
-            "description": "; ".join((said, *notes)),
+            "description": "; ".join((description, *notes)),
             "generator": {"name": "featgraph", "version": version("featgraph")},
         },
     }
 
 
 _TOKENS = (*SITES[:1], *(f" {site}" for site in SITES[1:]), " of")
-"""What stands for the prompt: a column per site. With five tokens, seed included, no page thinks a feature
-that is at all three sites too frequent to show; the limit is two thirds.
+"""The tokens shown as the prompt, one per site. With five tokens, seed included, a feature at all three sites
+stays below the limit of two thirds, above which pages hide a feature as too frequent.
 
 Source: Neuronpedia, app/[modelId]/graph/utils.ts, earlier versions of formatCLTGraphData."""
 

@@ -29,7 +29,7 @@ def caa(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) ->
 
 
 def tensor(values: object) -> object:
-    """Return a torch tensor that owns its numbers, so that nothing else is saved with it."""
+    """Return values as a torch tensor with its own storage, so that only they are saved."""
     import torch
 
     return torch.tensor(values)

@@ -1,4 +1,4 @@
-"""Whether a file format can hold a steering vector: exactly, approximately or not, and what to change."""
+"""Checks whether a file format can hold a steering vector: exactly, approximately or not at all."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,21 +18,21 @@ class _Loss:
     """One property of a vector that a format cannot hold."""
 
     what: str
-    """What the vector does and the format cannot express."""
+    """The property of the vector that the format cannot express."""
     instead: str
-    """What the file does in its place."""
+    """The approximation in the file."""
     hint: str
-    """What to change so that nothing is lost."""
+    """How to avoid the loss."""
 
 
 def fit(
     vector: "SteeringVector", format: str, *, approximate: bool
 ) -> tuple["SteeringVector", tuple[str, ...]]:
-    """Return a steering vector as a format can hold it, and the approximations in words.
+    """Return the steering vector that a format can hold, and a description of each approximation.
 
-    approximate: write the nearest thing, if there is one.
+    approximate: allow approximations.
 
-    Raises UsageError: its numbers cannot be steered with, or the format cannot hold it.
+    Raises UsageError: the vector is not valid, or the format cannot hold it.
     """
     export_format = FORMATS[format]
     check(vector)
@@ -43,7 +43,10 @@ def fit(
         )
     losses = list(_losses(vector, format, export_format))
     if losses and not approximate:
-        hints = [*dict.fromkeys(loss.hint for loss in losses), "take the nearest thing with --approximate"]
+        hints = [
+            *dict.fromkeys(loss.hint for loss in losses),
+            "take the closest approximation with --approximate",
+        ]
         what = "; ".join(loss.what for loss in losses)
         raise UsageError(f"{format} cannot hold this vector: {what}; {', or '.join(hints)}")
     if vector.middles and not export_format.middles:
@@ -76,7 +79,7 @@ def check(vector: "SteeringVector") -> None:
     elif vector.members:
         check_changed(vector.members, vector.settings)
     else:
-        raise UsageError(f"there are no features, and {_gated(vector)} steers by their activations")
+        raise UsageError(f"the vector has no features, and {_gated(vector)} needs their activations")
 
 
 def _gated(vector: "SteeringVector") -> str:
@@ -122,11 +125,11 @@ def _losses(vector: "SteeringVector", format: str, export_format: ExportFormat) 
 
 
 def _merged(vector: "SteeringVector") -> "dict[int, Vector]":
-    """Return the vectors by block, with those between attention and mlp added after the block."""
-    found = dict(vector.layers)
+    """Return block -> vector, with the vectors between attention and mlp moved to the block's output."""
+    merged = dict(vector.layers)
     for layer, values in vector.middles.items():
-        found[layer] = found[layer] + values if layer in found else values
-    return dict(sorted(found.items()))
+        merged[layer] = merged[layer] + values if layer in merged else values
+    return dict(sorted(merged.items()))
 
 
 def _check_reach(vector: "SteeringVector", export_format: ExportFormat) -> None:

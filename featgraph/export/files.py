@@ -14,19 +14,19 @@ class OutputFiles:
     """The files of one export, and notes about them."""
 
     files: dict[Path, bytes]
-    """Content of each."""
+    """Path -> content."""
     notes: tuple[str, ...] = ()
-    """What was left out and why; the files are right without it."""
+    """Parts left out, with the reason; the files are valid without them."""
     folder: Path | None = None
-    """Made for the files if its parent exists."""
+    """Folder to create for the files, if its parent exists."""
 
 
 STDOUT = Path("-")
-"""What stands for stdout as the name of a file."""
+"""The file name that means stdout."""
 
 
 def write_files(output: OutputFiles) -> None:
-    """Write all files of an export, or none; one that is called `-` to stdout.
+    """Write all files of an export or none; a file named `-` goes to stdout.
 
     Raises UsageError: one cannot be written; then none is.
     """
@@ -67,7 +67,7 @@ def _write_stdout(output: OutputFiles) -> None:
 
 
 def stem(out: Path, *endings: str) -> Path:
-    """Return a path without one of these endings; other dots belong to the name.
+    """Return a path without one of these extensions; other dots belong to the name.
 
     >>> [str(stem(Path(name), ".gguf")) for name in ("v1.2", "v1.2.gguf")]
     ['v1.2', 'v1.2']
@@ -76,21 +76,23 @@ def stem(out: Path, *endings: str) -> Path:
 
 
 def beside(out: Path, ending: str) -> Path:
-    """Return a path with an ending added to its name."""
+    """Return a path with an extension added to its name."""
     return out.with_name(out.name + ending)
 
 
 def own_folder(out: Path, names: set[str], ending: str) -> Path:
-    """Return the folder that one file per layer goes into.
+    """Return the folder for an export of one file per layer.
 
-    Raises UsageError: it is a file, or holds files of another export, which would be loaded with these.
+    Raises UsageError: the path is a file, or a folder with another export, which would be loaded too.
     """
     if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file, and one file per layer goes into a folder; give -o another name")
+        raise UsageError(
+            f"{out} is a file, and this format needs a folder for one file per layer; give -o another name"
+        )
     others = sorted(path.name for path in out.glob(f"*{ending}") if path.name not in names)
     if others:
         raise UsageError(
-            f"{out} holds {others[0]!r}, which is not of this vector and would be taken for a part of it; "
+            f"{out} holds {others[0]!r}, a file of another vector, which would be loaded with this one; "
             "give -o a new folder"
         )
     return out

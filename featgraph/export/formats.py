@@ -20,50 +20,52 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportFormat:
-    """One file format: what it calls out(b), and what it can hold of a steering vector."""
+    """One file format: its name of each block's output, out(b), and the kinds of steering vector it can
+    hold."""
 
     name: str
-    """As `--format` takes it."""
+    """Name for `--format`."""
     purpose: str
-    """What it is for, in half a line."""
+    """Purpose, in half a line."""
     writer: str
-    """Module in this package and function, `gguf_file.llama_cpp`; it returns `OutputFiles`."""
+    """Module of this package and function, such as `gguf_file.llama_cpp`; the function returns
+    `OutputFiles`."""
     tool: str
-    """The tool that reads it."""
+    """The tool that reads the files."""
     layer_name: str = "{n}"
     """Name of out(b): `{n}` is b plus `layer_offset`, `{path}` the blocks' list below `model.base_model`."""
     layer_offset: int = 0
     first_block: int = 0
-    """Lowest block whose output it can name."""
+    """Lowest block whose output the format can name."""
     unreachable: int = 0
-    """How many of the last blocks' outputs it cannot name."""
+    """Number of last blocks whose outputs the format cannot name."""
     why_unreachable: str = ""
     positions: tuple[str, ...] = ("all",)
-    """Choices of tokens that it can hold."""
+    """Values of the setting `positions` that the format can express."""
     middles: bool = False
-    """Whether it can hold what is added between attention and mlp."""
+    """Whether the format can hold vectors added between attention and mlp."""
     gated: bool = False
-    """Whether it can hold what depends on the SAEs' activations."""
+    """Whether the format can hold steering that depends on SAE activations."""
     clamps: bool = False
-    """Whether it has a clamp of its own, an approximation of clamping one residual feature."""
+    """Whether the tool has its own clamp, which approximates clamping one residual feature."""
     one_block: bool = False
-    """Whether one file, and so one run, steers one block."""
+    """Whether one file, and so one run, steers a single block."""
     endings: tuple[str, ...] = ()
-    """Endings of a file's name that ask for it, beside its own name."""
+    """File extensions of the format, besides its name."""
 
     def layer(self, block: int, model_type: str) -> str:
-        """Return what the format calls the output of a block."""
+        """Return the format's name of a block's output."""
         return self.layer_name.format(n=block + self.layer_offset, path=below_base_model(model_type))
 
     def function(self) -> "Callable[..., OutputFiles]":
-        """Return the function that makes the files; its module is imported now."""
+        """Import and return the function that makes the files."""
         module, function = self.writer.split(".")
-        found = getattr(import_module(f"featgraph.export.{module}"), function)
-        return cast("Callable[..., OutputFiles]", found)
+        writer = getattr(import_module(f"featgraph.export.{module}"), function)
+        return cast("Callable[..., OutputFiles]", writer)
 
 
 _SELECTIONS = ("all", "prompt", "generated")
-"""Choices of tokens that depend on no activation."""
+"""Values of `positions` that do not depend on activations."""
 
 FORMATS: dict[str, ExportFormat] = {
     row.name: row

@@ -23,9 +23,9 @@ def llama_cpp(vector: "SteeringVector", out: Path, approximations: tuple[str, ..
 
 
 def repeng(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
-    """Return the same for every block of the model, zeros where nothing is added.
+    """Return the same for every block of the model, with zeros for blocks without a vector.
 
-    repeng looks up a direction for each block that it wraps, and wraps those that its caller chose.
+    repeng looks up a direction for each block that its caller wraps, so none may be missing.
     """
     import numpy as np
 
@@ -35,7 +35,7 @@ def repeng(vector: "SteeringVector", out: Path, approximations: tuple[str, ...])
 
 
 def easysteer(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
-    """Return the vector as gguf and beside it the spec that says where and when it is added.
+    """Return the vector as gguf, and a spec with the layers and tokens at which it is added.
 
     Source: EasySteer docs/user-guide/steering.md, VectorSpec and ApplySpec.
     """
@@ -69,7 +69,7 @@ def _gguf(
     from gguf import GGUFWriter
 
     export_format = FORMATS[format]
-    with TemporaryDirectory() as folder:  # the writer wants a file of its own
+    with TemporaryDirectory() as folder:  # The gguf writer only writes to a path.
         path = Path(folder) / "vector.gguf"
         writer = GGUFWriter(path, "controlvector")
         writer.add_string("controlvector.model_hint", vector.model.type)

@@ -12,7 +12,7 @@ from featgraph.export.caa_files import saved, tensor
 from featgraph.export.files import OutputFiles, own_folder
 from featgraph.export.formats import FORMATS
 from featgraph.export.provenance import describe, title
-from featgraph.export.sae_ids import Known, known_saes
+from featgraph.export.sae_ids import SaeIds, ids_of_vector
 
 if TYPE_CHECKING:
     from featgraph.steering import SteeredFeature, SteeringVector
@@ -28,7 +28,7 @@ COLUMNS = (
     "description",
 )
 _RESCALING = ("topk", "abstopk")
-"""SAEs that may divide their decoder rows by their length, which the csv's reader ignores.
+"""Architectures that may divide decoder rows by their length, which the csv's reader ignores.
 
 Source: sae_lens 6.54, `rescale_acts_by_decoder_norm` of saes/topk_sae.py and abstopk_sae.py."""
 
@@ -38,10 +38,10 @@ _OLD_CSV = "lm-eval after 0.4.9.1 refuses a csv that adds, because of the SAE's 
 def lm_eval(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
     """Return one `.pt` per block, and a `.csv` where the block's vector is one released feature.
 
-    Named by hookpoint in a folder, or by `out` where that ends in .pt or .csv and there is one block.
+    Files are named by hook point in a folder, or by `out` if it ends in .pt or .csv and there is one block.
 
-    Raises UsageError: `out` is one file for several blocks, or a csv that cannot say this. StoreError: a csv
-    asks the graph whether an SAE is released, and it is gone.
+    Raises UsageError: `out` is one file for several blocks, or a csv that cannot express the vector.
+    StoreError: the graph, which records whether an SAE is released, is gone.
     Source: lm_eval/models/hf_steered.py of 0.4.9.1 and 0.4.13.
     """
     export_format, blocks = FORMATS["lm-eval"], vector.write_layers
@@ -54,7 +54,7 @@ def lm_eval(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]
         paths = {block: out / export_format.layer(block, vector.model.type) for block in blocks}
     files, notes = dict[Path, bytes](), list[str]()
     for kind in kinds:
-        known = known_saes(vector) if kind == ".csv" else {}
+        known = ids_of_vector(vector) if kind == ".csv" else {}
         for block, path in paths.items():
             hookpoint = export_format.layer(block, vector.model.type)
             why = _no_pt(vector) if kind == ".pt" else _no_csv(vector, block, known)
@@ -76,7 +76,7 @@ def lm_eval(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]
 
 
 def _pt(vector: "SteeringVector", block: int, hookpoint: str, approximations: tuple[str, ...]) -> bytes:
-    """Return a dictionary by hookpoint; the reader ignores its key `featgraph`, the provenance."""
+    """Return hook point -> tensors; the reader ignores the key `featgraph`, the provenance."""
     content = {
         "action": "add",
         "steering_coefficient": 1.0,
@@ -88,7 +88,7 @@ def _pt(vector: "SteeringVector", block: int, hookpoint: str, approximations: tu
 
 
 def _csv(vector: "SteeringVector", block: int, hookpoint: str, approximations: tuple[str, ...]) -> bytes:
-    """Return one row; its coefficient multiplies the raw decoder row, or is the length to clamp to."""
+    """Return one row; its coefficient multiplies the raw decoder row, or is the value of the clamp."""
     [member] = _writing(vector, block)
     if vector.gated:
         assert member.target is not None, "clamp has one"
@@ -115,7 +115,7 @@ def _no_pt(vector: "SteeringVector") -> str | None:
     return "a clamp there also needs the SAE's bias, which the csv's reader loads" if vector.gated else None
 
 
-def _no_csv(vector: "SteeringVector", block: int, known: dict[int, Known]) -> str | None:
+def _no_csv(vector: "SteeringVector", block: int, known: dict[int, SaeIds]) -> str | None:
     """Return why a csv, which names features of released SAEs, cannot express the vector of a block."""
     members = _writing(vector, block)
     if len(members) != 1:

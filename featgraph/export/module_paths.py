@@ -1,11 +1,11 @@
-"""Where transformers keeps a model's blocks, which some file formats name."""
+"""Module paths of a transformers model's blocks, for the file formats that name them."""
 
 _PATHS = {
     "transformer.h": ("gpt2", "gpt_neo", "gptj", "codegen", "gpt_bigcode", "bloom", "falcon"),
     "gpt_neox.layers": ("gpt_neox",),
     "model.language_model.layers": ("gemma3",),
 }
-"""Path of the blocks' list, by model type; `model.layers` in all other families.
+"""Model type -> path of the list of blocks; `model.layers` in all other families.
 
 Source: the models of transformers 5."""
 
@@ -19,7 +19,7 @@ def module_path(model_type: str) -> str:
 
 
 def below_base_model(model_type: str) -> str:
-    """Return that path as `model.base_model` names it.
+    """Return the path of the list of blocks below `model.base_model`.
 
     >>> below_base_model("llama"), below_base_model("gpt2"), below_base_model("gemma3")
     ('layers', 'h', 'language_model.layers')

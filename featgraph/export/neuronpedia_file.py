@@ -9,7 +9,7 @@ from featgraph.errors import UsageError
 from featgraph.export.files import OutputFiles
 from featgraph.export.formats import FORMATS
 from featgraph.export.provenance import describe, title
-from featgraph.export.sae_ids import Known, known_saes
+from featgraph.export.sae_ids import SaeIds, ids_of_vector
 
 if TYPE_CHECKING:
     from featgraph.steering import SteeringVector
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 URL = "https://www.neuronpedia.org"
 PROMPT = "WRITE YOUR PROMPT HERE"
 MAX_WIDTH = 24_576
-"""Longest vector that it takes. Source: Neuronpedia, app/api/vector/new/route.ts, MAX_VECTOR_LENGTH."""
+"""Longest vector that Neuronpedia accepts. Source: Neuronpedia, app/api/vector/new/route.ts,
+MAX_VECTOR_LENGTH."""
 
 _STEER = {
     "temperature": 0.5,
@@ -27,26 +28,27 @@ _STEER = {
     "strength_multiplier": 1,
     "steer_method": "SIMPLE_ADDITIVE",
 }
-"""All that /api/steer asks for besides prompt and features; with this multiplier, strength alone counts.
+"""Parameters of /api/steer besides prompt and features; a multiplier of 1 leaves strengths unchanged.
 
 Source: Neuronpedia, app/api/steer/route.tsx, steerSchema."""
 
 
 def neuronpedia(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
-    """Return one body of /api/vector/new per block, and one of /api/steer if its features suffice.
+    """Return a request body of /api/vector/new per block, and one of /api/steer if features can express the
+    vector.
 
-    A vector that was sent is steered with as feature (source, index) of the answer. What /api/steer adds is
-    strength times multiplier times the decoder row as it is.
+    To steer with an uploaded vector, use it as the feature (source, index) of the answer. /api/steer adds
+    strength x multiplier x the raw decoder row.
 
-    Raises UsageError: Neuronpedia knows no SAE of the graph, or takes no vector so long.
+    Raises UsageError: Neuronpedia has no SAE of the graph, or accepts no vector of this length.
     Source: Neuronpedia, app/api/vector/new/route.ts and app/api/steer/route.tsx.
     """
-    known = known_saes(vector)
+    known = ids_of_vector(vector)
     model_id = _model_id(known)
     if model_id is None:
         raise UsageError(
-            "no SAE of this vector's graph has a Neuronpedia id, so nothing says what Neuronpedia calls the "
-            f"model {vector.model.name}; use another format"
+            "no SAE of this vector's graph has a Neuronpedia id, so Neuronpedia's name of the "
+            f"model {vector.model.name} is unknown; use another format"
         )
     if vector.model.d_model > MAX_WIDTH:
         raise UsageError(
@@ -63,7 +65,7 @@ def neuronpedia(vector: "SteeringVector", out: Path, approximations: tuple[str, 
     return OutputFiles({out: f"{json.dumps(content, indent=2, ensure_ascii=False)}\n".encode()}, notes)
 
 
-def _model_id(known: dict[int, Known]) -> str | None:
+def _model_id(known: dict[int, SaeIds]) -> str | None:
     for sae in known.values():
         if sae.neuronpedia_id is not None:
             return sae.neuronpedia_id.partition("/")[0]
@@ -88,7 +90,7 @@ def _vectors(vector: "SteeringVector", model_id: str, label: str) -> list[dict[s
     ]
 
 
-def _steer(vector: "SteeringVector", model_id: str, known: dict[int, Known]) -> dict[str, object]:
+def _steer(vector: "SteeringVector", model_id: str, known: dict[int, SaeIds]) -> dict[str, object]:
     features = []
     for member in vector.members:
         source = known[member.sae_number].neuronpedia_id
@@ -105,7 +107,7 @@ def _steer(vector: "SteeringVector", model_id: str, known: dict[int, Known]) -> 
     return {"url": f"{URL}/api/steer", "body": body}
 
 
-def _no_steer(vector: "SteeringVector", known: dict[int, Known]) -> str | None:
+def _no_steer(vector: "SteeringVector", known: dict[int, SaeIds]) -> str | None:
     """Return why Neuronpedia's own features cannot express the vectors, or None."""
     if not vector.members:
         return "the vector says nothing of its features"

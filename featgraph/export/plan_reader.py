@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 def read_plan(path: str | Path, graph: str | Path | None = None) -> SteeringVector:
-    """Return the steering vector of a plan file, to the bit.
+    """Return the steering vector of a plan file, exactly as it was written.
 
-    Its SAEs come from `graph`, else from the graph that it names, or from one of that name beside the plan;
-    one whose numbers are all in the plan needs none.
+    Its SAEs come from `graph`, else from the graph that the plan names, else from a graph of that name beside
+    the plan. Only plans that change SAE activations need a graph.
 
-    Raises UsageError: the file is no plan, damaged, or of another version. StoreError, SourceError: a plan
-    that changes activations, and its graph is not there or not the one it was made of.
+    Raises UsageError: the file is not a plan, is damaged, or has another version.
+    StoreError, SourceError: the plan needs its graph, which is missing or was made from other SAEs.
     """
     path = Path(path)
     reading = _Reading(path, _content(path))
@@ -58,7 +58,7 @@ def _content(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a steering plan: {error}; write one with --format json") from error
     if not isinstance(content, dict) or not isinstance(content.get("format"), str):
-        raise UsageError(f"{path} is not a steering plan: it does not say its 'format'; expected {FORMAT!r}")
+        raise UsageError(f"{path} is not a steering plan: it has no 'format'; expected {FORMAT!r}")
     if content["format"] != FORMAT:
         raise UsageError(
             f"{path} is of format {content['format']!r}, and this featgraph reads {FORMAT!r}; write the plan "
@@ -68,11 +68,11 @@ def _content(path: Path) -> dict[str, Any]:
 
 
 def _not_finite(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}, and a plan's numbers are finite")
+    raise ValueError(f"it has {name}, but numbers in a plan are finite")
 
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False)
-"""No value is converted: text is no number, true is no 1."""
+"""Values are not converted: text is not a number, and true is not 1."""
 
 
 def _fields_of(kind: type) -> Any:
@@ -90,7 +90,7 @@ _Vectors = dict[_Block, list[Annotated[float, Field(ge=-_LARGEST, le=_LARGEST)]]
 
 
 class _Plan(BaseModel):
-    """The content of a plan file; further keys are left alone."""
+    """The content of a plan file; further keys are allowed."""
 
     model_config = _STRICT
 
@@ -107,14 +107,14 @@ class _Plan(BaseModel):
 
 
 class _Reading:
-    """The content of one file, taken apart; every error names file and key."""
+    """Checks and converts the content of one plan file; every error names file and key."""
 
     def __init__(self, path: Path, content: dict[str, Any]) -> None:
         self.path = path
         try:
             self.plan = _Plan.model_validate(content)
         except ValidationError as error:
-            self._fault(*_told(error))
+            self._fault(*_first_error(error))
 
     def vector(self) -> SteeringVector:
         """Return the vector without its SAEs."""
@@ -123,17 +123,17 @@ class _Reading:
         try:
             settings = checked(Settings(**dict(plan.settings)))
         except UsageError as error:
-            self._fault("settings", f"cannot be: {error}")
+            self._fault("settings", f"is not valid: {error}")
         members = tuple(SteeredFeature(**dict(member)) for member in plan.members)
         for number, member in enumerate(members):
             try:
                 FeatureKey.parse(member.key)
             except UsageError as error:
-                self._fault(f"members[{number}].key", f"cannot be: {error}")
+                self._fault(f"members[{number}].key", f"is not valid: {error}")
         return SteeringVector(_arrays(plan.layers), members, settings, model, _arrays(plan.middles))
 
     def check(self, vector: SteeringVector) -> None:
-        """Raise UsageError: parts of the plan that are right alone do not go together."""
+        """Raise UsageError: parts of the plan contradict each other."""
         try:
             check(vector)
         except UsageError as error:
@@ -150,12 +150,12 @@ class _Reading:
         """Return the model and SAEs of the plan's graph; None if the graph is missing and not needed."""
         from featgraph.suite.graph_suite import GraphSuite
 
-        there = self._graph() if graph is None else Path(graph)
-        if there is None:
+        graph_path = self._graph() if graph is None else Path(graph)
+        if graph_path is None:
             return None
         try:
-            with open_store(there) as store:
-                found = GraphSuite(store)
+            with open_store(graph_path) as store:
+                suite = GraphSuite(store)
         except StoreError as error:
             if graph is not None:
                 raise
@@ -163,24 +163,24 @@ class _Reading:
                 return None
             raise StoreError(f"{self.path} steers by the SAEs of its graph: {error}") from error
         if vector.gated:
-            self._check_saes(vector, found)
-        return found
+            self._check_saes(vector, suite)
+        return suite
 
     def _graph(self) -> Path | None:
-        """Return the place of the graph that the plan names."""
+        """Return the path of the graph that the plan names."""
         if self.plan.graph is None:
             return None
         named = Path(self.plan.graph)
         places = [named, self.path.parent / named.name]
         return next((place for place in places if place.is_dir()), places[0])
 
-    def _check_saes(self, vector: SteeringVector, found: "GraphSuite") -> None:
-        saes = found.manifest["saes"]
+    def _check_saes(self, vector: SteeringVector, suite: "GraphSuite") -> None:
+        saes = suite.manifest["saes"]
         for number, member in enumerate(vector.members):
             try:
-                sae = find_feature(found.saes, member.key)[1]
+                sae = find_feature(suite.saes, member.key)[1]
             except UsageError as error:
-                self._fault(f"members[{number}].key", f"cannot be: {error}")
+                self._fault(f"members[{number}].key", f"is not valid: {error}")
             if sae.number != member.sae_number:
                 self._fault(
                     f"members[{number}].sae_number",
@@ -188,7 +188,7 @@ class _Reading:
                 )
             if saes[sae.number].get("sha256", "") != member.sae_sha256:
                 raise SourceError(
-                    f"{self.path} steers by the SAE {member.sae_id}, and {found.path} was made of another "
+                    f"{self.path} steers by the SAE {member.sae_id}, and {suite.path} was made of another "
                     "one; write the plan again from this graph"
                 )
 
@@ -197,14 +197,14 @@ class _Reading:
 
 
 def _arrays(vectors: dict[str, list[float]]) -> "dict[int, Vector]":
-    """Return the vectors by block, ascending."""
+    """Return block -> vector, ascending."""
     import numpy as np
 
     return {block: np.array(vectors[str(block)], np.float32) for block in sorted(map(int, vectors))}
 
 
-def _told(error: ValidationError) -> tuple[str, str]:
-    """Return the place of the first error, such as `members[0].key`, and its description."""
+def _first_error(error: ValidationError) -> tuple[str, str]:
+    """Return the key of the first error, such as `members[0].key`, and its description."""
     first = error.errors(include_url=False)[0]
     kind, value, place = first["type"], first["input"], [part for part in first["loc"] if part != "[key]"]
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
@@ -242,4 +242,4 @@ _EXPECTED = {
     "dict_type": "an object",
     "list_type": "a list",
 }
-"""What pydantic wanted, by the type of its error."""
+"""Type of a pydantic error -> the expected kind of value."""

@@ -18,8 +18,8 @@ def describe(vector: "SteeringVector", approximations: tuple[str, ...] = ()) -> 
     """Return model, hook, settings and members of a steering vector as plain JSON values.
 
     `layer.N` of such a file is added, at coefficient 1, to the output of block N (`hook` resid_post),
-    `middle.N` between attention and mlp of block N. approximations: what the file changes, if its
-    format cannot hold the vector.
+    `middle.N` between attention and mlp of block N.
+    approximations: descriptions of the changes that the file makes to the vector.
     """
     model = vector.model
     return {
@@ -38,7 +38,7 @@ def describe(vector: "SteeringVector", approximations: tuple[str, ...] = ()) -> 
 
 
 def as_text(described: dict[str, object]) -> dict[str, str]:
-    """Return a description for formats whose values are text: text stays as it is, all else is JSON."""
+    """Return a description for formats whose values are text: other values become JSON."""
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in described.items()}
 
 
@@ -54,7 +54,7 @@ _SHOWN = 4
 
 
 def _describe_member(member: "SteeredFeature") -> dict[str, object]:
-    """One feature; `weight` is what its unit direction was multiplied by, `sign` that of the coefficient."""
+    """Return one feature; `weight`: factor of its unit direction; `sign`: that of its coefficient."""
     key = FeatureKey.parse(member.key)
     return {
         "key": member.key,

@@ -10,32 +10,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Known:
-    """One SAE, as other tools know it."""
+class SaeIds:
+    """The ids of one SAE in other tools."""
 
     architecture: str
     neuronpedia_id: str | None
-    """model/source."""
+    """`model/source` on Neuronpedia."""
     released: bool
     """Whether sae_lens can load it by its release; a local SAE has none."""
 
 
-def known_saes(vector: "SteeringVector") -> dict[int, Known]:
-    """Return the SAEs of the graph that a vector was made from, by number; none if it came without.
+def ids_of_vector(vector: "SteeringVector") -> dict[int, SaeIds]:
+    """Return number -> ids of the SAEs of a vector's graph; empty for a vector without a graph.
 
-    Raises StoreError: the graph is no longer there.
+    Raises StoreError: the graph is missing.
     """
     if vector.suite is None:
         return {}
     with open_store(vector.suite.path) as store:
-        return known_of(store)
+        return ids_of_graph(store)
 
 
-def known_of(store: Store) -> dict[int, Known]:
-    """Return the SAEs of a graph, by number."""
+def ids_of_graph(store: Store) -> dict[int, SaeIds]:
+    """Return number -> ids of the SAEs of a graph."""
     local = store.manifest["recipe"].get("name")
     return {
-        sae: Known(architecture, neuronpedia_id, release != local)
+        sae: SaeIds(architecture, neuronpedia_id, release != local)
         for sae, architecture, neuronpedia_id, release in store.rows(_SAES)
     }
 

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 def python(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
     """Return `layer.N`, F32 (d_model,), the vector added at coefficient 1 to the output of block N.
 
-    What goes between attention and mlp of block N is `middle.N`.
+    `middle.N` is added between attention and mlp of block N.
     """
     return OutputFiles({out: _safetensors(vector, approximations)})
 
 
 def steering_vectors(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
-    """Return the same file, and beside it a module that loads it as a `SteeringVector`.
+    """Return the same file, and a Python module that loads it as a `SteeringVector`.
 
-    The library has no file of its own: its users pickle, which torch no longer loads.
+    The library has no file format: its users pickle vectors, which torch no longer loads by default.
     Source: steering-vectors, steering_vector.py.
     """
     name = stem(out, ".safetensors", ".py")
@@ -39,7 +39,7 @@ def steering_vectors(vector: "SteeringVector", out: Path, approximations: tuple[
 
 
 def named(vector: "SteeringVector", format: str) -> "dict[str, Vector]":
-    """Return the vectors under their names: `layer.N`, `middle.N`."""
+    """Return name -> vector: `layer.N`, `middle.N`."""
     export_format = FORMATS[format]
     layers = {
         export_format.layer(block, vector.model.type): values for block, values in vector.layers.items()

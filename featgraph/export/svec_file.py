@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def activation_steering(vector: "SteeringVector", out: Path, approximations: tuple[str, ...]) -> OutputFiles:
-    """Return `directions` by block, each with an `explained_variances` of 0, which loading asks for.
+    """Return `directions` by block, each with an `explained_variances` of 0, which the loader requires.
 
-    The library puts `.svec` behind a name that has it not, so the file has it always.
+    The library appends `.svec` to a name without it, so the file always ends in `.svec`.
     Source: activation-steering, steering_vector.py and leash_layer.py.
     """
     export_format = FORMATS["svec"]

@@ -17,29 +17,29 @@ from featgraph.store.features import known_features
 from featgraph.suite.graph_suite import GraphSuite
 
 PER_TOKEN = 3
-"""Features shown of each token, unless the caller says otherwise: a sentence fits on a screen."""
+"""Default number of features shown per token: a sentence fits on a screen. Our choice."""
 
 MIN_SHARE = 0.2
-"""Least share of its largest activation on the graph's text at which a feature counts as active.
+"""Smallest share of a feature's largest activation on the graph's text at which it counts as active.
 
 Source: arXiv 2410.08869, "relative activation"."""
 
 
 @dataclass(frozen=True, eq=False)
 class ActiveFeatures:
-    """The features that are active on a text: arrays of one length, by token, then by falling share."""
+    """The features that are active on a text: arrays of equal length, by token, then by descending share."""
 
     tokens: list[str]
-    """The tokens that count, in the order of the text."""
+    """The counted tokens, in the order of the text."""
     places: list[int]
-    """Position of each in the text, from 0, BOS left out."""
+    """Position of each token in the text, from 0, without BOS."""
     token: Indices
-    """Place in `tokens`."""
+    """Index in `tokens`."""
     feature: Indices
     """Id of the feature."""
     activation: Matrix
     share: Matrix
-    """Of its largest activation on the graph's text; NaN for one that never fired there."""
+    """Activation divided by the largest one on the graph's text; NaN for a feature that never fired there."""
     layer: Indices
     """Layer of the feature."""
     layers: list[int]
@@ -94,8 +94,8 @@ def active_features(
     order = np.argsort(places)
     rank = np.argsort(order)
     parts = []
-    for sae, found in codes(suite, saes, prompts, progress):
-        entries = found.tocoo()
+    for sae, feature_codes in codes(suite, saes, prompts, progress):
+        entries = feature_codes.tocoo()
         feature = sae.first_id + entries.col.astype(np.int64)
         largest, passes = _known(store, feature, feature_filter)
         part = entries.data / largest
@@ -119,7 +119,8 @@ def active_features(
 def _known(
     store: Store, features: Indices, feature_filter: FeatureFilter
 ) -> tuple[Matrix, NDArray[np.bool_]]:
-    """Return each feature's largest activation on the graph's text, NaN if it has none, and if it passes."""
+    """Return each feature's largest activation on the graph's text (NaN: none), and whether it passes the
+    filter."""
     ids, place = np.unique(features, return_inverse=True)
     bounds = {"least": feature_filter.min_density, "most": feature_filter.max_density}
     largest, passes = np.full(len(ids), np.nan, dtype=np.float32), np.zeros(len(ids), dtype=np.bool_)

@@ -25,16 +25,16 @@ class ActiveLineage:
     """One lineage and the tokens on which it is active."""
 
     name: str
-    """A, B, ..., in order of `strength` on the token where that is largest; AA after Z."""
+    """A, B, ..., AA after Z: in order of the largest `strength` on any token."""
     by_token: dict[int, list[Member]]
-    """Its members active on each token, by place of the token, ascending; two or more, from first to last
-    layer."""
+    """Token index, ascending -> its two or more active members, by layer."""
     key: str
-    """Of its member with the largest share."""
+    """Key of the member with the largest share."""
     label: str | None
 
     def strength(self, token: int) -> float:
-        """Return the sum over layers of the largest share on a token; 0 where it is not active."""
+        """Return the sum over layers of the largest share on a token; 0 if the lineage is not active
+        there."""
         largest: dict[int, float] = {}
         for _, share, layer in self.by_token.get(token, []):
             largest[layer] = max(share, largest.get(layer, share))
@@ -42,18 +42,18 @@ class ActiveLineage:
 
     @property
     def members(self) -> list[int]:
-        """Ids of its features, in the order of the model."""
+        """Ids of the members, in the order of the model."""
         return sorted({id for members in self.by_token.values() for id, _, _ in members})
 
     @property
     def layers(self) -> tuple[int, int]:
-        """First and last layer of its members."""
+        """First and last layer of the members."""
         layers = [layer for members in self.by_token.values() for _, _, layer in members]
         return min(layers), max(layers)
 
     @property
     def mean_share(self) -> float:
-        """Mean over its members and the tokens on which they are active."""
+        """Mean share over the members and the tokens on which they are active."""
         shares = [share for members in self.by_token.values() for _, share, _ in members]
         return sum(shares) / len(shares)
 
@@ -63,8 +63,9 @@ def find_active_lineages(
 ) -> list[ActiveLineage]:
     """Return the lineages with two or more features active on one token, strongest first.
 
-    A feature and its best parent (rank_in 1) belong to one lineage if their cosine passes and both are active
-    on some token. min: cosine threshold; None holds each edge against its downstream SAE's `threshold_high`.
+    A feature and its best parent (rank_in 1) belong to the same lineage if their cosine is at or above the
+    threshold and both are active on some token. min: cosine threshold; None holds each edge against its
+    downstream SAE's `threshold_high`.
 
     Source: arXiv 2502.03032 v3, sections 3.2 and 3.3 (backward top-1 matching).
 
@@ -113,8 +114,8 @@ def lineage_rows(
     named = known_features(store, active.feature.tolist())
     rows: list[tuple[object, ...]] = []
     for token, (place, text) in enumerate(zip(active.places, active.tokens, strict=True)):
-        here = sorted(lineages, key=lambda lineage: -lineage.strength(token))[:most]
-        for lineage in here:
+        strongest = sorted(lineages, key=lambda lineage: -lineage.strength(token))[:most]
+        for lineage in strongest:
             if token not in lineage.by_token:
                 continue
             members = lineage.by_token[token]
@@ -139,13 +140,13 @@ def _components(ids: list[int], edges: list[tuple[int, int]]) -> dict[int, int]:
 
 
 def _strongest(by_token: Iterable[list[Member]]) -> int:
-    """Return the id of the member with the largest share, of several the first."""
+    """Return the id of the member with the largest share; of several, the first."""
     every = (member for members in by_token for member in members)
     return max(every, key=lambda member: (member[1], -member[0]))[0]
 
 
 def _letters(number: int) -> str:
-    """Return the name of the lineage of this number.
+    """Return the name of a lineage from its number.
 
     >>> [_letters(number) for number in (0, 25, 26, 51, 52)]
     ['A', 'Z', 'AA', 'AZ', 'BA']

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 FLOOR = 0.1
-"""Least standard deviation, as a share of the feature's largest activation on the prompts: without one, a
-feature that is all but constant on few prompts would score beyond any bound; with it, scores end at 10.
+"""Smallest standard deviation, as a share of the feature's largest activation on the prompts. Without it, a
+feature that is nearly constant on few prompts would have an unbounded score; with it, scores are at most 10.
 Our choice; the purpose is that of s0 in Tusher, Tibshirani and Chu 2001, PNAS 98, 5116."""
 
 MIN_FIRING = 0.1
-"""Least share of prompts on which a feature has to fire. Source: arXiv 2608.05732, its re-implementation of
+"""Smallest share of prompts on which a feature has to fire. Source: arXiv 2608.05732, its re-implementation
+of
 feature flow as a baseline (automatic seeds)."""
 
 
@@ -32,7 +33,7 @@ class Contrast:
     """The features of one SAE on two sets of prompts, (n_features,) each."""
 
     score: Sums
-    """NaN for a feature that is never active, or too rarely on the side of its sign."""
+    """Score; NaN for a feature that is never active, or fires on too few prompts of the set it prefers."""
     firing_positive: Sums
     firing_negative: Sums
 
@@ -83,13 +84,13 @@ def contrasts(
             f"positive and negative are the same {pluralize(len(positive), 'prompt')}; give two sets"
         )
     if len(positive) + len(negative) < 3:
-        raise UsageError("one prompt on each side says nothing of how activations vary; give more prompts")
+        raise UsageError("one prompt per set gives no variance of activations; give more prompts")
     n_positive = len(positive)
     read = cut(suite, [*positive, *negative])
     owner = read.owner[read.tokens.row]
-    for sae, found in codes(suite, saes, read, progress):
-        prompt, feature, activation = largest_per_prompt(found, owner, n_positive + len(negative))
-        first, n_features = prompt < n_positive, found.shape[1]
+    for sae, feature_codes in codes(suite, saes, read, progress):
+        prompt, feature, activation = largest_per_prompt(feature_codes, owner, n_positive + len(negative))
+        first, n_features = prompt < n_positive, feature_codes.shape[1]
         yield (
             sae,
             _contrast(
@@ -101,15 +102,15 @@ def contrasts(
 
 
 def largest_per_prompt(
-    found: "scipy.sparse.csr_matrix", owner: Indices, n_prompts: int
+    feature_codes: "scipy.sparse.csr_matrix", owner: Indices, n_prompts: int
 ) -> tuple[Indices, Indices, Sums]:
     """Return prompt, feature and largest activation of each feature on each prompt on which it fires.
 
-    found: codes, (n_tokens, n_features). owner: prompt of each token. Where a feature is silent it is at 0,
-    so of an SAE with signed activations the largest is negative only where one fires on every token.
+    feature_codes: (n_tokens, n_features). owner: prompt of each token. A silent feature is 0, so with signed
+    activations the largest is negative only if the feature fires on every token.
     """
-    entries = found.tocoo()
-    n_features = found.shape[1]
+    entries = feature_codes.tocoo()
+    n_features = feature_codes.shape[1]
     place = owner[entries.row] * n_features + entries.col
     order = np.argsort(place, kind="stable")
     place, values = place[order], entries.data[order].astype(np.float64)
@@ -130,7 +131,7 @@ def _moments(feature: Indices, activation: Sums, n: int, n_features: int) -> _Mo
 
     mean = total(activation) / n
     firing = np.bincount(feature, minlength=n_features)
-    # Prompts on which it is silent are at 0, so each is mean ** 2 away.
+    # A feature is 0 on prompts on which it is silent, which adds mean ** 2 for each.
     spread = total((activation - mean[feature]) ** 2) + (n - firing) * mean**2
     largest = np.zeros(n_features)
     np.maximum.at(largest, feature, np.abs(activation))
@@ -142,7 +143,7 @@ def _contrast(positive: _Moments, negative: _Moments, min_firing: float) -> Cont
     floor = FLOOR * np.maximum(positive.largest, negative.largest)
     difference = positive.mean - negative.mean
     firing = np.where(difference > 0, positive.firing, negative.firing)
-    told = (difference != 0) & (firing >= min_firing)
+    scored = (difference != 0) & (firing >= min_firing)
     score = np.full(len(difference), np.nan)
-    np.divide(difference, np.maximum(pooled, floor), out=score, where=told)
+    np.divide(difference, np.maximum(pooled, floor), out=score, where=scored)
     return Contrast(score, positive.firing, negative.firing)

@@ -21,10 +21,10 @@ from featgraph.store import Store
 from featgraph.store.features import known_features
 
 K = 20
-"""Features returned, unless the caller says otherwise: about a screen."""
+"""Default number of features returned: about a screen. Our choice."""
 
 _CHUNK = 2000
-"""Candidates whose density and label are looked up at once."""
+"""Candidates whose density and label are looked up in one query."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class FeatureFilter:
     max_density: float | None = None
 
     def saes(self, store: Store) -> list[SaeRange]:
-        """Return the SAEs whose features may pass.
+        """Return the SAEs with the site and layers of the filter.
 
-        Raises UsageError: there are none, or a value is out of range.
+        Raises UsageError: no such SAE, or a value is out of range.
         """
         for name in ("min_density", "max_density"):
             if (value := getattr(self, name)) is not None:
@@ -48,23 +48,23 @@ class FeatureFilter:
         if self.site is not None and self.site not in SITES:
             known = f"sites are {', '.join(SITES)}"
             raise UsageError(f"no site {self.site!r}{nearest(str(self.site), SITES) or ';'} {known}")
-        there = [sae for sae in store.saes if self.site in (None, sae.site)]
-        if not there:
+        of_site = [sae for sae in store.saes if self.site in (None, sae.site)]
+        if not of_site:
             sites = ", ".join(sorted({sae.site for sae in store.saes}))
             raise UsageError(f"this graph has no {self.site} SAEs, only {sites}")
-        first, last = self.layers or (there[0].layer, there[-1].layer)
-        found = [sae for sae in there if self.layers is None or first <= sae.layer <= last]
-        if not found:
-            layers = [sae.layer for sae in there]
+        first, last = self.layers or (of_site[0].layer, of_site[-1].layer)
+        in_layers = [sae for sae in of_site if self.layers is None or first <= sae.layer <= last]
+        if not in_layers:
+            layers = [sae.layer for sae in of_site]
             raise UsageError(
                 f"no SAEs in layers {first} to {last}; they are at {min(layers)} to {max(layers)}"
             )
-        return found
+        return in_layers
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A feature that may be returned, with what was looked up so far."""
+    """A feature that may be returned, with its scores so far."""
 
     id: int
     score: float
@@ -111,7 +111,7 @@ def find(
     saes = feature_filter.saes(store)
     if positive is not None and negative is not None:
         share("min_firing", min_firing)
-        found = list(
+        candidates = list(
             islice(
                 _filtered(
                     store, _contrasted(store, saes, positive, negative, min_firing, progress), feature_filter
@@ -120,13 +120,13 @@ def find(
             )
         )
     elif label is not None:
-        found = list(islice(_filtered(store, _labelled(store, saes, label), feature_filter), k))
+        candidates = list(islice(_filtered(store, _labelled(store, saes, label), feature_filter), k))
     else:
-        found = _near(store, saes, near, vector, k, feature_filter)
+        candidates = _near(store, saes, near, vector, k, feature_filter)
     screened = screen or min_s_out is not None
     if screened:
-        found = _screened(store, found, min_s_out, progress)
-    return _result(found, contrast=positive is not None, screened=screened)
+        candidates = _screened(store, candidates, min_s_out, progress)
+    return _result(candidates, contrast=positive is not None, screened=screened)
 
 
 def share(name: str, value: float) -> float:
@@ -173,16 +173,16 @@ def _contrasted(
 ) -> list[_Candidate]:
     from featgraph.suite.graph_suite import GraphSuite
 
-    found = []
+    candidates = []
     compared = contrasts(
         GraphSuite(store), saes, positive, negative, min_firing=min_firing, progress=progress
     )
     for sae, contrast in compared:
         columns = (contrast.score, contrast.firing_positive, contrast.firing_negative)
-        for idx, (score, here, there) in enumerate(zip(*(one.tolist() for one in columns), strict=True)):
+        for idx, (score, *firing) in enumerate(zip(*(one.tolist() for one in columns), strict=True)):
             if not isnan(score):
-                found.append(_Candidate(sae.first_id + idx, score, (here, there)))
-    return sorted(found, key=lambda one: (-one.score, one.id))
+                candidates.append(_Candidate(sae.first_id + idx, score, (firing[0], firing[1])))
+    return sorted(candidates, key=lambda one: (-one.score, one.id))
 
 
 def _near(
@@ -193,7 +193,7 @@ def _near(
     k: int,
     feature_filter: FeatureFilter,
 ) -> list[_Candidate]:
-    """Search each SAE for more until none can hold a better one than those that pass."""
+    """Search each SAE for more neighbours until no better one can pass the filter."""
     from featgraph.query.similar import similar
 
     places, each = {(sae.layer, sae.site): sae for sae in saes}, k
@@ -204,17 +204,17 @@ def _near(
             if (layer, site) in places:
                 candidates.append(_Candidate(id, cosine))
                 lowest[layer, site] = cosine
-        found = list(islice(_filtered(store, candidates, feature_filter), k))
+        passing = list(islice(_filtered(store, candidates, feature_filter), k))
         open_ones = [lowest[place] for place, sae in places.items() if each < sae.n_features]
-        if not open_ones or (len(found) == k and found[-1].score >= max(open_ones)):
-            return found
+        if not open_ones or (len(passing) == k and passing[-1].score >= max(open_ones)):
+            return passing
         each *= 8
 
 
 def _filtered(
     store: Store, candidates: Iterable[_Candidate], feature_filter: FeatureFilter
 ) -> Iterator[_Candidate]:
-    """Yield the candidates whose density passes, in their order, with their key and label."""
+    """Yield the candidates whose density passes the filter, in order, with key and label."""
     waiting = iter(candidates)
     bounds = {"least": feature_filter.min_density, "most": feature_filter.max_density}
     while chunk := list(islice(waiting, _CHUNK)):
@@ -227,24 +227,24 @@ def _filtered(
 
 
 def _screened(
-    store: Store, found: list[_Candidate], least: float | None, progress: Progress | None
+    store: Store, candidates: list[_Candidate], least: float | None, progress: Progress | None
 ) -> list[_Candidate]:
     from featgraph.features.output_score import output_scores
 
     if least is not None:
         share("min_s_out", least)
-    scores = output_scores(store, [one.id for one in found], progress)
-    scored = [replace(one, s_out=scores[one.id]) for one in found]
+    scores = output_scores(store, [one.id for one in candidates], progress)
+    scored = [replace(one, s_out=scores[one.id]) for one in candidates]
     kept = [one for one in scored if least is None or (one.s_out is not None and one.s_out >= least)]
     return sorted(kept, key=lambda one: -1.0 if one.s_out is None else one.s_out, reverse=True)
 
 
-def _result(found: list[_Candidate], *, contrast: bool, screened: bool) -> Result:
+def _result(candidates: list[_Candidate], *, contrast: bool, screened: bool) -> Result:
     columns = {"id": "INTEGER", "key": "VARCHAR", "layer": "INTEGER", "site": "VARCHAR", "score": "FLOAT"}
     columns |= {"firing_positive": "FLOAT", "firing_negative": "FLOAT"} if contrast else {}
     columns |= {"density": "FLOAT"} | ({"s_out": "FLOAT"} if screened else {}) | {"label": "VARCHAR"}
     rows: list[tuple[object, ...]] = []
-    for one in found:
+    for one in candidates:
         assert one.key is not None
         rows.append(
             (

@@ -27,13 +27,13 @@ Source: Arad, Mueller and Belinkov, arXiv 2505.20063; technion-cs-nlp/saes-are-g
 src/output_score.py."""
 
 FINAL_NORMS = ("norm", "ln_f", "final_layer_norm")
-"""Names of the norm before the unembedding, by family; it is beside the list of blocks."""
+"""Names of the norm before the unembedding in the families; it is next to the list of blocks."""
 
 LOGITS = 2**24
-"""Logits in memory at once, 64 MB."""
+"""Most logits in memory at once, 64 MB in float32. Our choice."""
 
 ROWS = 256
-"""Copies of the prompt that the model reads at once, at most."""
+"""Most copies of the prompt in one batch. Our choice."""
 
 
 def output_scores(
@@ -67,8 +67,10 @@ def output_scores(
         for sae, idxs in by_sae.items():
             if not idxs:
                 continue
-            found = _scores(suite, sae, idxs, between=sae.site == "att" and not parallel_residual(store))
-            scores.update(zip([sae.first_id + idx for idx in idxs], found, strict=True))
+            scores_of_sae = _scores(
+                suite, sae, idxs, between=sae.site == "att" and not parallel_residual(store)
+            )
+            scores.update(zip([sae.first_id + idx for idx in idxs], scores_of_sae, strict=True))
             advance(len(idxs))
     return scores
 
@@ -115,14 +117,14 @@ def scored(probabilities: "torch.Tensor", lens: "torch.Tensor") -> list[float]:
 def lens_tokens(model: "LanguageModel", rows: Matrix) -> "torch.Tensor":
     """Return the tokens that decoder rows, (n, d_model), promote most, (n, LENS_TOKENS).
 
-    Raises SourceError: the model keeps its final norm elsewhere than the families that are known.
+    Raises SourceError: the model's final norm has none of the known names.
     """
     import torch
 
     held = torch.from_numpy(rows).to(model.device)
     logits = model.model.get_output_embeddings()(_final_norm(model)(held))
-    found: torch.Tensor = logits.topk(min(LENS_TOKENS, logits.shape[1]), dim=1).indices
-    return found
+    tokens: torch.Tensor = logits.topk(min(LENS_TOKENS, logits.shape[1]), dim=1).indices
+    return tokens
 
 
 def _final_norm(model: "LanguageModel") -> Any:
@@ -137,7 +139,7 @@ def _final_norm(model: "LanguageModel") -> Any:
 
 
 def _prompt(model: "LanguageModel") -> "torch.Tensor":
-    """Return the tokens of PROMPT behind BOS, (1, n_tokens)."""
+    """Return BOS and the tokens of PROMPT, (1, n_tokens)."""
     import torch
 
     return torch.tensor([model.ids(PROMPT)], device=model.device)

@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from featgraph.activations import TokenRows, Tokens
 
 GROUP_BYTES = 2**32
-"""SAEs in memory at once, 4 GB: the model runs over the prompts once for each group of so many."""
+"""Bytes of SAEs in memory at once, 4 GB; the model reads the prompts once per group of SAEs. Our choice."""
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Prompts as the model reads them."""
+    """Prompts cut into token rows."""
 
     token_rows: "TokenRows"
-    """Rows of tokens; a prompt longer than the graph's context has several."""
+    """Token rows; a prompt longer than the graph's context has several."""
     owner: Indices
     """Number of each row's prompt."""
     start: Indices
-    """Place in its prompt, from 0, of the first token of each row behind its BOS."""
+    """Position in its prompt, from 0, of each row's first token after BOS."""
     n_opening: int
-    """BOS tokens that open a row."""
+    """Number of BOS tokens at the beginning of a row."""
 
     @property
     def tokens(self) -> "Tokens":
-        """The tokens that count, in the order of the codes."""
+        """The counted tokens, in the order of the codes."""
         from featgraph.activations import Tokens
 
         return Tokens.joined(list(self.token_rows.batches()))
@@ -52,17 +52,17 @@ class Prompts:
 
 
 def cut(suite: GraphSuite, prompts: Sequence[str]) -> Prompts:
-    """Cut prompts into rows of tokens as an ingest cuts its text, BOS before each.
+    """Cut prompts into token rows as an ingest cuts its text, with BOS before each.
 
-    Raises UsageError: a prompt has no tokens. SourceError: the graph was made without a text, or the model is
-    not there.
+    Raises UsageError: a prompt has no tokens. SourceError: the graph was made without a text, or the model
+    cannot be found.
     """
     from featgraph.activations.tokens import tokens_of_text
 
     if suite.manifest.get("text") is None:
         raise SourceError(
-            f"{suite.path} was made without a text, so nothing is known of what its features fire on; "
-            "ingest it again with --text FILE, or look for features by label, key or vector"
+            f"{suite.path} was made without a text, so it records no activations; "
+            "ingest it again with --text FILE, or search for features by label, key or vector"
         )
     of_prompts = [tokens_of_text(suite, prompt) for prompt in prompts]
     rows = [row for tokens in of_prompts for row in tokens.rows]
@@ -77,7 +77,7 @@ def codes(
 ) -> Iterator[tuple[SaeRange, "scipy.sparse.csr_matrix"]]:
     """Yield the codes of each SAE on the prompts' tokens, (n_tokens, n_features), in the order of `tokens`.
 
-    In memory are the SAEs of one group, what the model gives them on one batch of text, and their codes.
+    In memory are the SAEs of one group, their inputs on one batch of text, and their codes.
     """
     from featgraph.activations.encoding import encode_rows
 
@@ -85,7 +85,7 @@ def codes(
     with (progress or Silent()).step("encode", len(sae_ranges), "SAEs") as advance:
         d_model = int(suite.manifest["model"]["d_model"])
         for group in groups_that_fit(sae_ranges, lambda group: _n_bytes(group, d_model), GROUP_BYTES):
-            # What an SAE writes is not needed to encode.
+            # Encoding does not need the directions.
             saes = [replace(suite.sae(sae), directions=none, encoder=None) for sae in group]
             encoded = encode_rows(suite.model, saes, prompts.token_rows)
             del saes
@@ -95,7 +95,7 @@ def codes(
 
 
 def read_prompts(path: Path) -> list[str]:
-    """Return the prompts of a file, one a line; empty lines are none.
+    """Return the prompts of a file, one per line; empty lines are skipped.
 
     Raises UsageError: the file cannot be read as UTF-8 text, or has no prompts.
     """
@@ -108,10 +108,10 @@ def read_prompts(path: Path) -> list[str]:
         raise UsageError(f"cannot read the prompts {path}: {reason}") from error
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
-        raise UsageError(f"{path} has no prompts; write one a line")
+        raise UsageError(f"{path} has no prompts; write one per line")
     return prompts
 
 
 def _n_bytes(saes: Sequence[SaeRange], d_model: int) -> int:
-    """Return the bytes of some SAEs without their rows in the residual basis; they read d_model or fewer."""
+    """Return an upper bound of the bytes of some SAEs without their rows in the residual basis."""
     return sum(sae_bytes(sae.n_features, d_model) for sae in saes)

@@ -18,12 +18,12 @@ BATCH = 1024
 """Features per bulk file. Source: the exporter of github.com/hijohnnylin/neuronpedia."""
 
 _MOST_BYTES, _LONGEST_LINE = 2**30, 16 * 2**20
-"""Of one file once it is unpacked, and of one of its lines; those of Neuronpedia have about 1 MB in all."""
+"""Most bytes of an unpacked file and of one of its lines; Neuronpedia's files have about 1 MB. Our choice."""
 
 _COLUMNS = ("modelId", "layer", "index", "description")
 
 _ABSENT = (403, 404)
-"""Status of a file that S3 does not have; 403 if it does not list its files."""
+"""Status codes of S3 for a missing file; 403 if the bucket cannot be listed."""
 
 
 class File(NamedTuple):
@@ -31,13 +31,13 @@ class File(NamedTuple):
 
     path: Path
     shown: str
-    """Its name in messages."""
+    """Name in messages."""
 
 
 def local(place: str, progress: Progress) -> Iterator[File]:
     """Yield the files that a path, a folder or a glob names, batch 2 before batch 10.
 
-    Raises UsageError: there is nothing there. SourceError: a file is damaged or holds something else.
+    Raises UsageError: no such file. SourceError: a file is damaged or is not a file of explanations.
     """
     files = _found(place)
     with progress.step("explanations", len(files), "files") as advance:
@@ -54,13 +54,13 @@ def remote(
     progress: Progress,
     retry_policy: RetryPolicy,
 ) -> Iterator[File | None]:
-    """Yield the files below an address, or None for one that the server does not have.
+    """Yield the files below an address; None for each file that the server does not have.
 
-    saes: Neuronpedia id and number of features of each SAE that explanations are wanted of; no id if the
-    address is that of the source. folder: where a file lies until the next one is wanted.
+    saes: (Neuronpedia id, number of features) of each SAE to fetch explanations for; id None if the address
+    is that of the SAE's source. folder: holds each file until the next one is fetched.
 
-    Raises UsageError: it is not a web address. SourceError: a file cannot be fetched, is damaged, or holds
-    something else.
+    Raises UsageError: not a web address. SourceError: a file cannot be fetched, is damaged, or is not a file
+    of explanations.
     """
     urls = list(_addresses(checked_url(address), saes))
     path = folder / "batch.jsonl.gz"
@@ -111,9 +111,9 @@ def _addresses(address: str, saes: Sequence[tuple[str | None, int]]) -> Iterator
         yield address
         return
     bare = address.removesuffix("/explanations")
-    here = [sae for sae in saes if sae[0] is None or bare.endswith(f"/{sae[0]}")]
-    for sae, n_features in here or saes:
-        folder = bare if here else f"{bare}/{sae}"
+    named = [sae for sae in saes if sae[0] is None or bare.endswith(f"/{sae[0]}")]
+    for sae, n_features in named or saes:
+        folder = bare if named else f"{bare}/{sae}"
         for batch in range(-(-n_features // BATCH)):
             yield f"{folder}/explanations/batch-{batch}.jsonl.gz"
 
@@ -134,7 +134,7 @@ def _check(path: Path, shown: str) -> None:
                 n_bytes += len(part)
                 if n_bytes > _MOST_BYTES:
                     raise SourceError(
-                        f"{shown} unpacks to more than {_MOST_BYTES >> 30} GB; that is no such file"
+                        f"{shown} unpacks to more than {_MOST_BYTES >> 30} GB, too large for explanations"
                     )
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SourceError(f"{shown} is damaged ({error}); fetch it again") from error

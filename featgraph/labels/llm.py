@@ -24,10 +24,10 @@ from featgraph.labels.writing import Added, Labelled, Labelling, labelling
 from featgraph.store import Store
 
 MOST_FAILURES = 10
-"""Features in a row without a label after which labelling stops."""
+"""Labelling stops after so many consecutive features without a label. Our choice."""
 
 _FINAL = {*range(300, 400), 401, 402, 403, 404, 405}
-"""Status codes that concern the server, not the feature: the next request would get the same."""
+"""Status codes that every further request would get too, whatever the feature."""
 
 _JOURNAL = "llm.jsonl"
 
@@ -50,13 +50,14 @@ def from_llm(
     source: str | None = None,
     progress: Progress | None = None,
 ) -> Labelled:
-    """Label features with a language model's answers about their examples; labelled ones are skipped.
+    """Label features with a language model that reads their examples; labelled features are skipped.
 
-    where: SQL condition on the columns of `feature`. limit: most features asked about. concurrency: requests
-    at a time. again: ask again about features that have such a label. source: left out, `llm:MODEL`.
+    where: SQL condition on the columns of `feature`. limit: most features to label. concurrency: requests
+    sent at the same time. again: label features again that have a label of this source. source: by default
+    `llm:MODEL`.
 
-    Raises SourceError: the endpoint cannot be used; labels that it gave are in the graph. QueryError: `where`
-    is no condition. StoreError: the graph cannot be read or written. KeyboardInterrupt: labels so far are in.
+    Raises SourceError: the endpoint fails; labels so far are in the graph. QueryError: `where` is not a
+    condition. StoreError: the graph cannot be read or written. KeyboardInterrupt: labels so far are in.
     """
     concurrency = arguments.check_count("concurrency", concurrency, 1)
     limit = None if limit is None else arguments.check_count("limit", limit, 1)
@@ -77,13 +78,13 @@ def from_llm(
 
 
 class _Journal:
-    """Answers on disk that are not yet in the graph, one JSON object per line."""
+    """A file of answers that are not yet in the graph, one JSON object per line."""
 
     def __init__(self, work: Labelling, source: str) -> None:
         self.work, self.source = work, source
         self.file = work.folder / _JOURNAL
         self.done: dict[int, str] = {}
-        """Labels of this source, of an earlier run and of this one."""
+        """Feature id -> label of this source, from this run and an interrupted one."""
         self.others: list[tuple[int, str, str]] = []
         """Labels that an earlier run left for another source."""
         for line in self.file.read_bytes().splitlines() if self.file.is_file() else []:
@@ -91,7 +92,7 @@ class _Journal:
                 entry = json_value(line)
                 row = int(entry["feature"]), str(entry["source"]), str(entry["text"])
             except (ValueError, KeyError, TypeError, OverflowError):
-                continue  # cut off when the run was killed
+                continue  # The last line is incomplete if the run was killed.
             if row[1] == source:
                 self.done[row[0]] = row[2]
             else:
@@ -100,7 +101,7 @@ class _Journal:
         self.stream.write("\n" if self.file.stat().st_size else "")
 
     def add(self, feature: int, text: str) -> None:
-        """Write one answer to disk; from here on it outlives the process."""
+        """Write one answer to disk, so that it survives if the process is killed."""
         self.done[feature] = text
         self.stream.write(json.dumps({"feature": feature, "source": self.source, "text": text}) + "\n")
         self.stream.flush()
@@ -118,17 +119,17 @@ class _Journal:
 
 
 def _wanted(work: Labelling, journal: _Journal, where: str | None, again: bool) -> tuple[list[int], int]:
-    """Return the ids of features to ask about, and how many of those chosen have no examples."""
+    """Return the ids of the features to label, and the number of features skipped for lack of examples."""
     from featgraph.query import run
 
     condition = f" where ({where}\n)" if where else ""
     statement = f"select id from feature{condition} order by id"
-    chosen = [int(str(row[0])) for row in run(work.store, statement, max_rows=None).rows]
+    matching = [int(str(row[0])) for row in run(work.store, statement, max_rows=None).rows]
     known = "select distinct feature from label where source = $source"
     labelled = [] if again else work.store.rows(known, {"source": journal.source})
     done = set(journal.done) | {row[0] for row in labelled}
     shown = {row[0] for row in work.store.rows("select distinct feature from example")}
-    left = [feature for feature in chosen if feature not in done]
+    left = [feature for feature in matching if feature not in done]
     wanted = [feature for feature in left if feature in shown]
     return wanted, len(left) - len(wanted)
 
@@ -141,9 +142,9 @@ def _ask_all(
     journal: _Journal,
     progress: Progress,
 ) -> int:
-    """Ask about every feature; return how many got no usable answer.
+    """Label every feature; return the number of features without a usable answer.
 
-    Raises SourceError: the server refuses, or too many features in a row got no answer.
+    Raises SourceError: the server refuses, or too many consecutive features got no answer.
     """
     bad = in_a_row = 0
 
@@ -171,7 +172,7 @@ def _ask_all(
 def _concurrently(
     ask: Callable[[Prompt], str | None], asked: Iterator[Prompt], n: int, stop: threading.Event
 ) -> Generator[_Answer]:
-    """Yield answers as they come; n requests run at a time, and at most n more wait for them.
+    """Yield answers as they arrive; n requests run at the same time, and at most n more are queued.
 
     The threads are daemons, so that an error does not wait for a slow server.
     """
@@ -207,7 +208,7 @@ def _concurrently(
 
 
 def _raise_other_errors(answer: _Answer) -> _Answer:
-    """Return an answer; raise its error if it is not the server's."""
+    """Return an answer; raise its error unless the server caused it."""
     if answer.error is not None and not isinstance(answer.error, Refused | Unreachable):
         raise answer.error
     return answer

@@ -20,7 +20,7 @@ from featgraph.labels.bulk import File, local, remote
 from featgraph.labels.writing import Labelled, Labelling, labelling
 
 SOURCE = "neuronpedia"
-"""Sources are called `neuronpedia:TYPE`, by the rows' `typeName`."""
+"""Prefix of label sources: `neuronpedia:TYPE`, with the `typeName` of the rows."""
 
 _READ = """
     create or replace temp table batch as
@@ -55,17 +55,17 @@ _COUNT = "select count(*), count(*) filter (text is null) from batch"
 
 @dataclass
 class _Seen:
-    """Counts over all files."""
+    """Counts of rows and files of all kinds."""
 
     rows: int = 0
     empty: int = 0
     absent: int = 0
-    """Files that the server does not have."""
+    """Number of files that the server does not have."""
     strangers: Counter[str] = field(default_factory=Counter)
-    """Rows of each source that is no SAE of the graph."""
+    """Source that is not an SAE of the graph -> number of rows."""
 
     def left_out(self) -> list[str]:
-        """Return a sentence for each kind of row or file that gave no label."""
+        """Return a sentence for each kind of skipped row or file."""
         counts = {
             f" of {place}, which is not an SAE of this graph": (n, "row")
             for place, n in sorted(self.strangers.items())
@@ -87,20 +87,20 @@ def from_neuronpedia(
     """Label a graph with Neuronpedia's explanations.
 
     place: a bulk file, a folder of them, a glob, or an address: of one file, of one source
-    (`.../v1/gemma-2-2b/12-gemmascope-res-16k`), or above all of them (`.../v1`). layer, site: all rows are of
-    this SAE, whatever source they name.
+    (`.../v1/gemma-2-2b/12-gemmascope-res-16k`), or above all of them (`.../v1`). layer, site: assign all rows
+    to this SAE, whatever source they name.
 
-    Raises SourceError: a file or address cannot be read, or its rows do not fit the graph; nothing is written
-    then. UsageError: no such file or SAE. StoreError: the graph cannot be read or written.
+    Raises SourceError: a file or address cannot be read, or its rows do not match the graph; nothing is
+    written. UsageError: no such file or SAE. StoreError: the graph cannot be read or written.
     """
     seen = _Seen()
     with labelling(path) as work:
-        chosen = _choose(work, layer, site)
-        for file in _files(work, str(place), chosen, retry_policy or RetryPolicy(), progress or Silent()):
+        given_sae = _choose(work, layer, site)
+        for file in _files(work, str(place), given_sae, retry_policy or RetryPolicy(), progress or Silent()):
             if file is None:
                 seen.absent += 1
             else:
-                _stage(work, file, chosen, seen)
+                _stage(work, file, given_sae, seen)
         if not seen.rows:
             raise SourceError(f"there are no explanations at {place}")
         if seen.strangers.total() == seen.rows:
@@ -110,14 +110,14 @@ def from_neuronpedia(
 
 
 def _choose(work: Labelling, layer: int | None, site: str | None) -> SaeRange | None:
-    """Return the SAE that --layer and --site name, if given, and restrict rows to it.
+    """Return the SAE of --layer and --site, if given, and restrict rows to it.
 
-    Raises UsageError: there is none, or several, or none is given and no SAE has a Neuronpedia id.
+    Raises UsageError: no SAE or several match, or none is given and no SAE has a Neuronpedia id.
     """
     if layer is None and site is None:
         if not work.connection.execute("from sae where place is not null limit 1").fetchall():
             raise UsageError(
-                f"no SAE of {work.store.path} has a Neuronpedia id; say of which one the explanations are "
+                f"no SAE of {work.store.path} has a Neuronpedia id; choose the SAE of these explanations "
                 "with --layer L --site res"
             )
         return None
@@ -129,36 +129,36 @@ def _choose(work: Labelling, layer: int | None, site: str | None) -> SaeRange | 
         return fit[0]
     given = {"--layer": layer, "--site": site}
     asked = " ".join(f"{name} {value}" for name, value in given.items() if value is not None)
-    there = ", ".join(f"{sae.layer}/{sae.site}" for sae in (fit or sae_ranges))
-    raise UsageError(f"{asked} names {len(fit) or 'no'} SAEs of this graph; choose one of {there}")
+    choices = ", ".join(f"{sae.layer}/{sae.site}" for sae in (fit or sae_ranges))
+    raise UsageError(f"{asked} names {len(fit) or 'no'} SAEs of this graph; choose one of {choices}")
 
 
 def _files(
-    work: Labelling, place: str, chosen: SaeRange | None, retry_policy: RetryPolicy, progress: Progress
+    work: Labelling, place: str, given_sae: SaeRange | None, retry_policy: RetryPolicy, progress: Progress
 ) -> Iterator[File | None]:
     if "://" not in place:
         return local(place, progress)
     saes: list[tuple[str | None, int]] = work.connection.execute(
         "select place, n_features from sae where place is not null order by first_id"
     ).fetchall()
-    if chosen is not None:
-        saes = [(None, chosen.n_features)]
+    if given_sae is not None:
+        saes = [(None, given_sae.n_features)]
     return remote(place, saes, work.folder, progress, retry_policy)
 
 
-def _stage(work: Labelling, file: File, chosen: SaeRange | None, seen: _Seen) -> None:
+def _stage(work: Labelling, file: File, given_sae: SaeRange | None, seen: _Seen) -> None:
     """Stage the rows of one file.
 
-    Raises SourceError: it cannot be read, or names a feature that its SAE has not.
+    Raises SourceError: it cannot be read, or has a feature outside its SAE.
     """
     run = work.connection.execute
     try:
-        # Of a file that is there DuckDB makes no pattern, whatever is in its name.
+        # DuckDB reads the name of an existing file literally, not as a glob pattern.
         run(_READ, {"file": str(file.path), "source": SOURCE})
     except duckdb.Error as error:
         reason = str(error).splitlines()[0].replace(str(file.path), file.shown)
         raise SourceError(f"cannot read {file.shown}: {reason}") from error
-    if chosen is not None:
+    if given_sae is not None:
         _check_one_source(work, file)
     outside = run(_OUT_OF_RANGE).fetchone()
     if outside:
@@ -175,23 +175,23 @@ def _stage(work: Labelling, file: File, chosen: SaeRange | None, seen: _Seen) ->
 
 
 def _check_one_source(work: Labelling, file: File) -> None:
-    """Give the chosen SAE the name in the rows; raise SourceError if they name several."""
-    found = work.connection.execute(
+    """Assign the source named in the rows to the chosen SAE; raise SourceError if they name several."""
+    sources = work.connection.execute(
         "select place from batch union select place from sae where place is not null order by 1"
     ).fetchall()
-    if len(found) > 1:
-        names = ", ".join(str(row[0]) for row in found[:3])
+    if len(sources) > 1:
+        names = ", ".join(str(row[0]) for row in sources[:3])
         raise SourceError(f"{file.shown}: rows of several SAEs ({names}), but --layer and --site name one")
-    if found:
-        work.connection.execute("update sae set place = ?", found[0])
+    if sources:
+        work.connection.execute("update sae set place = ?", sources[0])
 
 
 def _none_fits(work: Labelling, seen: _Seen) -> str:
     theirs = [place for place, _ in seen.strangers.most_common(3)]
-    found = work.connection.execute("select place from sae where place is not null order by first_id")
-    ours = [str(row[0]) for row in found.fetchall()]
+    sources = work.connection.execute("select place from sae where place is not null order by first_id")
+    ours = [str(row[0]) for row in sources.fetchall()]
     hint = nearest(theirs[0], ours) or f"; its SAEs are {', '.join(ours[:3])}{', ...' * (len(ours) > 3)}"
     return (
-        f"the explanations are of {', '.join(theirs)}, no SAE of {work.store.path}{hint}; or say which "
-        "one they are of with --layer L --site res"
+        f"the explanations are of {', '.join(theirs)}, no SAE of {work.store.path}{hint}; or choose "
+        "the SAE with --layer L --site res"
     )

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from featgraph.store import Store
 
 EXAMPLES = 10
-"""Contexts shown per feature, the strongest ones."""
+"""Number of contexts shown per feature, strongest first."""
 
 LONGEST = 150
-"""Characters of a label; an answer that is longer explains itself instead of naming the feature."""
+"""Most characters of a label; a longer answer is an explanation, not a name. Our choice."""
 
 _CHUNK = 100
-"""Features read at a time."""
+"""Features read from the graph at once."""
 
 _SYSTEM = """\
 You name features of a sparse autoencoder inside a language model. You are shown texts on which one feature is
@@ -68,7 +68,8 @@ def read_label(answer: str) -> str | None:
 
 
 def _question(top: list[str], promoted: list[str], examples: list[dict[str, list[object]]]) -> str:
-    """Return a feature's contexts, its active tokens marked, and its tokens.
+    """Return the text about a feature: its contexts with active tokens marked, and its top and promoted
+    tokens.
 
     Source: the marks are those of arXiv 2410.13928, the scale of strengths that of Bills et al. 2023,
     "Language models can explain neurons in language models".

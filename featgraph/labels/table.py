@@ -10,7 +10,7 @@ from featgraph.labels.writing import Labelled, Labelling, labelling
 from featgraph.store.features import find_feature
 
 SOURCE = "csv"
-"""Name of labels for which neither the table nor the caller names a source."""
+"""Default source of labels from a table."""
 
 _READERS = {
     ".csv": "read_csv(?, all_varchar := true, header := true)",
@@ -51,10 +51,10 @@ _UNKNOWN = f"""
 def from_table(path: str | Path, file: str | Path, *, source: str | None = None) -> Labelled:
     """Label a graph from a file with columns `key` (or `layer`, `site`, `idx`), `text` and perhaps `source`.
 
-    source: of rows that name none; left out, `csv`.
+    source: for rows that name none, by default `csv`.
 
-    Raises SourceError: the file cannot be read, lacks a column, or has a key that the graph has not; nothing
-    is written then. UsageError: no such file or format. StoreError: the graph cannot be written.
+    Raises SourceError: the file cannot be read, lacks a column, or has a key of no feature; nothing is
+    written. UsageError: no such file or format. StoreError: the graph cannot be written.
     """
     file = Path(file)
     name = file.name.lower().removesuffix(".gz")
@@ -74,8 +74,8 @@ def from_table(path: str | Path, file: str | Path, *, source: str | None = None)
 
 
 def _read(work: Labelling, file: Path, reader: str, source: str) -> int:
-    """Put the rows into the table `given`, as text; return how many have no text."""
-    place = str(file)  # of a file that is there DuckDB makes no pattern, whatever is in its name
+    """Load the rows into the table `given` as text; return the number of rows without text."""
+    place = str(file)  # DuckDB reads the name of an existing file literally, not as a glob pattern.
     try:
         described = work.connection.execute(f"describe from {reader}", [place]).fetchall()
         columns = {str(row[0]).lower(): '"' + str(row[0]).replace('"', '""') + '"' for row in described}
@@ -99,7 +99,7 @@ def _read(work: Labelling, file: Path, reader: str, source: str) -> int:
 
 
 def _key(columns: dict[str, str], file: Path) -> str:
-    """Return the SQL of a row's feature key."""
+    """Return the SQL expression of a row's feature key."""
     if "key" in columns:
         return f"coalesce({columns['key']}::varchar, '')"
     missing = [name for name in _PLACE if name not in columns]
@@ -115,7 +115,7 @@ def _near(name: str, columns: dict[str, str]) -> str:
 
 
 def _check_keys(work: Labelling, file: Path) -> None:
-    """Raise SourceError for the first key that is not a feature of the graph, with the nearest that is."""
+    """Raise SourceError for the first key of no feature, with the nearest valid key."""
     unknown = work.connection.execute(_UNKNOWN)
     first = unknown.fetchone()
     if first is None:

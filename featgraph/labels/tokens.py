@@ -10,11 +10,11 @@ from featgraph.labels.writing import Labelled, labelling
 SOURCE = "tokens"
 
 _ROWS = 50_000
-"""Features whose tokens are in memory at a time."""
+"""Features whose tokens are in memory at once."""
 
 
 def from_tokens(path: str | Path, *, progress: Progress | None = None) -> Labelled:
-    """Make the labels of source `tokens` again; the old ones of this source go.
+    """Recompute the labels of source `tokens`; they replace the old ones.
 
     Raises StoreError: the graph cannot be read or written.
     """

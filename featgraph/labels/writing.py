@@ -44,7 +44,7 @@ _ADDED = """
 
 @dataclass(frozen=True)
 class Added:
-    """Labels of one source that were written to a graph."""
+    """A source, and the number of its labels written to a graph."""
 
     source: str
     n: int
@@ -53,7 +53,7 @@ class Added:
 
 @dataclass(frozen=True)
 class Labelled:
-    """The labels written of each source, and a sentence for each kind of thing left out."""
+    """The result of labelling: labels written per source, and a sentence per kind of skipped input."""
 
     added: list[Added]
     left_out: list[str]
@@ -61,7 +61,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Labelling(GraphUpdate):
-    """A graph that this process alone may write, and the labels staged for it.
+    """A graph locked for writing, with the labels staged for it.
 
     Its connection holds `staged`, as the table `label`, and `sae` with its `neuronpedia_id` as `place`.
     """
@@ -76,9 +76,9 @@ class Labelling(GraphUpdate):
     def commit(self, origin: str, *, remade: tuple[str, ...] = ()) -> list[Added]:
         """Write the staged labels to the graph, and their origin to its manifest.
 
-        remade: sources of which all labels go, whether their features have new ones or not.
+        remade: sources whose old labels are all deleted, even of features without a new one.
 
-        Raises StoreError: the graph cannot be written; it is then as it was.
+        Raises StoreError: the graph cannot be written; it is unchanged.
         """
         added = [Added(*row) for row in self.connection.execute(_ADDED).fetchall()]
         if not added and not remade:
@@ -92,11 +92,11 @@ class Labelling(GraphUpdate):
         )
         now = datetime.now(UTC).isoformat(timespec="seconds")
         new = [{"source": each.source, "n": each.n, "from": origin, "at": now} for each in added]
-        told = {(entry["source"], entry["from"]) for entry in new}
+        replaced = {(entry["source"], entry["from"]) for entry in new}
         before = [
             entry
             for entry in self.store.manifest.get("labels", [])
-            if (entry["source"], entry["from"]) not in told and entry["source"] not in remade
+            if (entry["source"], entry["from"]) not in replaced and entry["source"] not in remade
         ]
         self.replace_manifest({**self.store.manifest, "labels": before + new})
         self.connection.execute("truncate staged")
@@ -105,9 +105,9 @@ class Labelling(GraphUpdate):
 
 @contextmanager
 def labelling(path: str | Path) -> Iterator[Labelling]:
-    """Open a graph for labelling; readers keep the version that they have open.
+    """Open a graph for labelling; open readers keep the old version.
 
-    Raises StoreError: there is no graph, it cannot be read or written, or another process is writing it.
+    Raises StoreError: no such graph, it cannot be read or written, or another process is writing it.
     """
     with updating(path, _WORK) as work:
         work.connection.execute(_STAGED)

@@ -57,21 +57,21 @@ _SITE_KEYS: Kinds = {
     "l0": int,
 }
 _LARGEST = 2**31 - 1
-"""Of counts, widths and seeds: ids of features are 32 bits wide."""
+"""Largest count, width or seed: feature ids have 32 bits."""
 
 _MOST_LAYERS, _MOST_K = 10_000, 10_000
-"""Layers of a model, and candidates of one feature; far more than any has."""
+"""Most layers of a model, and most candidates per feature: far above real values, to catch slips."""
 
 _DTYPES = ("float32", "bfloat16", "float16")
 
 
 def all_recipes() -> list[Recipe]:
-    """Return the shipped recipes by name."""
+    """Return name -> shipped recipe."""
     return [read_recipe(path) for path in sorted(shipped("ingest").glob("*.toml"))]
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return a shipped recipe by name, or the one in a TOML file.
+    """Return a shipped recipe by name, or the recipe in a TOML file.
 
     Raises UsageError: neither exists. RecipeError: the file is malformed.
     """
@@ -95,7 +95,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def chosen(recipe: Recipe) -> dict[str, object]:
-    """Return the choices that differ from the recipe's file (width, text), for a manifest."""
+    """Return the choices that differ from the recipe file (width, text), for the manifest."""
     as_read = read_recipe(recipe.file)
     choices: dict[str, object] = {}
     if recipe.width != as_read.width and recipe.width is not None:
@@ -109,7 +109,7 @@ def chosen(recipe: Recipe) -> dict[str, object]:
 
 
 def choose(recipe: Recipe, what: Mapping[str, object]) -> Recipe:
-    """Return a copy of a recipe as read with what `chosen` once returned."""
+    """Apply choices that `chosen` returned earlier to a recipe as read from its file."""
     if "width" in what:
         recipe = recipe.with_width(str(what["width"]))
     if "text" not in what:
@@ -122,12 +122,12 @@ def choose(recipe: Recipe, what: Mapping[str, object]) -> Recipe:
 
 
 def _home(path: str | None) -> str | None:
-    """Return a path in which `~` in front stands for the user's own folder."""
+    """Return a path with a leading `~` replaced by the home folder."""
     return str(Path(path).expanduser()) if path is not None and path.startswith("~") else path
 
 
 class _Reader:
-    """Turns the tables of one file into a recipe."""
+    """Converts the tables of one file into a recipe."""
 
     def __init__(self, file: RecipeFile) -> None:
         self.file = file
@@ -305,10 +305,10 @@ class _Reader:
         self.file.at_least(raw, "edges", 1, "top_k", "min_support")
         self.file.at_least(raw, "edges", 0, "twera_k")
         self.file.at_most(raw, "edges", top_k=_MOST_K, twera_k=_MOST_K, min_support=_LARGEST)
-        chosen = {key: value for key, value in raw.items() if key != "kinds"}
+        options = {key: value for key, value in raw.items() if key != "kinds"}
         if "kinds" in raw:
-            return EdgePlan(self.kinds(raw["kinds"]), **chosen)
-        return EdgePlan(**chosen)
+            return EdgePlan(self.kinds(raw["kinds"]), **options)
+        return EdgePlan(**options)
 
     def massive(self, raw: dict[str, Any]) -> float:
         times = float(raw.get("massive", MASSIVE))
@@ -334,7 +334,8 @@ class _Reader:
                 raise self.file.error(key, f"{key!r} holds {number}, which is not {bound}")
 
     def check_patterns(self, recipe: Recipe) -> None:
-        """Refuse words in patterns that no width has, and a text for SAEs that cannot read it."""
+        """Raise RecipeError: a pattern has an unknown word, or the recipe has a text for SAEs without
+        encoders."""
         for source in recipe.declared:
             where = f"suite.sites.{source.site}"
             if source.decoders is not None and recipe.text is not None:

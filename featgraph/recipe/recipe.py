@@ -16,33 +16,34 @@ HOOKS: dict[Site, str] = {
     "mlp": "blocks.{layer}.hook_mlp_out",
     "att": "blocks.{layer}.hook_attn_out",
 }
-"""Where the decoders of a file without any metadata write, if the recipe names no hook: the site itself."""
+"""Site -> default hook of decoders without metadata."""
 
 TEXT_ENDINGS = (".txt", ".jsonl", ".ndjson", ".json", ".csv", ".parquet")
-"""Endings of text files; `activations/document_files.py` has a reader for each."""
+"""Extensions of text files; `activations/document_files.py` has a reader for each."""
 
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
-"""Endings of compressed files -> pyarrow's name of their compression."""
+"""Extension of a compressed file -> pyarrow's name of the compression."""
 
 _NO_DATASET = (*TEXT_ENDINGS, *CODECS, ".md")
-"""Endings that no dataset id has: such a name without a file is a slip of the pen, not a dataset."""
+"""Extensions that no dataset id has: such a name without a file is a typing error, not a dataset."""
 
 MASSIVE = 10.0
-"""Tokens longer than so many medians are left out unless a recipe says otherwise. Our choice: of 100,000
+"""Default factor of the median norm above which a token is left out. Our choice: of 100,000
 tokens it leaves out 12 at layer 11 of SmolLM2-135M and none at layer 10; see tests/bench/massive.py."""
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where the language model comes from: a folder beside the recipe, or a Hugging Face id."""
+    """The source of the language model: a folder beside the recipe, or a Hugging Face id."""
 
     path: Path | None
     hf: str | None
     d_model: int | None = None
-    """Width of the residual stream; for estimates before anything is fetched, as are the next two."""
+    """Width of the residual stream. Like the next two fields, only used to estimate sizes before a
+    download."""
     parameters: int | None = None
     dtype: str | None = None
-    """The dtype in which its weights are published."""
+    """Dtype of the published weights."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,19 @@ class Width:
     features: int
     """Features of each SAE."""
     words: tuple[tuple[str, str], ...] = ()
-    """Further words that patterns may name at this width, with their values."""
+    """(word, value) pairs that patterns may use at this width."""
 
 
 @dataclass(frozen=True)
 class SaeSource:
-    """Where one site's SAEs come from: exactly one of path, release with sae_id, and decoders.
+    """The source of one site's SAEs: exactly one of path, release with sae_id, and decoders.
 
-    All these texts are patterns: `{layer}`, `{width}` and the words of the width are filled in by the recipe.
+    These texts are patterns, in which the recipe replaces `{layer}`, `{width}` and the words of the width.
     """
 
     site: Site
     path: str | None = None
-    """A folder beside the recipe: sae_lens, dictionary_learning or sparsify, told apart by its files."""
+    """A folder beside the recipe: in the layout of sae_lens, dictionary_learning or sparsify."""
     release: str | None = None
     """A release of sae_lens's registry, or a Hugging Face repository in sae_lens's layout."""
     sae_id: str | None = None
@@ -75,13 +76,13 @@ class SaeSource:
     key: str | None = None
     """The tensor in that file, (n_features, d_model)."""
     hook: str | None = None
-    """Where these SAEs read, if their files do not say so or say it wrongly."""
+    """Hook name of these SAEs, if it is missing or wrong in their files."""
     layers: tuple[int, ...] = ()
     """The layers that have an SAE."""
     exceptions: tuple[tuple[int, str], ...] = ()
-    """Layers that do not follow the pattern, each with its own path, id or decoders."""
+    """(layer, path, id or decoders) of layers that do not follow the pattern."""
     widths: tuple[str, ...] = ()
-    """The suite's widths in which this site is published; empty: in all of them."""
+    """The widths in which this site is published; empty: all widths of the suite."""
     d_in: int | None = None
     """Width of the tensor that these SAEs read, if it is not d_model (the heads of attention before W_O)."""
     l0: int | None = None
@@ -100,7 +101,7 @@ class SaeSource:
 
 @dataclass(frozen=True)
 class TextSource:
-    """The text that statistics are taken over: exactly one of path and dataset."""
+    """The text over which statistics are computed: exactly one of path and dataset."""
 
     path: Path | None
     """A file, or a folder of files."""
@@ -109,26 +110,26 @@ class TextSource:
     config: str | None
     split: str | None
     column: str | None
-    """The column that holds the text; files of plain text have none."""
+    """The column with the text; None for plain text files."""
     separator: str
     """The text between two documents in a file of plain text."""
     tokens: int
     """Most tokens to read."""
     context: int
-    """Tokens of the longest row that the model reads at once."""
+    """Length of the longest token row that the model reads."""
     massive: float = MASSIVE
-    """Times the median norm of a site above which a token is left out there; 0: none is."""
+    """A token whose norm exceeds this many medians is left out at a site; 0: no token is."""
 
 
 @dataclass(frozen=True)
 class EdgePlan:
-    """The searches for edges: the `[edges]` table of a recipe. A key that is left out has the default here.
+    """The searches for edges: the `[edges]` table of a recipe, with its defaults.
 
     Each search keeps its k best pairs of every source and of every target.
     """
 
     kinds: tuple[EdgeKind, ...] = EDGE_KINDS
-    """Pairs of sites that edges join; pairs that the suite lacks are passed over."""
+    """Edge kinds to search; kinds whose sites the suite lacks are skipped."""
     top_k: int = 8
     """Candidates by cosine, per source and per target."""
     twera_k: int = 8
@@ -139,7 +140,7 @@ class EdgePlan:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A suite to ingest, as its file says; relative paths are relative to the file."""
+    """The content of a recipe file: a suite to ingest; relative paths start from the file's folder."""
 
     name: str
     title: str
@@ -153,10 +154,10 @@ class Recipe:
     edges: EdgePlan
     seed: int
     width: Width | None = None
-    """The width in use, where the suite has any to choose from."""
+    """The width in use, if the suite has several."""
     widths: tuple[Width, ...] = ()
     ladder: tuple[int, ...] = ()
-    """For a suite whose layers are widths: the features of the SAE at each layer."""
+    """For a suite whose layers are dictionary sizes (feature splitting): the features of each layer's SAE."""
     block: int | None = None
     """For such a suite: the one block that all its SAEs read."""
     dtype: str | None = None
@@ -169,18 +170,18 @@ class Recipe:
 
     @property
     def model_name(self) -> str:
-        """The model's Hugging Face id, or its folder as the recipe writes it."""
+        """The model's Hugging Face id, or its folder as written in the recipe."""
         return self.model.hf or self.as_written(self.model.path)
 
     def as_written(self, path: Path | None) -> str:
-        """Return a path relative to the recipe, so that identities do not depend on where the recipe lies."""
+        """Return a path relative to the recipe, so that identities do not depend on the recipe's folder."""
         return str(path).removeprefix(f"{self.folder}/")
 
     @property
     def sources(self) -> tuple[SaeSource, ...]:
         """The sites' SAEs at the width in use, in the order a block computes them."""
-        chosen = self.width.name if self.width else ""
-        return tuple(source for source in self.declared if chosen in source.widths or not source.widths)
+        width = self.width.name if self.width else ""
+        return tuple(source for source in self.declared if width in source.widths or not source.widths)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -199,27 +200,27 @@ class Recipe:
         ]
 
     def features(self, layer: int) -> int | None:
-        """Return how many features the SAEs of a layer have, None where only their files say so."""
+        """Return the number of features of a layer's SAEs; None if only their files have it."""
         if self.ladder:
             return self.ladder[layer]
         return self.width.features if self.width else None
 
     def sae_name(self, source: SaeSource, layer: int) -> str:
-        """Return the path, id or decoders file of one SAE; `{l0}` stays where only the registry knows it."""
+        """Return the path, id or decoders file of one SAE; `{l0}` stays, for the registry to fill in."""
         return self.filled(dict(source.exceptions).get(layer, source.pattern), layer)
 
     def release_name(self, source: SaeSource) -> str:
-        """Return the release of a source that has one."""
+        """Return the release of a source from the registry."""
         return self.filled(str(source.release), source.layers[0])
 
     def hook_name(self, source: SaeSource, layer: int) -> str | None:
-        """Return where an SAE reads, None where its own files say so."""
+        """Return the hook name that the recipe sets for an SAE; None if its files have it."""
         if source.hook is None:
             return HOOKS[source.site].format(layer=layer) if source.decoders is not None else None
         return self.filled(source.hook, layer)
 
     def words(self, layer: int) -> dict[str, str]:
-        """Return the words that a pattern may name at a layer, with their values."""
+        """Return the words that a pattern may use at a layer: word -> value."""
         words = {"layer": str(layer)}
         if self.ladder:
             words["width"] = str(self.ladder[layer])
@@ -230,7 +231,7 @@ class Recipe:
         return words
 
     def filled(self, pattern: str, layer: int) -> str:
-        """Return a pattern with everything filled in that the recipe knows at this layer."""
+        """Return a pattern with the words that the recipe knows at this layer replaced."""
         words = self.words(layer)
         return re.sub(r"\{(\w+)\}", lambda match: words.get(match[1], match[0]), pattern)
 
@@ -252,11 +253,11 @@ class Recipe:
         return recipe.data_free() if data_free else recipe
 
     def data_free(self) -> "Recipe":
-        """Return a copy that reads no text, so that nothing but geometry is measured."""
+        """Return a copy without text, so that only geometry is measured."""
         return replace(self, text=None)
 
     def with_width(self, name: str) -> "Recipe":
-        """Return a copy at another of the suite's widths; raise UsageError where there is none such."""
+        """Return a copy at another width of the suite; raise UsageError if it has no such width."""
         known = {width.name: width for width in self.widths}
         if name not in known:
             offered = f"it comes in {', '.join(known)}" if known else "it comes in one width only"
@@ -265,16 +266,16 @@ class Recipe:
         return replace(self, width=known[name])
 
     def with_tokens(self, tokens: int) -> "Recipe":
-        """Return a copy that reads another number of tokens; raise UsageError where it reads no text."""
+        """Return a copy that reads another number of tokens; raise UsageError if the recipe has no text."""
         return replace(self, text=replace(self._has_text("--tokens"), tokens=tokens))
 
     def with_text(self, place: str) -> "Recipe":
         """Return a copy that reads another text: a file, a folder or a Hugging Face dataset.
 
-        Tokens, context, separator and column stay as the recipe has them. A
-        dataset's split is the recipe's, or else train.
+        Tokens, context, separator and column stay as the recipe has them. The split of a dataset is the
+        recipe's, or `train`.
 
-        Raises UsageError: the recipe reads no text, or what looks like a path is not there.
+        Raises UsageError: the recipe reads no text, or no such path exists.
         """
         text = self._has_text("--text")
         path = Path(place)
@@ -284,10 +285,12 @@ class Recipe:
             raise UsageError(
                 f"there is no text at {place!r}; --text takes a file, a folder or a dataset's id"
             )
-        here = replace(text, path=None, dataset=place, config=None, separator="")
-        return replace(self, text=replace(here, split=text.split or "train", column=text.column or "text"))
+        from_dataset = replace(text, path=None, dataset=place, config=None, separator="")
+        return replace(
+            self, text=replace(from_dataset, split=text.split or "train", column=text.column or "text")
+        )
 
     def _has_text(self, flag: str) -> TextSource:
         if self.text is None:
-            raise UsageError(f"recipe {self.name} is data-free, so {flag} means nothing; give it a [text]")
+            raise UsageError(f"recipe {self.name} is data-free, so {flag} has no effect; add a [text] table")
         return self.text

@@ -13,7 +13,7 @@ from featgraph.core.files import os_reason
 from featgraph.errors import RecipeError, nearest
 
 Kinds = Mapping[str, type | tuple[type, ...]]
-"""The keys of a table, each with the type, or the types, of its value."""
+"""Key of a table -> allowed type or types of its value."""
 
 _NAMES: dict[type, str] = {
     str: "text",
@@ -25,7 +25,7 @@ _NAMES: dict[type, str] = {
 
 
 def shortened(number: int) -> str:
-    """Return a number as a message shows it, however many digits it has.
+    """Return a number for a message; a very long one as its number of digits.
 
     >>> shortened(10**12), shortened(10**30)
     ('1,000,000,000,000', 'a number of 31 digits')
@@ -35,7 +35,7 @@ def shortened(number: int) -> str:
 
 
 class RecipeFile:
-    """One file as read, and where in it each key stands."""
+    """The content of one recipe file, with the line of each key."""
 
     def __init__(self, path: Path) -> None:
         """Raise RecipeError: the file cannot be read, or is not TOML."""
@@ -55,7 +55,8 @@ class RecipeFile:
             raise RecipeError(f"{path}:{line}: not valid TOML: {message[:1].lower()}{message[1:]}") from error
 
     def check(self, raw: Mapping[str, Any], where: str, keys: Kinds, *, required: tuple[str, ...]) -> None:
-        """Raise RecipeError: `raw`, the table at `where`, has an unknown key, a wrong value, or lacks one."""
+        """Raise RecipeError: `raw`, the table at `where`, has an unknown key, a wrong value, or a missing
+        key."""
         prefix = f"{where}." if where else ""
         for key, value in raw.items():
             if key not in keys:
@@ -68,28 +69,28 @@ class RecipeFile:
                 raise self.error(where, f"missing key {prefix + key!r}")
 
     def kind(self, key: str, value: Any, wanted: type | tuple[type, ...]) -> None:
-        """Raise RecipeError: a value is of another type; TOML's true and false count as no number."""
+        """Raise RecipeError: a value is of another type; true and false are not numbers."""
         kinds = wanted if isinstance(wanted, tuple) else (wanted,)
         if not isinstance(value, kinds) or isinstance(value, bool):
             names = " or ".join(_NAMES[one] for one in kinds)
             raise self.error(key, f"{key!r} must be {names}, not {value!r}")
 
     def at_least(self, raw: Mapping[str, Any], where: str, least: int, *keys: str) -> None:
-        """Raise RecipeError: one of these numbers is there and smaller than `least`."""
+        """Raise RecipeError: one of these numbers is given and smaller than `least`."""
         for key in keys:
             if key in raw and raw[key] < least:
                 name = f"{where}.{key}" if where else key
                 raise self.error(name, f"{name!r} must be at least {least}, not {raw[key]}")
 
     def at_most(self, raw: Mapping[str, Any], where: str, **most: int) -> None:
-        """Raise RecipeError: one of these numbers is there and larger than can be."""
+        """Raise RecipeError: one of these numbers is given and larger than its limit."""
         for key, limit in most.items():
             if key in raw and raw[key] > limit:
                 name = f"{where}.{key}" if where else key
                 raise self.error(name, f"{name!r} must be at most {limit:,}, not {shortened(raw[key])}")
 
     def error(self, key: str, message: str) -> RecipeError:
-        """Return the error about a key, with its place in front."""
+        """Return the error about a key, with file and line in front."""
         return RecipeError(f"{self.path}:{self.line(key)}: {message}")
 
     def line(self, key: str) -> int:

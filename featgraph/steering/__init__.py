@@ -26,7 +26,7 @@ __all__ = ["Settings", "SettingsOptions", "SteeredFeature", "SteeredModel", "Ste
 
 
 def __getattr__(name: str) -> Any:
-    """Import the builder when it is asked for: the command line reads the settings alone."""
+    """Import the builder on first use, because the command line needs only the settings."""
     if name == "from_features":
         from featgraph.steering.build import from_features
 

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from featgraph.core.arrays import Vector
 
 Place = tuple[int, Point]
-"""A block, and where in it something is added."""
+"""(block, point): the position in the model at which a vector is added."""
 
 
 def from_features(store: Store, weights: Mapping[str, float], settings: Settings) -> SteeringVector:
-    """Return the steering vector of some features; what is added at the same place adds up.
+    """Return the steering vector of some features; vectors at the same place are summed.
 
-    weights: by key, multiplies the scale; negative suppresses what a positive scale promotes. A feature that
-    several lineages share is rescaled, clamped or ablated once, by the one that changes it most.
+    weights: key -> factor of the scale; a negative one suppresses the feature. A feature shared by several
+    lineages is rescaled, clamped or ablated once, with the setting that changes it most.
 
     Raises UsageError: no such feature, setting or span, a number that is not finite, a vector of zeros, or a
     feature that cannot be added where it writes.
@@ -83,9 +83,10 @@ def _member(store: Store, step: Placed, coefficient: float, settings: Settings) 
 
 
 def _once(members: Sequence[SteeredFeature], settings: Settings) -> tuple[SteeredFeature, ...]:
-    """Return each feature once, as the member that changes it most has it.
+    """Return one member per feature: the one that changes it most.
 
-    Most is the factor furthest from 1, the clamped value furthest from 0, and the highest of the least ones.
+    That is the factor furthest from 1 (rescale), the value furthest from 0 (clamp), or the highest minimum
+    (min-clamp).
     """
 
     def change(member: SteeredFeature) -> float:
@@ -94,32 +95,32 @@ def _once(members: Sequence[SteeredFeature], settings: Settings) -> tuple[Steere
         target = member.target or 0.0
         return abs(target) if settings.mode == "clamp" else target
 
-    found: dict[str, SteeredFeature] = {}
+    members_by_key: dict[str, SteeredFeature] = {}
     for member in members:
-        before = found.get(member.key)
+        before = members_by_key.get(member.key)
         if before is None or change(member) > change(before):
-            found[member.key] = member
-    return tuple(found.values())
+            members_by_key[member.key] = member
+    return tuple(members_by_key.values())
 
 
 def _added(store: Store, members: Iterable[SteeredFeature]) -> dict[Place, "Vector"]:
-    """Return the sum of weighted directions at each place, in the order in which the model comes to them."""
+    """Return the sum of the weighted directions at each place, in the order of the forward pass."""
     import numpy as np
 
-    found: dict[Place, Vector] = {}
+    vector_at: dict[Place, Vector] = {}
     for member in members:
         place, sae = (member.write_layer, member.point), store.saes[member.sae_number]
         [direction] = vectors.directions(store.vectors(sae), [FeatureKey.parse(member.key).idx])
-        with np.errstate(over="ignore", invalid="ignore"):  # What comes of it is refused.
+        with np.errstate(over="ignore", invalid="ignore"):  # `check_added` refuses the result.
             vector = direction * np.float32(member.weight)
-            found[place] = found[place] + vector if place in found else vector
-    return dict(sorted(found.items(), key=lambda one: (one[0][0], one[0][1] == "out")))
+            vector_at[place] = vector_at[place] + vector if place in vector_at else vector
+    return dict(sorted(vector_at.items(), key=lambda one: (one[0][0], one[0][1] == "out")))
 
 
 def _compensated(
     members: Iterable[SteeredFeature], added: Mapping[Place, "Vector"]
 ) -> tuple[list[SteeredFeature], dict[Place, "Vector"]]:
-    """Return members and vectors less what earlier places have added already."""
+    """Return members and vectors without the parts that earlier places already add."""
     import numpy as np
 
     factors = dict(zip(added, compensation(list(added.values())), strict=True))
@@ -134,7 +135,7 @@ def _compensated(
 
 
 def _model(store: Store) -> SteeredModel:
-    """Return what the graph says of its model; one made from directions alone does not know the type."""
+    """Return the graph's model; its type is unknown if the graph was made from directions alone."""
     model: dict[str, Any] = store.manifest["model"]
     return SteeredModel(
         model["name"],

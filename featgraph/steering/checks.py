@@ -1,4 +1,4 @@
-"""What settings and weights may be, and what a steering vector must come to."""
+"""Checks settings, weights and the finished vectors of steering."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def checked(settings: Settings) -> Settings:
     """Return settings with every number as such.
 
-    Raises UsageError: a word is none of those known, a number is not finite or out of range, settings clash.
+    Raises UsageError: an unknown word, a number not finite or out of range, or conflicting settings.
     """
     for name, value in vars(settings).items():
         known = choices(name)
@@ -45,9 +45,9 @@ def checked(settings: Settings) -> Settings:
 
 
 def finite(name: str, value: object) -> float:
-    """Return a number; raise UsageError if it is none, or not finite."""
+    """Return a value as a number; raise UsageError if it is not a finite number."""
     if isinstance(value, bool) or not isinstance(value, Real) or not abs(float(value)) < float("inf"):
-        raise UsageError(f"{name} is {value}; a finite number is needed")
+        raise UsageError(f"{name} is {value}; give a finite number")
     return float(value)
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Compared:
-    """What a prompt is gone on with, steered and not, from the same random numbers."""
+    """The baseline and the steered continuation of a prompt, from the same random numbers."""
 
     prompt: str
     sample: int
@@ -35,29 +35,29 @@ def sweep(
     scales: Sequence[float],
     suite: GraphSuite,
 ) -> dict[float, SteeringVector | None]:
-    """Return the steering vector at each scale, None where it would change nothing.
+    """Return the steering vector at each scale; None at a scale that changes nothing.
 
-    suite: of the same graph; all vectors share it, so that an SAE is loaded once.
+    suite: the graph's model and SAEs, shared by all vectors, so that an SAE is loaded once.
 
     Raises UsageError: a scale is given twice or not finite, or `from_features` refuses one.
     """
-    found: dict[float, SteeringVector | None] = {}
+    vectors: dict[float, SteeringVector | None] = {}
     for scale in scales:
-        if scale in found:
+        if scale in vectors:
             raise UsageError(f"scale {scale:g} is given twice")
         made = _made(store, weights, replace(settings, scale=scale))
-        found[scale] = None if made is None else replace(made, suite=suite)
-    return found
+        vectors[scale] = None if made is None else replace(made, suite=suite)
+    return vectors
 
 
 def _made(store: Store, weights: Mapping[str, float], settings: Settings) -> SteeringVector | None:
-    """Return a steering vector, or None where adding 0 or multiplying by 1 is all that it would do."""
+    """Return a steering vector; None if it would only add 0 or multiply by 1."""
     try:
         return from_features(store, weights, settings)
     except UsageError:
         if settings.scale != {"add": 0.0, "rescale": 1.0}.get(settings.mode):
             raise
-        # Whatever else was wrong is so at another scale too.
+        # Any other error also occurs at another scale: raise it now.
         from_features(store, weights, replace(settings, scale=2.0))
         return None
 
@@ -70,7 +70,7 @@ def compare(
 ) -> list[Compared]:
     """Return baseline and steered text per prompt, scale and sample; samples of a prompt are one batch.
 
-    vectors: by scale. A scale without one is the baseline again.
+    vectors: scale -> vector; None repeats the baseline.
 
     Raises UsageError, SourceError: as `generate`.
     """
@@ -89,26 +89,26 @@ def compare(
 
 
 def described(prompts: Sequence[str], generation: Generation) -> dict[str, Any]:
-    """Return what a plan says of how its text was generated, as JSON values."""
+    """Return prompts and generation settings as JSON values, for a plan."""
     return {"prompts": list(prompts), **vars(generation)}
 
 
-def read_generation(said: object, plan: Path) -> tuple[list[str], Generation]:
-    """Return the prompts and how text is generated, as a plan says; no prompts and defaults if it does not.
+def read_generation(recorded: object, plan: Path) -> tuple[list[str], Generation]:
+    """Return the prompts and generation settings of a plan; no prompts and defaults if it has none.
 
-    Raises UsageError: what it says is not that.
+    Raises UsageError: the plan's value is malformed.
     """
-    if said is None:
+    if recorded is None:
         return [], Generation()
-    found: dict[str, Any] = dict(said) if isinstance(said, dict) else {"": said}
-    prompts = found.pop("prompts", [])
+    values: dict[str, Any] = dict(recorded) if isinstance(recorded, dict) else {"": recorded}
+    prompts = values.pop("prompts", [])
     if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
         raise UsageError(f"{plan} is damaged: 'generation.prompts' is {prompts!r}, not a list of texts")
     known = [field.name for field in fields(Generation)]
-    for name in found:
+    for name in values:
         if name not in known:
             raise UsageError(f"{plan} is damaged: 'generation' has {name!r}{nearest(name, known)}")
     try:
-        return prompts, Generation(**found)
+        return prompts, Generation(**values)
     except UsageError as error:
         raise UsageError(f"{plan} is damaged: in 'generation', {error}") from error

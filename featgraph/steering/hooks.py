@@ -22,31 +22,31 @@ class Steering(Protocol):
 
     @property
     def layers(self) -> Mapping[int, "Vector"]:
-        """By block: added to its output."""
+        """Block -> vector added to its output."""
 
     @property
     def middles(self) -> Mapping[int, "Vector"]:
-        """By block: added between its attention and mlp."""
+        """Block -> vector added between its attention and mlp."""
 
     @property
     def members(self) -> Sequence[SteeredFeature]:
-        """The features that steer."""
+        """The steered features."""
 
     @property
     def settings(self) -> Settings:
-        """How the vector was made."""
+        """The settings the vector was made with."""
 
     @property
     def model(self) -> SteeredModel:
-        """The model that it is for."""
+        """The model the vector is for."""
 
     @property
     def suite(self) -> "GraphSuite | None":
-        """Loads the SAEs whose codes change."""
+        """Loader of the SAEs whose codes change."""
 
     @property
     def write_layers(self) -> Sequence[int]:
-        """Blocks at which something is added, ascending."""
+        """Blocks with an added vector, ascending."""
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def steer(vector: Steering, model: Any, prompt_tokens: int | None) -> Iterator[N
     blocks = blocks_of(model)
     _check_shape(vector, model, blocks)
     passes = Passes(vector.settings.positions, prompt_tokens)
-    changes = list(_changes(vector, model, blocks, passes))  # SAEs are loaded before anything is hooked
+    changes = list(_changes(vector, model, blocks, passes))  # Load the SAEs before adding hooks.
     with ExitStack() as hooks:
         hooks.enter_context(passes.watching(model))
         for module, end, change in changes:
@@ -68,7 +68,7 @@ def steer(vector: Steering, model: Any, prompt_tokens: int | None) -> Iterator[N
 def _changes(
     vector: Steering, model: Any, blocks: "Blocks", passes: Passes
 ) -> Iterator[tuple[str, "End", "Change"]]:
-    """Yield the module and its end at which each change belongs, in no order that matters."""
+    """Yield (module, input or output, change) of each hook; the order does not matter."""
     from featgraph.suite.hooks import Hook
 
     if vector.settings.gated:
@@ -81,7 +81,7 @@ def _changes(
         yield f"{blocks.path}.{layer}", "output", _adding(values, passes)
     for layer, values in vector.middles.items():
         place = blocks.reading(model, Hook("attn_out", layer), "steering")
-        # What is added here is multiplied before it reaches the stream.
+        # The block multiplies this vector before adding it to the residual stream.
         yield place.module, place.end, _adding(values / blocks.residual_multiplier, passes)
 
 

@@ -28,7 +28,7 @@ class Placed:
 
 
 def placed(store: Store, key: str, settings: Settings) -> list[Placed]:
-    """Return what is steered for one feature, in the order in which the model computes it.
+    """Return the members that steer one feature, in the order in which the model computes them.
 
     Raises UsageError: no such feature, it has no span or none at the layer asked for, or it reads before the
     first block.
@@ -89,7 +89,8 @@ def _placed(store: Store, step: Step, settings: Settings) -> Placed:
 
 
 def parallel_residual(store: Store) -> bool:
-    """Return whether attention and mlp of the graph's model read the same residual stream."""
+    """Return whether attention and mlp of the graph's model read the same residual stream (parallel
+    blocks)."""
     model = store.manifest["model"]
     return bool(model.get("parallel_residual", model.get("model_type") in PARALLEL))
 

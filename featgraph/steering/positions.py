@@ -1,4 +1,4 @@
-"""Which tokens of a forward pass are steered, with a key-value cache or without."""
+"""Selects the steered tokens of a forward pass, with or without a key-value cache."""
 
 import inspect
 from collections.abc import Iterator
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 
 class Passes:
-    """Where the forward pass that is running begins in its sequence, and how much of that is the prompt.
+    """The start of the current forward pass in its sequence, and the length of the prompt.
 
-    Tokens are counted as the model reads them, padding included. If nothing says how long the prompt is, it
-    is what a pass reads that neither has a cache nor goes on from the pass before by one token.
+    Tokens are counted as the model reads them, padding included. Without a given length, the prompt is the
+    input of a pass that has no cache and is not the previous input plus one token.
     """
 
     def __init__(self, positions: Positions, prompt_tokens: int | None) -> None:
-        """Raise UsageError: the prompt's length is no whole number, or below 0."""
+        """Raise UsageError: the prompt's length is not a whole number, or negative."""
         if prompt_tokens is not None and (not isinstance(prompt_tokens, int) or prompt_tokens < 0):
             raise UsageError(f"prompt_tokens is {prompt_tokens!r}; give a whole number, 0 or more")
         self.positions: Positions = positions
         self.prompt_tokens = prompt_tokens
         self._start = 0
         self._prompt: torch.Tensor | None = None
-        """What was read of the prompt, (batch, n_tokens) or (batch, n_tokens, d_model)."""
+        """The prompt as read so far, (batch, n_tokens) or (batch, n_tokens, d_model)."""
         self._read = 0
-        """How many tokens the sequence had after the last pass."""
+        """Length of the sequence after the last pass, in tokens."""
 
     @contextmanager
     def watching(self, model: Any) -> Iterator[None]:
-        """Follow the forward passes of a causal language model, whether it is called or its base alone."""
+        """Track the forward passes of a causal language model, or of its base model called alone."""
         if self.positions in ("all", "firing"):
             yield
             return
@@ -75,7 +75,7 @@ class Passes:
     def _begins(self, read: "torch.Tensor", cache: Any) -> None:
         """Note where a pass begins.
 
-        Raises UsageError: nothing says how much of the sequence is the prompt.
+        Raises UsageError: the length of the prompt is unknown.
         """
         self._start = 0 if cache is None else int(cache.get_seq_length())
         if self.prompt_tokens is not None:

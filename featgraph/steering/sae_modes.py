@@ -49,7 +49,7 @@ def code_changes(
 
 
 class _SteeredCodes:
-    """What the features of one SAE add to its codes, by the mode and the positions of a vector."""
+    """The change of one SAE's codes, by the mode and the positions of a vector."""
 
     def __init__(self, members: Sequence[SteeredFeature], settings: Settings) -> None:
         self.settings = settings

@@ -1,4 +1,4 @@
-"""How the scale of steering goes over the layers of a span, and what earlier layers have added already."""
+"""Computes the scale at each layer of a span, and the compensation for earlier layers."""
 
 import math
 from collections.abc import Sequence

@@ -22,7 +22,7 @@ Schedule = Literal["constant", "linear", "exponential", "cosine"]
 Positions = Literal["all", "prompt", "generated", "firing"]
 
 Point = Literal["out", "mid"]
-"""Where a vector is added: to out(b), or between attention and mlp of block b."""
+"""The point in block b at which a vector is added: its output, out(b), or between attention and mlp."""
 
 
 def _help(text: str, metavar: str | None = None, *, cosine: bool = False) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def _help(text: str, metavar: str | None = None, *, cosine: bool = False) -> dic
 
 @dataclass(frozen=True)
 class Settings:
-    """How a steering vector is made; what `featgraph steer` and `Graph.steering_vector` take."""
+    """Settings of a steering vector: the options that `featgraph steer` and `Graph.steering_vector` take."""
 
     scale: float = field(
         default=1.0,
@@ -134,7 +134,7 @@ class SteeredFeature:
     weight: float
     """Factor of its unit direction; 0 in a mode that changes codes."""
     cosine: float | None
-    """Of the edge that joins it to the seed's side of the span; None for a feature that was asked for."""
+    """Cosine of the edge that joins it to its span, on the seed's side; None for a seed."""
     release: str
     sae_id: str
     hook_name: str
@@ -155,14 +155,14 @@ class SteeredModel:
 
     name: str
     type: str
-    """As transformers names the architecture, such as llama."""
+    """Architecture as transformers names it, such as `llama`."""
     d_model: int
     n_layers: int
     sha256: str = ""
 
 
 def choices(name: str) -> tuple[str, ...]:
-    """Return the words that a setting may be; none for a number.
+    """Return the valid words of a setting; none for a number.
 
     >>> choices("unit")
     ('raw', 'unit', 'max-act', 'residual')

@@ -1,4 +1,4 @@
-"""What scale 1 means: how long a feature's vector is then."""
+"""Computes the length of a feature's vector at scale 1, in each unit."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from featgraph.store.features import find_feature
 
 @dataclass(frozen=True)
 class Stored:
-    """What the graph says of one feature and of its SAE."""
+    """The stored facts about a feature and its SAE that set the length of its vector."""
 
     sae_number: int
     idx: int
@@ -20,12 +20,12 @@ class Stored:
     sae_id: str
     norm: float
     largest: float | None
-    """Of its activations; None for a dead feature, and in a graph without a text."""
+    """Largest activation; None for a dead feature, and in a graph without text."""
     density: float | None
 
 
 def stored(store: Store, key: str) -> Stored:
-    """Return what the graph says of a feature.
+    """Return the stored facts about a feature.
 
     Raises UsageError: there is no such feature, or it writes nothing.
     """
@@ -33,16 +33,14 @@ def stored(store: Store, key: str) -> Stored:
     [row] = store.rows(_FEATURE, {"id": sae.first_id + found.idx, "number": sae.number})
     feature = Stored(sae.number, found.idx, *row)
     if feature.norm == 0:
-        raise UsageError(
-            f"{key!r} has a decoder row of zeros, so it writes nothing; steer with another feature"
-        )
+        raise UsageError(f"{key!r} has a zero decoder row, so it writes nothing; steer with another feature")
     return feature
 
 
 def length(store: Store, step: Placed, feature: Stored, unit: Unit) -> float:
-    """Return how long a feature's vector is at scale 1, in the basis of the residual stream.
+    """Return the length of a feature's vector at scale 1, in the residual basis.
 
-    Raises UsageError: the graph does not know it.
+    Raises UsageError: the graph does not have the number that the unit needs.
     """
     if unit == "unit":
         return 1.0
@@ -52,7 +50,7 @@ def length(store: Store, step: Placed, feature: Stored, unit: Unit) -> float:
         return _residual(store, step)
     if feature.density is None:
         raise UsageError(
-            f"the graph was made without a text, so it knows no largest activation of {step.key!r}; "
+            f"the graph was made without a text, so it has no largest activation of {step.key!r}; "
             "use unit raw or unit"
         )
     if feature.largest is None:
@@ -62,23 +60,23 @@ def length(store: Store, step: Placed, feature: Stored, unit: Unit) -> float:
         )
     if feature.largest <= 0:
         raise UsageError(
-            f"{step.key!r} fired on the graph's text with negative activations only, the largest "
-            f"{feature.largest:g}, which would turn its direction round; use unit raw or unit"
+            f"{step.key!r} fired on the graph's text with negative activations only (largest "
+            f"{feature.largest:g}), which would reverse its direction; use unit raw or unit"
         )
     return feature.norm * feature.largest
 
 
 def _residual(store: Store, step: Placed) -> float:
-    """Return the root mean square length of the residual stream after the block, on the graph's text.
+    """Return the root mean square norm of the residual stream after the block, on the graph's text.
 
-    Of a suite whose SAEs read the stream less its mean over d_model, the length is without that mean too.
+    If the suite's SAEs read the stream without its mean over d_model, so is this norm.
     """
     reading = [sae.number for sae in store.saes if sae.site == "res" and sae.block == step.write_layer]
     rows = [row for row in store.rows(_RMS_LENGTH, {"numbers": reading}) if row[0] is not None]
     if not rows:
         raise UsageError(
-            f"the graph does not know how long the residual stream after block {step.write_layer} is, where "
-            f"{step.key!r} writes: no residual SAE reads there, or it has no text; use another unit"
+            f"the graph has no norm of the residual stream after block {step.write_layer}, where "
+            f"{step.key!r} writes: no residual SAE reads there, or the graph has no text; use another unit"
         )
     return float(rows[0][0])
 

@@ -28,14 +28,14 @@ class SteeringVector:
     """One vector per layer, or features whose activations are changed; with provenance."""
 
     layers: dict[int, "Vector"] = field(repr=False)
-    """By block b, ascending: float32 (d_model,), added to out(b). Empty where activations are changed."""
+    """Block b -> float32 (d_model,), added to out(b); ascending. Empty if activations are changed instead."""
     members: tuple[SteeredFeature, ...]
     settings: Settings
     model: SteeredModel
     middles: dict[int, "Vector"] = field(default_factory=dict, repr=False)
-    """By block b: added between attention and mlp, which most file formats cannot express."""
+    """Block b -> vector added between attention and mlp; most file formats cannot express it."""
     suite: "GraphSuite | None" = field(default=None, repr=False)
-    """Loads the SAEs whose codes a gated vector changes."""
+    """Loader of the SAEs whose codes a gated vector changes."""
 
     @property
     def gated(self) -> bool:
@@ -47,8 +47,8 @@ class SteeringVector:
     ) -> AbstractContextManager[None]:
         """Steer a transformers causal language model while the `with` block runs.
 
-        The model is as before afterwards, also when the block raises; vectors of nested blocks are applied in
-        the order of nesting. prompt_tokens: how many tokens are the prompt, padding on the left included, for
+        The model is restored afterwards, also if the block raises; nested vectors are applied in the order of
+        nesting. prompt_tokens: how many tokens are the prompt, padding on the left included, for
         positions prompt and generated. None: what a pass reads that begins a sequence, also where
         `model.generate` reads it again, token by token longer, without a cache. It must be given for a prompt
         and what came after it in one pass, and for a prompt that is read in several.
@@ -61,8 +61,8 @@ class SteeringVector:
     def save(self, path: "str | Path", format: str | None = None, *, approximate: bool = False) -> Written:
         """Write the vector as a file of another tool; formats: `export.FORMATS`.
 
-        path: a file, or a folder for some formats; existing files are replaced. format: by default the one
-        that the path ends in. approximate: write the nearest thing where the format cannot hold the vector.
+        path: a file, or a folder for some formats; existing files are replaced. format: by default that of
+        the file extension. approximate: approximate the vector if the format cannot hold it.
 
         Raises UsageError: no such format, it cannot hold this vector, or a file cannot be written.
         """
@@ -77,9 +77,9 @@ class SteeringVector:
         )
 
     def check_model(self, model: "LanguageModel") -> None:
-        """Raise SourceError: a language model has other weights than the one that the vector was made for.
+        """Raise SourceError: the model's weights differ from those the vector was made for.
 
-        Nothing is compared where that one is not known, as with a graph of directions alone.
+        Nothing is compared if the graph does not record them, as one made from directions alone.
         """
         meant = self.model
         if meant.sha256 and model.digest != meant.sha256:
@@ -90,9 +90,9 @@ class SteeringVector:
             )
 
     def between(self, first: int, last: int) -> "SteeringVector":
-        """Return the part that writes at blocks `first` to `last`, both included.
+        """Return the part of the vector that writes at blocks `first` to `last`, both included.
 
-        Raises UsageError: nothing is left.
+        Raises UsageError: no block is left.
         """
 
         def inside(vectors: dict[int, "Vector"]) -> dict[int, "Vector"]:
@@ -101,11 +101,11 @@ class SteeringVector:
         members = tuple(member for member in self.members if first <= member.write_layer <= last)
         layers, middles = inside(self.layers), inside(self.middles)
         if not (layers or middles or (self.gated and members)):
-            there = ", ".join(map(str, self.write_layers))
-            raise UsageError(f"no vector in layers {first} to {last}; this one writes after block {there}")
+            blocks = ", ".join(map(str, self.write_layers))
+            raise UsageError(f"no vector in layers {first} to {last}; this one writes after block {blocks}")
         return replace(self, layers=layers, middles=middles, members=members)
 
     @property
     def write_layers(self) -> Sequence[int]:
-        """The blocks at which something is added, ascending."""
+        """The blocks with an added vector, ascending."""
         return sorted({*self.layers, *self.middles, *(member.write_layer for member in self.members)})

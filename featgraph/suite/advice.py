@@ -1,4 +1,4 @@
-"""What the layers of a recipe mean for its graph: where SAEs are, and which edges there cannot be."""
+"""Describes the layers of a recipe: those with SAEs, and the edges that its SAEs do not allow."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -8,7 +8,7 @@ from featgraph.recipe import Recipe
 
 
 def runs(layers: Sequence[int]) -> str:
-    """Return layers as ranges.
+    """Return layers as text, consecutive ones as ranges.
 
     >>> runs([0, 1, 2, 5, 7, 8])
     '0-2, 5, 7-8'
@@ -29,17 +29,20 @@ def sae_layers(recipe: Recipe) -> str:
 
 
 def impossible_edges(recipe: Recipe) -> list[str]:
-    """Return a sentence for each kind of edge of the recipe that its SAEs cannot have, or not everywhere."""
+    """Return a sentence for each edge kind of the recipe that its SAEs do not allow, or only at some
+    layers."""
     at: dict[Site, set[int]] = {source.site: set(source.layers) for source in recipe.sources}
     residual = at.get("res", set())
-    said = []
+    sentences = []
     if "res_res" in recipe.edges.kinds:
         if len(residual) < 2:
-            said.append("res_res: there are not two layers with a res SAE, so there will be no such edges")
+            sentences.append(
+                "res_res: there are not two layers with a res SAE, so there will be no such edges"
+            )
         gaps = [pair for pair in pairwise(sorted(residual)) if pair[1] > pair[0] + 1]
         if gaps:
             named = ", ".join(f"{low} to {high}" for low, high in gaps[:3])
-            said.append(f"res_res: layers between have no res SAE, so edges go over them ({named})")
+            sentences.append(f"res_res: layers between have no res SAE, so edges go over them ({named})")
     for site in ("mlp", "att"):
         writers = at.get(site, set())
         if not writers or f"{site}_res" not in recipe.edges.kinds:
@@ -47,7 +50,7 @@ def impossible_edges(recipe: Recipe) -> list[str]:
         alone = sorted(writers - residual)
         if not writers & residual:
             where = f"{site} at {runs(sorted(writers))}, res at {runs(sorted(residual))}"
-            said.append(f"{site}_res: no layer has both SAEs ({where}), so there will be no such edges")
+            sentences.append(f"{site}_res: no layer has both SAEs ({where}), so there will be no such edges")
         elif alone:
-            said.append(f"{site}_res: none from {site} at {runs(alone)}, where there is no res SAE")
-    return said
+            sentences.append(f"{site}_res: none from {site} at {runs(alone)}, where there is no res SAE")
+    return sentences

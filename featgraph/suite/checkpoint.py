@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     import torch
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-"""A checkpoint is one file, or many with an index that says in which file each tensor is."""
+"""File names: a checkpoint is one file, or several with an index from tensor to file."""
 
 FILES = (".json", ".safetensors", ".bin", ".model", ".txt")
-"""Endings of the files that a model and its tokenizer are loaded from; others beside them do not count."""
+"""Extensions of the files that define a model and its tokenizer; other files are ignored."""
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """Return the file of each tensor, as an index says.
+    """Return tensor -> file from an index.
 
-    Raises SourceError: it says something else, or names a file elsewhere.
+    Raises SourceError: the index is malformed, or names a file in another folder.
     """
     try:
         listed = json_value(read_text(index))["weight_map"]
@@ -38,18 +38,18 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The files of one model; nothing is read or fetched before it is asked for."""
+    """The files of one model, read and fetched on demand."""
 
     source: str
-    """A folder, or a Hugging Face id."""
+    """Folder or Hugging Face id."""
     commit: str | None
-    """Which state of the Hub's repository; None for a folder."""
+    """Commit of the Hub's repository; None for a folder."""
     model: Any
-    """The model that they belong to, with its weights or without."""
+    """The model of the files, with or without weights in memory."""
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of what the model and its tokenizer are made of; on the Hub, of the commit."""
+        """The sha256 of the files of model and tokenizer; on the Hub, of the commit."""
         if self.commit is not None:
             return hashlib.sha256(f"{self.source} {self.commit}".encode()).hexdigest()
         digest = hashlib.sha256()
@@ -60,13 +60,13 @@ class Checkpoint:
         return digest.hexdigest()
 
     def has(self, parameter: str) -> bool:
-        """Return whether the files hold a parameter of the model; of tied weights they hold one name."""
+        """Return whether the files have a parameter; of tied weights they have only one name."""
         return parameter in self._stored_names
 
     def tensor(self, parameter: str) -> "torch.Tensor":
         """Return one parameter of the model, float32.
 
-        Raises SourceError: there is none of that name, or it cannot be read.
+        Raises SourceError: no tensor of that name, or it cannot be read.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -83,7 +83,7 @@ class Checkpoint:
 
     @cached_property
     def _stored_names(self) -> dict[str, str]:
-        """What the checkpoint calls each of the model's parameters; transformers renames some as it loads."""
+        """Parameter of the model -> its name in the checkpoint; transformers renames some on loading."""
         from transformers.conversion_mapping import get_model_conversion_mapping
         from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
@@ -109,8 +109,8 @@ class Checkpoint:
         whole = self._fetched(WHOLE)
         if whole is None:
             raise SourceError(
-                f"{self.source} has no {WHOLE}, which single weights of the model are read from; save it "
-                "again with save_pretrained, or ingest with a text, which loads all of the model"
+                f"{self.source} has no {WHOLE}, from which single weights are read; save it "
+                "again with save_pretrained, or ingest with a text, which loads the whole model"
             )
         try:
             with safe_open(str(whole), framework="pt") as opened:
@@ -119,8 +119,8 @@ class Checkpoint:
             raise SourceError(f"cannot read {whole}: {str(error).splitlines()[0]}") from error
 
     def _fetched(self, file: str) -> Path | None:
-        """Return where a file of the checkpoint lies, None if it has no such."""
+        """Return the path of a file of the checkpoint, fetched if needed; None if it has no such file."""
         from transformers.utils.hub import cached_file
 
-        found = cached_file(self.source, file, _raise_exceptions_for_missing_entries=False)
-        return None if found is None else Path(found)
+        cached = cached_file(self.source, file, _raise_exceptions_for_missing_entries=False)
+        return None if cached is None else Path(cached)

@@ -30,38 +30,38 @@ def converter(layout: str) -> Converter:
 def _sparsify(
     folder: Path, device: str, cfg_overrides: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read a sparsify folder, in which W_dec has a row per feature and b_dec is always taken off the input.
+    """Read a sparsify folder: W_dec has a row per feature, and b_dec is always subtracted from the input.
 
-    sae_lens 6.54 transposes that W_dec, takes b_dec off only without `normalize_decoder`, takes a
-    `num_latents` of 0 for a width, and knows no folder but `layers.N`.
+    sae_lens 6.54 transposes W_dec, subtracts b_dec only without `normalize_decoder`, reads a `num_latents` of
+    0 as the width, and accepts only folders named `layers.N`.
 
     Source: EleutherAI/sparsify, sparse_coder.py, `SparseCoder.__init__` and `encode`.
     """
-    from sae_lens.loading import pretrained_sae_loaders as theirs
+    from sae_lens.loading import pretrained_sae_loaders as loaders
 
-    said = read_config(folder / "cfg.json")
-    shape = {"d_sae": sparsify_width(said), "apply_b_dec_to_input": True}
+    declared = read_config(folder / "cfg.json")
+    shape = {"d_sae": sparsify_width(declared), "apply_b_dec_to_input": True}
 
     def config_of(path: str | Path, device: str | None, overrides: dict[str, Any] | None) -> dict[str, Any]:
-        # Theirs goes by the folder's name, which may be any where the recipe says the hook.
+        # sae_lens derives the layer from the folder's name; with a hook in the recipe, the name is free.
         block = bare_layer(folder.name)
         return {
             "architecture": "standard",
-            "d_in": said["d_in"],
+            "d_in": declared["d_in"],
             "dtype": "float32",
             "device": device or "cpu",
             "model_name": folder.parent.name,
             "hook_name": folder.name if block is None else f"blocks.{block}.hook_resid_post",
             "activation_fn_str": "topk",
-            "activation_fn_kwargs": {"k": said["k"]},
+            "activation_fn_kwargs": {"k": declared["k"]},
             "normalize_activations": "none",
             "finetuning_scaling_factor": False,
             "reshape_activations": "none",
             **(overrides or {}),
         }
 
-    names = {**vars(theirs), "get_sparsify_config_from_disk": config_of}
-    original = theirs.sparsify_disk_loader
+    names = {**vars(loaders), "get_sparsify_config_from_disk": config_of}
+    original = loaders.sparsify_disk_loader
     loader = FunctionType(original.__code__, names, original.__name__, original.__defaults__)
     config, state = loader(folder, device, {**cfg_overrides, **shape})
     stored = tensor_shapes(folder / "sae.safetensors").get("W_dec")
@@ -73,29 +73,30 @@ def _sparsify(
 def _dictionary_learning(
     folder: Path, device: str, cfg_overrides: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read a dictionary_learning folder with sae_lens's loader, which takes its files from the hub only.
+    """Read a dictionary_learning folder with sae_lens's loader, which only fetches files from the Hub.
 
-    The loader runs as it is, but what it calls to fetch a file finds it here; sae_lens itself is unchanged.
+    A copy of the loader runs with its fetch function replaced by one that returns local paths; sae_lens
+    itself is unchanged.
     """
     import torch
-    from sae_lens.loading import pretrained_sae_loaders as theirs
+    from sae_lens.loading import pretrained_sae_loaders as loaders
 
     def on_disk(repo_id: str, filename: str, force_download: bool = False) -> str:
         return str(Path(repo_id) / filename)
 
-    said = read_config(folder / "config.json")
-    # Of the buffer only the context length is wanted, and dictionaries trained from an iterator have none.
+    declared = read_config(folder / "config.json")
+    # The loader reads the buffer's context length; dictionaries trained from an iterator have no buffer.
     whole = {
-        **said,
-        "trainer": {"layer": None, "lm_name": "", **said["trainer"]},
-        "buffer": {"ctx_len": None, **(said.get("buffer") or {})},
+        **declared,
+        "trainer": {"layer": None, "lm_name": "", **declared["trainer"]},
+        "buffer": {"ctx_len": None, **(declared.get("buffer") or {})},
     }
-    names = {**vars(theirs), "hf_hub_download": on_disk, "json": SimpleNamespace(load=lambda _file: whole)}
+    names = {**vars(loaders), "hf_hub_download": on_disk, "json": SimpleNamespace(load=lambda _file: whole)}
     for function in (
         "get_dictionary_learning_config_1_from_hf",
         "dictionary_learning_sae_huggingface_loader_1",
     ):
-        original = vars(theirs)[function]
+        original = vars(loaders)[function]
         names[function] = FunctionType(original.__code__, names, function, original.__defaults__)
     config, state, _ = names["dictionary_learning_sae_huggingface_loader_1"](
         repo_id=str(folder.parent),
@@ -104,8 +105,8 @@ def _dictionary_learning(
         force_download=False,
         cfg_overrides=cfg_overrides,
     )
-    if said["trainer"]["dict_class"] == "AutoEncoderNew":
-        # Its decoder has the bias, and nothing is taken off what it reads.
+    if declared["trainer"]["dict_class"] == "AutoEncoderNew":
+        # The decoder has the bias, and nothing is subtracted from the input.
         config["apply_b_dec_to_input"] = False
         state["b_dec"] = torch.load(folder / "ae.pt", map_location="cpu", weights_only=True)["decoder.bias"]
     for name, tensor in state.items():

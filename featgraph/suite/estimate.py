@@ -1,4 +1,4 @@
-"""What an ingest will fetch, write and need in memory, told before any of it happens.
+"""Estimates the download, disk space and memory of an ingest.
 
 From the recipe and the small files beside it alone: no model, no SAE and no registry is opened. What the
 recipe does not say is None, never a guess. Sizes are in bytes.
@@ -19,29 +19,29 @@ FLOAT32 = 4
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 CODE_BYTES = (6, 8)
-"""One active feature on one token: its activation (4) and its index (2 up to 65,536 features, else 4).
+"""Bytes of one code: its activation (4) and its index (2 up to 65,536 features, else 4).
 
 Source: `codes.pack`."""
 
 EDGE_BYTES = 42
 FEATURE_BYTES = 64
 EXAMPLES_BYTES = 500
-"""In DuckDB, per edge, per feature, and for one feature's examples.
+"""Bytes in DuckDB per edge, per feature, and per feature's examples.
 
 Source: measured on the demo graph (243,761 edges, 24,576 features)."""
 
 CANDIDATE_BYTES = 20
-"""A candidate while the graph is built: two indices, a cosine and two ranks of 4 bytes each.
+"""Bytes of a candidate during the build: two indices, a cosine and two ranks of 4 bytes each.
 
 Source: `matching.Candidates`."""
 
 PROCESS_BYTES = 1_500_000_000
-"""The libraries, a tile of matching and a batch of text.
+"""Bytes of the libraries, a tile of matching and a batch of text.
 
 Source: our allowance; torch, transformers, sae_lens, FAISS and DuckDB take 0.65 GB once imported."""
 
 BATCH = 8192
-"""Tokens of one batch. Source: `tokens.BATCH_TOKENS`, which a test holds this against."""
+"""Tokens of one batch. Source: `tokens.BATCH_TOKENS`; a test compares both."""
 
 FORWARD_VALUES = 4 * 16
 """Bytes of one forward pass per token and dimension: 16 float32 values, mostly the mlp's inner ones.
@@ -49,53 +49,53 @@ FORWARD_VALUES = 4 * 16
 Source: our allowance; SmolLM2-135M with 32 SAEs took 4.07 GB, and 2.75 GB with 7."""
 
 USUAL_L0 = 100
-"""Features per token where the recipe names no L0.
+"""L0 (active features per token) if the recipe names none.
 
 Source: our choice; the canonical Gemma Scope SAEs are those with the L0 nearest to 100."""
 
 
 @dataclass(frozen=True)
 class SiteSize:
-    """What the SAEs of one site amount to."""
+    """Sizes of the SAEs of one site, in bytes; None: not known."""
 
     site: Site
     n_saes: int
     features: int | None
-    """Of all of them."""
+    """Number of features of all SAEs."""
     d_in: int | None
     download: int | None
-    """Encoders and decoders as published; 0 for files that are here already."""
+    """Encoders and decoders as published; 0 for local files."""
     vectors: int | None
-    """Their directions in the graph."""
+    """Directions in the graph."""
     codes: int | None
-    """Their codes while the graph is built; 0 without text."""
+    """Codes during the build; 0 without text."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one ingest amounts to."""
+    """Sizes of one ingest, in bytes; None: not known."""
 
     sites: tuple[SiteSize, ...]
     model_download: int | None
-    """0 if the model is here; without text only some of its files are needed."""
+    """Download of the model; 0 if it is local. Without text, only some files are needed."""
     graph: int | None
-    """What stays on disk."""
+    """Size of the finished graph on disk."""
     building: int | None
-    """What is on disk at most, the graph included; what is fetched comes on top."""
+    """Largest size on disk during the build, with the graph and without downloads."""
     memory: int | None
-    """The least that will do."""
+    """Smallest sufficient memory."""
     one_pass: int | None
-    """What all SAEs at once take, with which the model runs over the text once."""
+    """Memory to encode with all SAEs at once, so that the model reads the text only once."""
     tokens: int
 
     @property
     def features(self) -> int | None:
-        """Return the features of all SAEs."""
+        """Return the number of features of all SAEs."""
         return _total(site.features for site in self.sites)
 
     @property
     def download(self) -> int | None:
-        """Return what is fetched in all."""
+        """Return the total download."""
         return _total([self.model_download, *(site.download for site in self.sites)])
 
 
@@ -107,18 +107,18 @@ class _Model:
 
 
 def estimate(recipe: Recipe, l0s: Mapping[tuple[Site, int], float] | None = None) -> Estimate:
-    """Return what an ingest of a recipe amounts to.
+    """Estimate the sizes of an ingest of a recipe.
 
-    l0s: features per token of the SAEs at (site, layer), where better known than from the recipe.
+    l0s: (site, layer) -> L0, if better known than from the recipe.
 
-    Raises SourceError: a file beside the recipe that would be read is absent or broken.
+    Raises SourceError: a local file of the recipe is missing or damaged.
     """
     model = _model(recipe)
     sites = tuple(_site(recipe, source, model, l0s or {}) for source in recipe.sources)
     graph, candidates = _graph(recipe, sites), _candidates(recipe)
     encoders = [
         _times(site.features, model.d_model, FLOAT32) for site in sites if site.site == "res"
-    ]  # kept beside the directions while the graph is built, for virtual weights
+    ]  # Encoder rows are kept during the build, for virtual weights.
     building = _total([graph, candidates, *encoders, *(site.codes for site in sites)])
     tokens = recipe.text.tokens if recipe.text else 0
     memory = _memory(recipe, model)
@@ -127,7 +127,7 @@ def estimate(recipe: Recipe, l0s: Mapping[tuple[Site, int], float] | None = None
 
 
 def _model(recipe: Recipe) -> _Model:
-    """Return what is known of the model: from the recipe, or its folder."""
+    """Return the model's sizes, from the recipe or the model's folder."""
     source = recipe.model
     if source.path is None:
         size = _times(source.parameters, DTYPE_BYTES[source.dtype or "float32"])
@@ -163,7 +163,7 @@ def _site(
 
 
 def _shape(recipe: Recipe, source: SaeSource, layer: int, model: _Model) -> tuple[int | None, int | None]:
-    """Return (n_features, d_in) of one SAE: from its own files, or as the recipe has it."""
+    """Return (n_features, d_in) of one SAE, from its files or the recipe."""
     name = recipe.sae_name(source, layer)
     if source.path is not None:
         folder = recipe.folder / name
@@ -194,10 +194,10 @@ def _candidates(recipe: Recipe) -> int | None:
 
 
 def _edges(recipe: Recipe) -> int | None:
-    """Return the most edges there can be: every feature of a pair of SAEs brings its own candidates.
+    """Return the largest possible number of edges: each feature of a pair of SAEs has its own candidates.
 
-    By cosine top_k from either end, and with text twera_k by predicted cause. That ends meet, and searches
-    agree, makes them fewer: on the demo by about a third.
+    Each end has top_k by cosine, and with text twera_k by twera. The searches overlap, so the real number is
+    smaller: on the demo, by about a third.
     """
     plan = recipe.edges
     per_feature = plan.top_k + (plan.twera_k if recipe.text else 0)
@@ -221,11 +221,11 @@ def _features(recipe: Recipe, source: SaeSource, layer: int) -> int | None:
 
 
 def _memory(recipe: Recipe, model: _Model) -> int | None:
-    """Return the least memory that will do: the largest of the steps, and the process itself.
+    """Return the smallest sufficient memory: that of the largest step and of the process itself.
 
     Matching holds two SAEs' directions. Loading an SAE, and encoding with it, hold its encoder, decoder and
-    directions; encoding holds the model too, all in float32. With more memory, more SAEs encode at once, so
-    that the model runs over the text less often.
+    directions; encoding holds the model too, all in float32. With more memory, more SAEs encode at once, and
+    the model reads the text fewer times.
     """
     widest = 0
     for layer, source in recipe.places:
@@ -241,10 +241,10 @@ def _memory(recipe: Recipe, model: _Model) -> int | None:
 
 
 def _one_pass(recipe: Recipe, model: _Model) -> int | None:
-    """Return what it takes to encode with every SAE at once.
+    """Return the memory to encode with all SAEs at once.
 
-    That is the process; the model in float32, in which its weights are while they are also as published; and
-    of each SAE its encoder, decoder, directions, encoder rows and what it reads of two batches.
+    That is the process; the model in float32 and, while loading, in the published dtype; and for each SAE its
+    encoder, decoder, directions, encoder rows and the inputs of two batches.
     """
     loading = FLOAT32 + DTYPE_BYTES[recipe.model.dtype or "bfloat16"]
     parts = [PROCESS_BYTES, _times(model.parameters, loading), _times(FORWARD_VALUES, BATCH, model.d_model)]
@@ -259,9 +259,9 @@ def _one_pass(recipe: Recipe, model: _Model) -> int | None:
 
 
 def _total(parts: Iterable[int | None]) -> int | None:
-    found = list(parts)
-    known = [part for part in found if part is not None]
-    return sum(known) if len(known) == len(found) else None
+    sizes = list(parts)
+    known = [part for part in sizes if part is not None]
+    return sum(known) if len(known) == len(sizes) else None
 
 
 def _times(*factors: int | None) -> int | None:
@@ -270,7 +270,7 @@ def _times(*factors: int | None) -> int | None:
 
 
 def human(size: int | None) -> str:
-    """Return a size for people; nothing where it is not known.
+    """Return a size as readable text; empty if it is not known.
 
     >>> human(21_500_000_000), human(940), human(None)
     ('21.5 GB', '940 B', '')

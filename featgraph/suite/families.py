@@ -1,4 +1,4 @@
-"""Which SAEs belong together: those whose names differ in the layer alone are one family, of one site.
+"""Groups SAEs whose names differ only in the layer into families, one per site.
 
 Goes by names as releases and folders have them, and by an SAE's own config where there is one. Only drafts a
 recipe: what a name means is settled when the SAE is loaded.
@@ -16,7 +16,7 @@ from featgraph.suite.registry import Release
 from featgraph.suite.sae_configs import bare_layer
 
 _LAYER = re.compile(r"(?<=layer_)\d+|(?<=layer)\d+|(?<=layers[._])\d+|(?<=blocks\.)\d+|(?<=\bl)\d+(?=[rma]_)")
-"""The layer's number in the ids of the registry: layer_3, layer3, layers.3, blocks.3, l3r_8x."""
+"""Matches the layer number in ids of the registry: layer_3, layer3, layers.3, blocks.3, l3r_8x."""
 
 _SITES: tuple[tuple[str, Site | None], ...] = (
     (r"resid[_-]?mid|embed|(?<![a-z])clt", None),
@@ -24,7 +24,7 @@ _SITES: tuple[tuple[str, Site | None], ...] = (
     (r"(?<![a-z])att|hook_z|(?<![a-z])lxa|(?<![a-z0-9])l\d+a_", "att"),
     (r"(?<![a-z])res(?![a-hj-z])|(?<![a-z])lxr|(?<![a-z0-9])l\d+r_", "res"),
 )
-"""What in a name tells the site, the first that fits; sites of no graph are left out."""
+"""(part of a name, site), in order of precedence; None: a site that graphs do not have."""
 
 _THOUSANDS = {
     "16k": 2**14,
@@ -35,7 +35,8 @@ _THOUSANDS = {
     "524k": 2**19,
     "1m": 2**20,
 }
-"""Widths as Gemma Scope rounds them. Source: sae_lens, `get_gemma_2_config_from_hf`."""
+"""Name of a width -> number of features, as Gemma Scope rounds it. Source: sae_lens,
+`get_gemma_2_config_from_hf`."""
 
 
 @dataclass
@@ -44,13 +45,14 @@ class Family:
 
     site: Site
     pattern: str
-    """Their id, or folder below `folder`, with {layer}; and {width} and {l0} if those differ."""
+    """Pattern of the ids, or of the folders below `folder`, with {layer}, and {width} and {l0} if they
+    vary."""
     layers: list[int]
     release: str = ""
     folder: Path | None = None
     hook: str = ""
     widths: dict[str, int] = field(default_factory=dict)
-    """Names that {width} may have, with the features; 0 where not known."""
+    """Value of {width} -> number of features; 0 if not known."""
     exceptions: dict[int, str] = field(default_factory=dict)
     transcoder: bool = False
 
@@ -64,16 +66,16 @@ def released_families(release: Release) -> list[Family]:
     layers: dict[tuple[Site, str], dict[str, set[int]]] = {}
     for sae_id, sae in release.saes.items():
         site = _site(sae_id, sae.path, release.name, release.repo)
-        found = _LAYER.search(sae_id)
-        if site is None or found is None:
+        match = _LAYER.search(sae_id)
+        if site is None or match is None:
             continue
-        pattern = sae_id[: found.start()] + "{layer}" + sae_id[found.end() :]
+        pattern = sae_id[: match.start()] + "{layer}" + sae_id[match.end() :]
         pattern = re.sub(r"(?<=average_l0_)\d+", "{l0}", pattern)
         width = re.search(r"(?<=width_)\d+[km]", pattern)
         if width:
             pattern = pattern[: width.start()] + "{width}" + pattern[width.end() :]
         name = width[0] if width else ""
-        layers.setdefault((site, pattern), {}).setdefault(name, set()).add(int(found[0]))
+        layers.setdefault((site, pattern), {}).setdefault(name, set()).add(int(match[0]))
     families = []
     for (site, pattern), by_width in layers.items():
         most = max(by_width.values(), key=len)
@@ -88,7 +90,7 @@ def released_families(release: Release) -> list[Family]:
 
 
 def _site(*names: str) -> Site | None:
-    """Return the site that the first telling name tells."""
+    """Return the site from the first name that contains one."""
     for name in names:
         for words, site in _SITES:
             if re.search(words, name.lower()):
@@ -99,30 +101,30 @@ def _site(*names: str) -> Site | None:
 def own_families(folder: Path) -> list[Family]:
     """Return the SAEs below a folder, one family per site.
 
-    Raises SourceError: there is none, or one does not say its layer and site.
+    Raises SourceError: no SAE, or an SAE without a known layer and site.
     """
     weights = sorted(path for layout in LAYOUTS for path in folder.rglob(layout.weights))
     if not weights:
         known = ", ".join(layout.weights for layout in LAYOUTS)
         raise SourceError(f"no SAE below {folder}: no folder there has one of {known}")
-    found: dict[Site, dict[int, str]] = {}
+    names_by_layer: dict[Site, dict[int, str]] = {}
     hooks: dict[Site, str] = {}
     for path in weights:
         place = path.parent
         layout = layout_of(place, str(folder))
         site, layer = _own_place(place, layout, folder)
         if layout.name == "sparsify" and bare_layer(place.name) is None:
-            # Their folders have the name of the module, and nothing else says where they read.
+            # In this layout, only the folder's name gives the module that the SAE reads.
             hooks[site] = re.sub(r"(?<=[._])\d+(?=[._])", "{layer}", place.name, count=1)
         name = place.relative_to(folder).as_posix()
-        if layer in found.setdefault(site, {}):
-            raise SourceError(f"{folder}: {found[site][layer]} and {name} are both {layer}/{site}")
-        found[site][layer] = name
-    return [_own_family(site, names, folder, hooks.get(site, "")) for site, names in found.items()]
+        if layer in names_by_layer.setdefault(site, {}):
+            raise SourceError(f"{folder}: {names_by_layer[site][layer]} and {name} are both {layer}/{site}")
+        names_by_layer[site][layer] = name
+    return [_own_family(site, names, folder, hooks.get(site, "")) for site, names in names_by_layer.items()]
 
 
 def _own_place(place: Path, layout: Layout, folder: Path) -> tuple[Site, int]:
-    """Return the site and layer of an SAE: from its config if that names a hook, else from its path."""
+    """Return (site, layer) of an SAE, from the hook in its config or else from its path."""
     config = read_config(place / layout.config)
     trainer = config.get("trainer", {})
     hook = str(
@@ -136,12 +138,12 @@ def _own_place(place: Path, layout: Layout, folder: Path) -> tuple[Site, int]:
     if layer is None and numbers:
         layer = int(numbers[0])
     bare = re.fullmatch(r"(?:[\w./]*[./])?(?:layers|h|blocks)[._]\d+", hook)
-    # A dictionary without a module's name is of a block's output, as their loaders take it.
+    # Without a module's name, dictionary_learning means the output of a block.
     whole = bare or (layout.name == "dictionary_learning" and not trainer.get("submodule_name"))
     site: Site | None = "res" if whole else _site(hook)
     if layer is None or site is None:
         raise SourceError(
-            f"{place}: neither {layout.config} nor the name tells its layer and site ({hook!r})"
+            f"{place}: neither {layout.config} nor the name gives its layer and site ({hook!r})"
         )
     return site, int(layer)
 

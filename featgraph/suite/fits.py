@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from featgraph.suite.language_model import LanguageModel
 
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
-"""What configurations call the most tokens that a model has positions for; some models have no limit."""
+"""Keys of a configuration for the number of positions; some models have no limit."""
 
 
 def check_context(recipe: Recipe, config: Mapping[str, Any]) -> None:
     """Check the context of a recipe against a model's configuration, as its config.json has it.
 
-    Raises SourceError: the model has fewer positions; further on it reads noise, or fails.
+    Raises SourceError: the model has fewer positions, beyond which it reads noise or fails.
     """
     text = config.get("text_config") or config
     positions = next((text[name] for name in _POSITIONS if isinstance(text.get(name), int)), None)
@@ -29,7 +29,7 @@ def check_context(recipe: Recipe, config: Mapping[str, Any]) -> None:
 
 
 def check_folder_context(recipe: Recipe) -> None:
-    """Check the same for a model in a folder, without loading it.
+    """Check the context for a model in a folder, without loading it.
 
     Raises SourceError: as `check_context`.
     """
@@ -38,15 +38,15 @@ def check_folder_context(recipe: Recipe) -> None:
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return  # said when the model is loaded
+            return  # Loading the model will raise the error.
         if isinstance(config, dict):
             check_context(recipe, config)
 
 
 def check_ids(largest: int, model: "LanguageModel") -> None:
-    """Check that a model has an embedding of every token of a text; largest: the largest id in it.
+    """Check that a model has an embedding for every token of a text; largest: the largest token id.
 
-    Raises SourceError: the tokenizer is another model's, or has tokens that were added without embeddings.
+    Raises SourceError: the tokenizer is another model's, or has added tokens without embeddings.
     """
     embeddings = int(model.model.get_input_embeddings().weight.shape[0])
     if largest >= embeddings:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class GraphSuite:
-    """What a graph was made of; loaded when it is asked for."""
+    """The model, SAEs and recipe that a graph was made from, loaded on demand."""
 
     def __init__(self, store: Store) -> None:
         self.path, self.saes, self.manifest = store.path, store.saes, store.manifest
@@ -29,9 +29,9 @@ class GraphSuite:
 
     @cached_property
     def recipe(self) -> "Recipe":
-        """The recipe that the graph was made of: a shipped one, or beside the graph, or in this folder.
+        """The recipe of the graph: a shipped one, or one beside the graph or in the current folder.
 
-        Raises SourceError: there is none, or what is there has changed since.
+        Raises SourceError: no such recipe, or it has changed since the ingest.
         """
         from featgraph.core.shipped import shipped
         from featgraph.recipe import read_recipe
@@ -47,8 +47,8 @@ class GraphSuite:
             if same:
                 return self._chosen(read_recipe(folder / name))
         raise SourceError(
-            f"cannot find the language model of {self.path} again: its recipe {name} is not among the "
-            f"shipped ones, and not, as it was read, in {self.path.parent} or this folder; run this where "
+            f"cannot find the language model of {self.path} again: its recipe {name} is not a "
+            f"shipped one, and not in its original form in {self.path.parent} or this folder; run this where "
             "the recipe is"
         )
 
@@ -59,21 +59,21 @@ class GraphSuite:
             return choose(recipe, self.manifest["chosen"])
         except (KeyError, TypeError, ValueError) as error:
             raise SourceError(
-                f"the manifest of {self.path} does not say what was chosen of its recipe: {error}"
+                f"the manifest of {self.path} does not record the choices made from its recipe: {error}"
             ) from error
 
     @cached_property
     def model(self) -> "LanguageModel":
         """The language model with its tokenizer.
 
-        Raises SourceError: it is not there, not the one that the graph was made of, there was none, or it
-        fails the self-check.
+        Raises SourceError: the model is missing, differs from the graph's model, or fails the self-check, or
+        the graph has no model.
         """
         from featgraph import suite
         from featgraph.suite import self_check
 
         if "sha256" not in self.manifest["model"]:
-            raise SourceError(f"{self.path} was made from directions alone, so it knows no language model")
+            raise SourceError(f"{self.path} was made from directions alone, so it has no language model")
         model = suite.load_model(self.recipe)
         self._check(f"the model {model.name}", model.digest, self.manifest["model"])
         self_check.check_model(model)
@@ -81,12 +81,12 @@ class GraphSuite:
 
     @property
     def context(self) -> int:
-        """Tokens of one piece of text.
+        """Length of a token row.
 
         Raises SourceError: the graph was made without a text.
         """
         if self.recipe.text is None:
-            raise SourceError(f"{self.path} was made without a text, so nothing says how to cut one")
+            raise SourceError(f"{self.path} was made without a text, so its token rows have no length")
         return self.recipe.text.context
 
     def sae(
@@ -94,9 +94,9 @@ class GraphSuite:
     ) -> "LoadedSae":
         """Return one SAE, ready to run in a language model; None: this graph's own.
 
-        keep: hold it in memory for the next time; a whole suite may be larger than memory is.
+        keep: keep the SAE in memory; a whole suite may exceed the memory.
 
-        Raises SourceError: it is not there, not the one that the graph was made of, or holds decoders only.
+        Raises SourceError: the SAE is missing, differs from the graph's SAE, or has only a decoder.
         """
         from featgraph import suite
         from featgraph.suite import self_check
@@ -109,7 +109,7 @@ class GraphSuite:
         loaded = suite.load_sae(self.recipe, source, sae_range.layer, model)
         self._check(f"the SAE {loaded.sae_id}", loaded.digest, self.manifest["saes"][sae_range.number])
         if loaded.sae is None or loaded.reading is None:
-            raise SourceError(f"{loaded.sae_id} holds decoders only, which encode nothing")
+            raise SourceError(f"{loaded.sae_id} has only a decoder, so it cannot encode")
         self_check.check_sae(model, loaded)
         loaded = replace(loaded, massive_norm=self._massive_norms[sae_range.number])
         if keep:
@@ -119,6 +119,6 @@ class GraphSuite:
     def _check(self, what: str, digest: str, known: dict[str, Any]) -> None:
         if digest != known["sha256"]:
             raise SourceError(
-                f"{what} is not the one that {self.path} was made of: its sha256 is {digest[:12]}..., the "
+                f"{what} is not the one that {self.path} was made from: its sha256 is {digest[:12]}..., the "
                 f"manifest says {known['sha256'][:12]}...; build the graph again"
             )

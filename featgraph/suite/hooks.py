@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     import torch
 
 BLOCKS = ("model.layers", "model.language_model.layers", "transformer.h", "gpt_neox.layers")
-"""Where the families keep their blocks: Llama, Gemma and Qwen; multimodal Gemma 3; GPT-2; GPT-NeoX."""
+"""Paths of the list of blocks in the families: Llama, Gemma and Qwen; multimodal Gemma 3; GPT-2; GPT-NeoX."""
 
 _BEFORE = "language_model.model.layers"
-"""What multimodal models called them before transformers 5; names in published SAEs stay."""
+"""Path of the blocks in multimodal models before transformers 5, still used in published SAEs."""
 
 End = Literal["input", "output"]
 Form = Literal["raw", "centred", "normalised"]
@@ -57,7 +57,7 @@ _SITES: dict[Point, Site] = {
 }
 
 Change = Callable[["torch.Tensor"], "torch.Tensor | None"]
-"""Takes a tensor of the model, (..., n_tokens, d), and returns what goes on in its place; None: it itself."""
+"""Takes a tensor of the model, (..., n_tokens, d), and returns its replacement, or None to keep it."""
 
 _ModuleEnd = tuple[str | None, End, Point]
 _IN_EVERY_FAMILY: list[_ModuleEnd] = [("", "output", "resid_post"), ("", "input", "resid_pre")]
@@ -65,18 +65,18 @@ _IN_EVERY_FAMILY: list[_ModuleEnd] = [("", "output", "resid_post"), ("", "input"
 
 @dataclass(frozen=True)
 class Reading:
-    """Which tensor of the model an SAE encodes; `activations.forward.Sites` gives it."""
+    """The tensor of the model that an SAE encodes; `activations.forward.Sites` reads it."""
 
     module: str
     end: End
     form: Form = "raw"
-    """centred: less its mean over d_model. normalised: as the module, a norm, leaves it but for its gain."""
+    """centred: without its mean over d_model. normalised: the output of the norm before its gain."""
     target: "Reading | None" = None
-    """What a transcoder's `decode` should come close to; None where that is the tensor itself."""
+    """The tensor that a transcoder reconstructs; None if it is the encoded tensor itself."""
 
     @property
     def rebuilt(self) -> "Reading":
-        """What the SAE's `decode` should come close to."""
+        """The tensor that the SAE reconstructs."""
         return self.target or self
 
 
@@ -86,22 +86,23 @@ class Hook:
 
     point: Point
     number: int
-    """The block that the name says, 0 = the first."""
+    """Number of the block in the name, from 0."""
 
     @property
     def site(self) -> Site | None:
-        """The site of an SAE here, None where what it writes is at no site."""
+        """The site of an SAE at this hook; None if its output is at no site."""
         return _SITES.get(self.point)
 
     @property
     def block(self) -> int:
-        """The block after which the tensor is (res) or in which it is, see `model.block_of`."""
+        """The block after which (res) or in which (mlp, att) the tensor is; see `block_of`."""
         return self.number - (self.point == "resid_pre")
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """The modules of a model's blocks, as suffixes to a block's path; None where the blocks have no such."""
+    """The modules of a model's blocks, as suffixes of a block's path; None: the blocks have no such
+    module."""
 
     path: str
     attention: str = ".self_attn"
@@ -111,7 +112,7 @@ class Blocks:
     norm_after_attention: str | None = None
     norm_after_mlp: str | None = None
     residual_multiplier: float = 1.0
-    """What the block multiplies attention's and mlp's outputs with as it adds them (Granite)."""
+    """Factor of the outputs of attention and mlp when the block adds them (Granite)."""
 
     def places(self) -> list[_ModuleEnd]:
         """Return which end of which module is which tensor; the first that fits a tensor gives it."""
@@ -129,7 +130,7 @@ class Blocks:
         ]
 
     def writing(self, hook: Hook) -> list[str]:
-        """Return the modules that a tensor passes before the block adds it to the residual, in order."""
+        """Return the modules between a tensor and the residual stream, in order."""
         passed = {
             "z": [self.projection, self.norm_after_attention],
             "attn": [self.norm_after_attention],
@@ -138,7 +139,7 @@ class Blocks:
         return [f"{self.path}.{hook.number}{suffix}" for suffix in passed.get(hook.point, []) if suffix]
 
     def reading(self, model: Any, hook: Hook, label: str) -> Reading:
-        """Return which module gives a tensor, raw.
+        """Return the module from which a tensor is read, in raw form.
 
         Raises SourceError: the model has no such block or module.
         """
@@ -151,7 +152,7 @@ class Blocks:
 
 
 def blocks_of(model: Any) -> Blocks:
-    """Return where a causal language model keeps the modules of its blocks.
+    """Return the modules of a causal language model's blocks.
 
     Raises SourceError: the model is of a family whose blocks are not known.
     """
@@ -167,7 +168,7 @@ def blocks_of(model: Any) -> Blocks:
     multiplier = float(getattr(model.config.get_text_config(), "residual_multiplier", None) or 1.0)
     behind_mlp = there(".post_feedforward_layernorm")
     if behind_mlp:
-        # Gemma and OLMo 2 call the norm behind attention what Llama calls the one before the mlp.
+        # In Gemma and OLMo 2 this name is the norm after attention; in Llama, the norm before the mlp.
         return Blocks(
             path,
             norm_before_mlp=there(".pre_feedforward_layernorm"),
@@ -197,16 +198,16 @@ def block_list(model: Any) -> str:
 
 
 def find_hook(name: str | None, blocks: Blocks | None) -> Hook | None:
-    """Return the tensor that a hook name means, None where it is not a known one.
+    """Return the tensor of a hook name; None if the name is unknown.
 
-    blocks: of the model; without them only names that mean the same in every family are known.
+    blocks: of the model; without them, only names with the same meaning in all families are known.
     """
     lens = re.fullmatch(r"blocks\.(\d+)\.([\w.]+)", name or "")
     if lens:
         known = _TRANSFORMER_LENS.get(lens[2])
         return None if known is None else Hook(known, int(lens[1]))
     paths = "|".join(re.escape(path) for path in (*BLOCKS, _BEFORE))
-    # sparsify names modules from the blocks on, without where the model keeps them: `layers.6.mlp`.
+    # sparsify omits the path of the list of blocks: `layers.6.mlp`.
     named = re.fullmatch(rf"(?:{paths}|layers|h)\.(\d+)((?:\.\w+)*?)(?:\.(input|output))?", name or "")
     if named is None:
         return None
@@ -218,9 +219,9 @@ def find_hook(name: str | None, blocks: Blocks | None) -> Hook | None:
 
 
 def on_tensor(module: "torch.nn.Module", end: End, change: Change) -> Any:
-    """Call `change` with what a module reads or gives whenever it runs; return the handle that ends it.
+    """Call `change` with the input or output of a module whenever it runs; return the handle to remove it.
 
-    Of a tuple, which blocks and attention may give, the tensor is the first.
+    Blocks and attention may return a tuple, whose first element is the tensor.
     """
 
     def before(_module: Any, arguments: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
@@ -251,7 +252,7 @@ def sae_input(tensor: "torch.Tensor", reading: Reading, model: Any) -> "torch.Te
 
 
 def _without_gain(tensor: "torch.Tensor", norm: Any) -> "torch.Tensor":
-    """Return what a norm makes of its input before gain and bias, as TransformerLens' hook_normalized."""
+    """Return the output of a norm before gain and bias, as TransformerLens' hook_normalized."""
     import torch
 
     if isinstance(norm, torch.nn.LayerNorm):

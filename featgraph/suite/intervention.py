@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 CodeChange = Callable[["torch.Tensor", slice], "torch.Tensor"]
-"""Takes codes, (n, n_features), and which of the tokens read they are of; returns what is added to them."""
+"""Takes codes, (n, n_features), and the slice of their tokens; returns the change to add to them."""
 
 Places = Callable[["torch.Tensor"], Any]
-"""Takes the tensor that an SAE reads, (..., n_tokens, d); returns the index of the tokens to change."""
+"""Takes the SAE's input, (..., n_tokens, d); returns the index of the tokens to change."""
 
 
 def every_token(_hidden: "torch.Tensor") -> Any:
@@ -26,7 +26,7 @@ def every_token(_hidden: "torch.Tensor") -> Any:
 
 
 class Intervention:
-    """One SAE in a running model, and how its codes are changed."""
+    """A change of the codes of one SAE in a running model."""
 
     def __init__(
         self, loaded: LoadedSae, model: Any, change: CodeChange, places: Places = every_token
@@ -40,7 +40,7 @@ class Intervention:
         self._delta: torch.Tensor | None = None
 
     def hooks(self) -> Iterator[tuple[str, End, Change]]:
-        """Yield the modules, which end of each, and what happens there."""
+        """Yield (module, input or output, change) of each hook."""
         target = self.reading.target
         if target is None:
             yield self.reading.module, self.reading.end, self.apply
@@ -49,30 +49,30 @@ class Intervention:
             yield target.module, target.end, self.write
 
     def apply(self, hidden: "torch.Tensor") -> "torch.Tensor":
-        """Return the tensor that the SAE reads and reconstructs, changed."""
+        """Return the tensor that the SAE reads and reconstructs, with the change."""
         self.read(hidden)
         return self.write(hidden)
 
     def read(self, hidden: "torch.Tensor") -> None:
-        """Encode a tensor, (..., n_tokens, d_in), and keep by how much the reconstruction changes."""
+        """Encode a tensor, (..., n_tokens, d_in), and store the change of the reconstruction."""
         import torch
 
         sae = self.loaded.sae
         assert sae is not None, "an SAE that encodes"
         self._index = self._places(hidden)
-        chosen = hidden[self._index]
+        selected = hidden[self._index]
         with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
-            read = chosen.to(sae.W_dec.device, torch.float32).flatten(0, -2)
+            read = selected.to(sae.W_dec.device, torch.float32).flatten(0, -2)
             read = sae_input(read, self.reading, self.model)
             size = tokens_at_once(sae.cfg.d_sae)
             parts = [self._decoded(read, slice(n, n + size)) for n in range(0, len(read), size)]
             delta = torch.cat(parts) if parts else read.new_zeros(0, sae.W_dec.shape[1])
             if self.reading.rebuilt.form == "centred":
                 delta = delta - delta.mean(dim=-1, keepdim=True)
-        self._delta = delta.reshape(*chosen.shape[:-1], delta.shape[-1])
+        self._delta = delta.reshape(*selected.shape[:-1], delta.shape[-1])
 
     def write(self, hidden: "torch.Tensor") -> "torch.Tensor":
-        """Return the tensor that the SAE reconstructs, changed by what was read before."""
+        """Return the tensor that the SAE reconstructs, with the stored change."""
         assert self._delta is not None, "an intervention reads before it writes"
         changed = hidden.clone()
         changed[self._index] += self._delta.to(hidden)
@@ -81,7 +81,8 @@ class Intervention:
     def _decoded(self, read: "torch.Tensor", tokens: slice) -> "torch.Tensor":
         """Return decode(change) - decode(0) of some tokens, (n, d_out).
 
-        Both are decoded at once, because some SAEs remember the scale of what they encoded for one decoding.
+        Both are decoded in one call, because some SAEs keep the scale of the encoded tokens for one decoding
+        only.
         """
         import torch
 

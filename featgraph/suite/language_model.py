@@ -18,22 +18,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A causal language model with its tokenizer and what identifies it."""
+    """A causal language model with its tokenizer and its identity."""
 
     model: Any
     tokenizer: Any
     name: str
     checkpoint: Checkpoint | None = None
-    """The files that it is from; None for one made in memory."""
+    """The files of the model; None for a model made in memory."""
 
     @cached_property
     def digest(self) -> str:
-        """What identifies it, the same with its weights and as a meta_model."""
+        """The identity of the model, the same for a meta model."""
         return state_digest(self.model) if self.checkpoint is None else self.checkpoint.digest
 
     @cached_property
     def blocks(self) -> Blocks:
-        """Where it keeps the modules of its blocks; SourceError if it is of a family not known."""
+        """The modules of the blocks; raise SourceError if the family is unknown."""
         return blocks_of(self.model)
 
     @property
@@ -64,10 +64,10 @@ class LanguageModel:
 
     @property
     def _unembedding_path(self) -> str:
-        """Name of the weight that the output layer multiplies with, as the files have it.
+        """Name of the output layer's weight in the files.
 
-        Whether it is the input embedding is asked of the model that was built: configurations of models with
-        several parts have a flag each, and the inner one does not decide.
+        The built model decides whether it is tied to the input embedding: in the configuration of a model
+        with several parts, each part has its own flag.
         """
         output, embedding = self.model.get_output_embeddings(), self.model.get_input_embeddings()
         tied = output.weight is embedding.weight
@@ -79,23 +79,24 @@ class LanguageModel:
 
     @property
     def parallel_residual(self) -> dict[str, bool]:
-        """Whether attention and mlp read the same residual, for the families that can be set either way."""
+        """Whether attention and mlp read the same residual stream, in families in which this is
+        configurable."""
         known = getattr(self.model.config, "use_parallel_residual", None)
         return {} if known is None else {"parallel_residual": bool(known)}
 
     @property
     def model_type(self) -> str:
-        """The architecture's name in transformers, such as llama."""
+        """Name of the architecture in transformers, such as `llama`."""
         return str(self.model.config.model_type)
 
     @property
     def device(self) -> "torch.device":
-        """Where its weights are; `meta` for a meta_model, which cannot be run."""
+        """Device of the weights; `meta` for a meta model, which cannot run."""
         device: torch.device = self.model.get_output_embeddings().weight.device
         return device
 
     def parameter(self, path: str) -> "torch.Tensor":
-        """Return one weight in float32 on the CPU, from the files if this is a meta_model.
+        """Return one weight in float32 on the CPU; of a meta model, from the files.
 
         Raises SourceError: it is not in the files, or they cannot be read.
         """
@@ -107,9 +108,9 @@ class LanguageModel:
 
 
 def load_model(recipe: Recipe) -> LanguageModel:
-    """Load the recipe's language model in float32, ready for inference, on the GPU where there is one.
+    """Load the recipe's language model in float32, ready for inference, on the GPU if there is one.
 
-    Raises SourceError: there is no model there, or transformers cannot read it.
+    Raises SourceError: no such model, or transformers cannot load it.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -126,11 +127,11 @@ def load_model(recipe: Recipe) -> LanguageModel:
 
 
 def load_meta_model(recipe: Recipe) -> LanguageModel:
-    """Return the recipe's language model without its weights: `parameter` reads those that are needed.
+    """Return the recipe's language model without weights; `parameter` reads single ones when needed.
 
     It has a tokenizer if the recipe has a text.
 
-    Raises SourceError: there is no model there, or transformers cannot read its configuration.
+    Raises SourceError: no such model, or transformers cannot read its configuration.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -145,7 +146,7 @@ def load_meta_model(recipe: Recipe) -> LanguageModel:
 
 
 def _checkpoint(name: str, model: Any) -> Checkpoint:
-    # Set by transformers where the configuration came from the Hub.
+    # transformers sets it if the configuration came from the Hub.
     return Checkpoint(name, getattr(model.config, "_commit_hash", None), model)
 
 

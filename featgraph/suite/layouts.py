@@ -1,4 +1,4 @@
-"""How SAEs lie on disk: which project's layout a folder has, and what is known without reading the weights.
+"""Recognises the file layout of an SAE's folder, and reads its shape without the weights.
 
 Loads neither torch nor sae_lens, so that a suite can be sized before anything else is.
 """
@@ -11,11 +11,11 @@ from featgraph.core.files import os_reason
 from featgraph.errors import SourceError
 
 FLOATS = ("F64", "F32", "F16", "BF16")
-"""The dtypes of a safetensors file that are weights; all are read as float32."""
+"""Dtypes of weights in a safetensors file; all are converted to float32."""
 
 
 class Layout(NamedTuple):
-    """The files in which one project keeps an SAE."""
+    """The file layout in which a project stores an SAE."""
 
     name: str
     config: str
@@ -27,7 +27,7 @@ LAYOUTS = (
     Layout("sparsify", "cfg.json", "sae.safetensors"),
     Layout("dictionary_learning", "config.json", "ae.pt"),
 )
-"""Told apart by the file that holds the weights."""
+"""All layouts, recognised by the name of the weights file."""
 
 
 def layout_of(folder: Path, asked_by: str) -> Layout:
@@ -35,7 +35,7 @@ def layout_of(folder: Path, asked_by: str) -> Layout:
 
     asked_by: the recipe, for the error.
 
-    Raises SourceError: no SAE is there, or half of one.
+    Raises SourceError: no SAE, or only part of its files.
     """
     for layout in LAYOUTS:
         has_weights, has_config = (folder / layout.weights).is_file(), (folder / layout.config).is_file()
@@ -44,28 +44,28 @@ def layout_of(folder: Path, asked_by: str) -> Layout:
         if has_weights:
             raise SourceError(f"{asked_by}: the SAE at {folder} has {layout.weights}, but no {layout.config}")
     wanted = ", ".join(f"{layout.weights} ({layout.name})" for layout in LAYOUTS)
-    what = "has none of" if folder.is_dir() else "is no folder; an SAE's folder has one of"
+    what = "has none of" if folder.is_dir() else "is not a folder; an SAE's folder has one of"
     raise SourceError(f"{asked_by}: no SAE at {folder}: it {what} {wanted}")
 
 
 def read_config(path: Path) -> dict[str, Any]:
     """Return a JSON object from a file.
 
-    Raises SourceError: absent, unreadable, or something else.
+    Raises SourceError: missing, unreadable, or not a JSON object.
     """
     try:
-        found = json_value(read_text(path))
+        value = json_value(read_text(path))
     except (OSError, ValueError) as error:
         raise SourceError(f"cannot read {path}: {os_reason(error)}") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise SourceError(f"cannot read {path}: it holds no JSON object")
-    return found
+    return value
 
 
 def declared_shape(folder: Path, layout: Layout) -> tuple[int, int]:
     """Return (n_features, d_in) as an SAE's config declares them.
 
-    Raises SourceError: it does not.
+    Raises SourceError: the config has no valid width.
     """
     config = read_config(folder / layout.config)
     try:
@@ -76,13 +76,13 @@ def declared_shape(folder: Path, layout: Layout) -> tuple[int, int]:
             return int(config["d_sae"]), d_in
         return int(config.get("num_latents") or d_in * int(config["expansion_factor"])), d_in
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise SourceError(f"{folder / layout.config} does not say how wide the SAE is: {error}") from error
+        raise SourceError(f"{folder / layout.config} does not give the width of the SAE: {error}") from error
 
 
 def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Return the shape of every tensor in a safetensors file, reading only its header.
 
-    Raises SourceError: absent, damaged, cut short, or a tensor in it is no float.
+    Raises SourceError: missing, damaged or truncated, or a tensor is not of floats.
     """
     from safetensors import SafetensorError, safe_open
 

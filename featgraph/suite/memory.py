@@ -8,18 +8,20 @@ from typing import TypeVar
 Task = TypeVar("Task")
 
 SHARE = 0.7
-"""Share of the memory for models, SAEs and what they read; libraries and one forward pass take the rest."""
+"""Share of the memory for models, SAEs and their inputs; the rest is for libraries and a forward pass. Our
+choice."""
 
 CGROUP = Path("/sys/fs/cgroup/memory.max")
-"""The limit of a container."""
+"""File with the memory limit of a container."""
 
 
 def groups_that_fit(
     tasks: Iterable[Task], n_bytes: Callable[[list[Task]], float], budget: float
 ) -> Iterator[list[Task]]:
-    """Yield runs of tasks that fit in memory together; one that does not fit comes alone.
+    """Yield groups of consecutive tasks that fit in memory together; a task that does not fit is a group of
+    its own.
 
-    n_bytes: memory that some tasks take together. budget: bytes.
+    n_bytes: memory of a list of tasks, in bytes. budget: bytes.
     """
     group: list[Task] = []
     for task in tasks:
@@ -43,11 +45,11 @@ def sae_bytes(n_features: int, d_in: int, d_model: int = 0, *, residual: bool = 
 
 
 def memory() -> int:
-    """Return the memory, in bytes, of the GPU that models run on, else of this machine or container."""
+    """Return the memory in bytes of the GPU that models run on, or else of this machine or container."""
     import torch
 
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[1])
-    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = CGROUP.read_text().strip() if CGROUP.is_file() else ""
-    return min(found, int(limit)) if limit.isdigit() else found
+    return min(total, int(limit)) if limit.isdigit() else total

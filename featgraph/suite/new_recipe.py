@@ -30,28 +30,28 @@ COMMENTS = {
 
 @dataclass(frozen=True)
 class _Draft:
-    """What the new file will say."""
+    """The content of the new recipe."""
 
     model: str
     folder: Path
-    """Of the recipe; paths in it are relative to it."""
+    """Folder of the recipe, to which its paths are relative."""
     chosen: dict[Site, Family]
     others: list[Family]
-    """What was not chosen."""
+    """Families that were not chosen."""
     text: str | None = None
-    """A file, a folder or a dataset; None for the usual one."""
+    """A file, a folder or a dataset; None for the default dataset."""
 
     @property
     def config(self) -> dict[str, Any]:
-        """What a model in a folder says of itself; empty for one on the Hub."""
+        """The config.json of a model in a folder; empty for a model on the Hub."""
         path = Path(self.model) / "config.json"
-        said = read_config(path) if path.is_file() else {}
-        part: dict[str, Any] = said.get("text_config") or said
+        values = read_config(path) if path.is_file() else {}
+        part: dict[str, Any] = values.get("text_config") or values
         return part
 
 
 def short_name(model: str) -> str:
-    """Return what a recipe for a model is called."""
+    """Return the default name of a recipe for a model."""
     return Path(model).name or "recipe"
 
 
@@ -64,27 +64,27 @@ def write_recipe(
     text: str | None = None,
     force: bool = False,
 ) -> Recipe:
-    """Write a recipe for a model and return it as read again.
+    """Write a recipe for a model, and return the recipe read from the file.
 
-    releases: only these, instead of all that the registry has for the model. saes: a folder with SAEs, which
-    come before any release. text: a file or folder, or a Hugging Face dataset. force: replace what is at
+    releases: use only these, instead of all in the registry for the model. saes: a folder with SAEs,
+    preferred to any release. text: a file or folder, or a Hugging Face dataset. force: replace what is at
     `path`.
 
     Raises UsageError: nothing is known for the model, or the file is there. SourceError: no SAE in `saes`.
     """
     if path.exists() and not force:
-        raise UsageError(f"{path} is there already; --force replaces it, -o writes another file")
+        raise UsageError(f"{path} exists already; --force replaces it, -o writes another file")
     if path.suffix != ".toml":
-        raise UsageError(f"{str(path)!r} does not end in .toml, which is how a recipe is known")
+        raise UsageError(f"{str(path)!r} does not end in .toml, as a recipe must")
     own = own_families(saes) if saes is not None else []
     available = [] if saes is not None and not releases else _releases(model, releases)
     published = [family for release in available for family in released_families(release)]
-    chosen = _chosen(published, own)
-    if "res" not in chosen:
+    families = _chosen(published, own)
+    if "res" not in families:
         where = str(saes) if saes is not None else f"the releases for {model}"
         raise UsageError(f"{where}: no SAE of the residual stream, which every suite needs")
-    others = [family for family in published if family not in chosen.values()]
-    draft = _Draft(model, path.absolute().parent, chosen, others, text)
+    others = [family for family in published if family not in families.values()]
+    draft = _Draft(model, path.absolute().parent, families, others, text)
     with output_file(path) as partial:
         partial.write_text(_text(draft), encoding="utf-8")
         resolve(read_recipe(partial))
@@ -98,19 +98,19 @@ def _releases(model: str, names: Sequence[str]) -> list[Release]:
             raise UsageError(
                 f"no release {name!r} in the registry of sae_lens {version('sae_lens')}{nearest(name, known)}"
             )
-    found = [known[name] for name in names] or releases_of(model)
-    if not found:
+    chosen_releases = [known[name] for name in names] or releases_of(model)
+    if not chosen_releases:
         models = sorted({normalised(release.model) for release in known.values()})
         hint = nearest(normalised(model), models)
         raise UsageError(
             f"sae_lens {version('sae_lens')} knows no SAEs for {model!r}{hint or ';'} "
             "with SAEs of your own, add --saes DIR"
         )
-    return found
+    return chosen_releases
 
 
 def _chosen(published: list[Family], own: list[Family]) -> dict[Site, Family]:
-    """Return a family for each site that has one: own ones first, published ones of one suite."""
+    """Return site -> family: preferably the user's own, or else published families of one suite."""
     chosen: dict[Site, Family] = {}
     for site in reversed(SITES):
         like = chosen["res"].release if "res" in chosen else ""
@@ -121,9 +121,9 @@ def _chosen(published: list[Family], own: list[Family]) -> dict[Site, Family]:
 
 
 def _best(families: list[Family], like: str) -> Family | None:
-    """Return the family with the most layers; of several the plainest, then that of the suite `like` is of.
+    """Return the family with the most layers; of several, the plainest, then one of the same suite as `like`.
 
-    If there are still several, the smallest.
+    If several remain, the smallest.
     """
 
     def words(release: str) -> set[str]:
@@ -140,7 +140,7 @@ def _best(families: list[Family], like: str) -> Family | None:
 def _text(draft: _Draft) -> str:
     sites = draft.chosen
     count = max(max(family.layers) for family in sites.values()) + 1
-    # The model's own number of blocks, where it is known, rather than that of the layers with SAEs.
+    # Prefer the model's number of blocks to the number of layers with SAEs.
     count = max(count, draft.config.get("num_hidden_layers") or draft.config.get("n_layer") or 0)
     parts = [
         f"# SAEs on {short_name(draft.model)}. Written by `featgraph recipe init`, to be read and changed.",
@@ -161,7 +161,7 @@ def _text(draft: _Draft) -> str:
 
 
 def _alternatives(others: list[Family]) -> str:
-    """Return a comment with one line per site and release that was not chosen."""
+    """Return a comment that lists the families that were not chosen, one line per site and release."""
     groups: dict[tuple[Site, str], list[Family]] = {}
     for family in others:
         groups.setdefault((family.site, family.release), []).append(family)
@@ -180,11 +180,11 @@ split = "train"
 column = "text\""""
 
 CONTEXT = 512
-"""Tokens of a piece, where the model has as many positions. Our choice."""
+"""Tokens per row, if the model has so many positions. Our choice."""
 
 
 def _reading(draft: _Draft) -> str:
-    """Return the table of the text."""
+    """Return the `[text]` table."""
     positions = draft.config.get("max_position_embeddings") or draft.config.get("n_positions") or CONTEXT
     context = f"context = {min(CONTEXT, positions)}"
     return "\n".join(
@@ -200,7 +200,7 @@ def _reading(draft: _Draft) -> str:
 
 
 def _text_place(draft: _Draft) -> str:
-    """Return where the text is, and how it is cut into documents."""
+    """Return the keys of `[text]` for its place and its separator or column."""
     path = Path(str(draft.text))
     if not path.exists():
         return "\n".join([_line("dataset", str(draft.text)), 'split = "train"', 'column = "text"'])
@@ -213,7 +213,7 @@ def _text_place(draft: _Draft) -> str:
 
 
 def _separator(path: Path) -> str:
-    """Return what the beginning of a plain text says of how its documents are told apart."""
+    """Guess the separator of documents from the beginning of a plain text."""
     if path.is_file():
         with path.open("rb") as handle:
             beginning = handle.read(BEGINNING)
@@ -224,7 +224,7 @@ def _separator(path: Path) -> str:
 
 
 BEGINNING = 2**20
-"""Bytes of a text that are looked at for a separator."""
+"""Bytes at the beginning of a text that are searched for a separator. Our choice."""
 
 
 def _model(draft: _Draft) -> str:
@@ -249,8 +249,8 @@ def _model(draft: _Draft) -> str:
 def _d_model(path: Path) -> int | None:
     config = read_config(path)
     text = config.get("text_config", config)
-    found = text.get("hidden_size") or text.get("n_embd")
-    return int(found) if found else None
+    width = text.get("hidden_size") or text.get("n_embd")
+    return int(width) if width else None
 
 
 def _cached_d_model(model: str) -> int | None:
@@ -258,11 +258,11 @@ def _cached_d_model(model: str) -> int | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(model, "config.json")
+        cached = try_to_load_from_cache(model, "config.json")
     except HFValidationError as error:
-        raise UsageError(f"{model!r} is no folder here, and no Hugging Face id: write org/name") from error
+        raise UsageError(f"{model!r} is neither a folder nor a Hugging Face id; write org/name") from error
     try:
-        return _d_model(Path(found)) if isinstance(found, str) else None
+        return _d_model(Path(cached)) if isinstance(cached, str) else None
     except SourceError:
         return None
 

@@ -1,4 +1,4 @@
-"""What can be ingested, and what one ingest would fetch and write, as rows to show before it is done.
+"""Lists the shipped recipes, and what an ingest would fetch and write, as rows to show.
 
 Sizes are bytes for programs and text for people. Reads recipes and sae_lens's registry; fetches nothing.
 """
@@ -26,7 +26,8 @@ def _bytes(size: int | None) -> object:
 
 
 def shipped_recipes(*, people: bool) -> Result:
-    """Return one row per shipped recipe at its usual width; sizes as text for people, else in bytes."""
+    """Return one row per shipped recipe at its default width; sizes as readable text for people, else in
+    bytes."""
     size: Size = human if people else _bytes
     kind = "VARCHAR" if people else "BIGINT"
     columns = {
@@ -68,7 +69,7 @@ def shipped_recipes(*, people: bool) -> Result:
 def sites(
     recipe: Recipe, resolved: list[registry.Resolved], needs: Estimate, *, people: bool = True
 ) -> Result:
-    """Return what each site's SAEs are called and amount to, one row per site; sizes as `shipped_recipes`."""
+    """Return the names and sizes of each site's SAEs, one row per site; sizes as in `shipped_recipes`."""
     amount: Size = human if people else _bytes
     rows: list[tuple[object, ...]] = []
     for size in needs.sites:
@@ -96,7 +97,7 @@ def sites(
 
 
 def totals(recipe: Recipe, needs: Estimate, *, people: bool = True) -> Result:
-    """Return what the whole ingest amounts to, and why; amounts are text, for programs digits alone."""
+    """Return the sizes of the whole ingest with their reasons; sizes as text, for programs only digits."""
     amount = _known if people else _digits
     saes = sum(site.n_saes for site in needs.sites)
     width = f" at width {recipe.width.name}" if recipe.width and len(recipe.widths) > 1 else ""
@@ -141,10 +142,10 @@ def _digits(size: int | None) -> str | None:
 
 
 def dry_run(recipe: Recipe, *, people: bool = True) -> tuple[Result, Result, Estimate]:
-    """Return per site and in all what an ingest would need, with every SAE looked up in the registry.
+    """Return the sizes of an ingest per site and in total, after looking up every SAE in the registry.
 
-    Raises RecipeError: the registry has no such SAE. SourceError: a file beside the recipe is absent, or says
-    something of an SAE that an ingest refuses.
+    Raises RecipeError: the registry has no such SAE. SourceError: a local file is missing, or describes an
+    SAE that ingest does not support.
     """
     check_folder_context(recipe)
     resolved = registry.resolve(recipe)
@@ -165,30 +166,32 @@ def dry_run(recipe: Recipe, *, people: bool = True) -> tuple[Result, Result, Est
 
 
 def shortages(needs: Estimate, out: Path) -> list[str]:
-    """Return what this machine has too little of for an ingest to `out`."""
-    there = next(parent for parent in [out.absolute(), *out.absolute().parents] if parent.exists())
-    free = shutil.disk_usage(there).free
+    """Return warnings about too little disk space or memory for an ingest to `out`."""
+    folder = next(parent for parent in [out.absolute(), *out.absolute().parents] if parent.exists())
+    free = shutil.disk_usage(folder).free
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    found = []
+    warnings = []
     if needs.building is not None and needs.building > free:
-        found.append(f"{there} has {human(free)} free, and building takes up to {human(needs.building)}")
+        warnings.append(f"{folder} has {human(free)} free, and building takes up to {human(needs.building)}")
     if needs.memory is not None and needs.memory > memory:
-        found.append(f"this machine has {human(memory)} of memory, and {human(needs.memory)} is the least")
+        warnings.append(
+            f"this machine has {human(memory)} of memory, and the ingest needs at least {human(needs.memory)}"
+        )
     elif needs.one_pass is not None and needs.one_pass > SHARE * memory:
-        found.append(
+        warnings.append(
             f"this machine has {human(memory)} of memory; with the {human(needs.one_pass)} for all SAEs at "
             "once, the model would run over the text only once"
         )
-    return found
+    return warnings
 
 
 def other_models(recipe: Recipe) -> list[str]:
-    """Return what to know of releases that were made for another model than the recipe's."""
+    """Return warnings about releases made for a model other than the recipe's."""
     if recipe.model.hf is None:
         return []
-    found = []
+    warnings = []
     for source in recipe.sources:
         known = registry.releases().get(recipe.release_name(source)) if source.release else None
         if known and registry.normalised(known.model) != registry.normalised(recipe.model.hf):
-            found.append(f"release {known.name} was made for {known.model}, not {recipe.model.hf}")
-    return found
+            warnings.append(f"release {known.name} was made for {known.model}, not {recipe.model.hf}")
+    return warnings

@@ -18,17 +18,17 @@ from featgraph.errors import RecipeError, SourceError
 from featgraph.recipe import Recipe, SaeSource
 
 ALIASES = {"gpt2": "gpt2-small"}
-"""Models that the registry calls otherwise than the Hugging Face hub, both without their organisation."""
+"""Name of a model on the Hugging Face Hub -> its name in the registry, both without organisation."""
 
 NEAREST = 3
-"""Ids that an error offers for one that does not exist."""
+"""Number of similar ids that an error suggests."""
 
 
 class RegistrySae(NamedTuple):
-    """One SAE of a release, as far as the registry knows it."""
+    """The registry's entry of one SAE of a release."""
 
     path: str
-    """Where in the release's repository it lies."""
+    """Path in the release's repository."""
     explained_variance: float | None
     l0: float | None
     neuronpedia: str | None
@@ -42,26 +42,26 @@ class Release:
     model: str
     repo: str
     layout: str
-    """sae_lens's name for how its files are read."""
+    """sae_lens's name of the loader for its files."""
     saes: dict[str, RegistrySae]
 
 
 class Resolved(NamedTuple):
-    """One SAE of a recipe with what it is called."""
+    """One SAE of a recipe with its release and id."""
 
     layer: int
     source: SaeSource
     release: str
-    """Empty for files beside the recipe."""
+    """Name of the release; empty for local files."""
     sae_id: str
-    """Its id in the release, or its file or folder as the recipe writes it."""
+    """Id in the release, or file or folder as written in the recipe."""
 
 
 @cache
 def releases() -> dict[str, Release]:
-    """Return every release by name.
+    """Return name -> release.
 
-    Raises SourceError: sae_lens is not there, or keeps its list elsewhere.
+    Raises SourceError: sae_lens is not installed, or has no list of releases at the known path.
     """
     import yaml  # type: ignore[import-untyped]
 
@@ -89,21 +89,21 @@ def _release(name: str, entry: dict[str, object]) -> Release:
 
 
 def _l0(one: dict[str, object]) -> float | None:
-    """Return an SAE's L0: as listed, or as the name of its folder says (the canonical Gemma Scope SAEs)."""
+    """Return an SAE's L0, as listed or from its folder's name (the canonical Gemma Scope SAEs)."""
     named = re.search(r"average_l0_(\d+)", str(one["path"]))
     listed = one.get("l0") or (named and named[1])
     return float(str(listed)) if listed else None
 
 
 def expected(release: str, sae_id: str) -> tuple[float | None, float | None]:
-    """Return the explained variance and the L0 that an SAE was published with, None where not listed."""
+    """Return the published explained variance and L0 of an SAE; None if not listed."""
     known = releases().get(release)
     sae = known.saes.get(sae_id) if known else None
     return (sae.explained_variance, sae.l0) if sae else (None, None)
 
 
 def normalised(model: str) -> str:
-    """Return a model's name as both the registry and the hub may write it: bare, in lower case.
+    """Return a model's name in a form shared by registry and Hub: without organisation, in lower case.
 
     >>> normalised("openai-community/gpt2"), normalised("google/gemma-2-2b")
     ('gpt2-small', 'gemma-2-2b')
@@ -113,10 +113,10 @@ def normalised(model: str) -> str:
 
 
 def releases_of(model: str) -> list[Release]:
-    """Return the releases of a model, by name."""
+    """Return the releases of a model, sorted by name."""
     wanted = normalised(model)
-    found = [release for release in releases().values() if normalised(release.model) == wanted]
-    return sorted(found, key=lambda release: release.name)
+    matching = [release for release in releases().values() if normalised(release.model) == wanted]
+    return sorted(matching, key=lambda release: release.name)
 
 
 def resolve(recipe: Recipe) -> list[Resolved]:
@@ -128,9 +128,9 @@ def resolve(recipe: Recipe) -> list[Resolved]:
 
 
 def resolve_one(recipe: Recipe, layer: int, source: SaeSource) -> Resolved:
-    """Return what one SAE of a recipe is called, `{l0}` in its id being the published one nearest to `l0`.
+    """Return one SAE of a recipe with its id, in which `{l0}` is the published L0 nearest to `l0`.
 
-    A release that is a Hugging Face repository (it has a `/`) is taken as it is.
+    A release that is a Hugging Face repository (with a `/`) is not looked up.
 
     Raises RecipeError: the installed registry has no such release or id.
     """
@@ -143,16 +143,16 @@ def resolve_one(recipe: Recipe, layer: int, source: SaeSource) -> Resolved:
         return Resolved(layer, source, release, name)
     if known is None:
         raise _unknown(recipe, f"no release {release!r}", release, releases())
-    chosen = _nearest_l0(name, source.l0, known.saes) if "{l0}" in name else name
-    if chosen not in known.saes:
+    id_in_release = _nearest_l0(name, source.l0, known.saes) if "{l0}" in name else name
+    if id_in_release not in known.saes:
         raise _unknown(recipe, f"release {release} has no SAE {name!r}", name, known.saes)
-    return Resolved(layer, source, release, str(chosen))
+    return Resolved(layer, source, release, str(id_in_release))
 
 
 def _nearest_l0(pattern: str, wanted: int | None, ids: Collection[str]) -> str | None:
-    """Return the id that fits the pattern with the L0 nearest to the wanted one, the lower of two."""
+    """Return the id that matches the pattern with the L0 nearest to the wanted one; of two, the lower."""
     left, right = (re.escape(part) for part in pattern.split("{l0}", 1))
-    fitting = {one: float(found[1]) for one in ids if (found := re.fullmatch(rf"{left}(\d+){right}", one))}
+    fitting = {one: float(match[1]) for one in ids if (match := re.fullmatch(rf"{left}(\d+){right}", one))}
     return min(fitting, key=lambda one: (abs(fitting[one] - (wanted or 0)), fitting[one]), default=None)
 
 

@@ -1,4 +1,4 @@
-"""What an SAE's decoder row writes into the residual stream, and how its encoder reads it.
+"""Maps decoder and encoder rows of an SAE into the residual stream.
 
 Directions can be compared in one basis only, that of the residual stream. The direction found here is exact:
 adding the feature at its own hook moves the residual along it. Its length is not where a norm stands between,
@@ -16,19 +16,19 @@ from featgraph.suite.language_model import LanguageModel
 
 @dataclass(frozen=True)
 class Writer:
-    """The way from the tensor that an SAE rebuilds to the residual stream."""
+    """The linear path from the tensor that an SAE reconstructs to the residual stream."""
 
     modules: tuple[str, ...] = ()
-    """Linear maps and norms that it passes, in order, without their biases."""
+    """Linear maps and norms on the path, in order, without their biases."""
     centred: bool = False
-    """Whether the SAE's model writes no mean over d_model, see `centred_rows`."""
+    """Whether the SAE's model has centred writing weights, see `centred_rows`."""
     multiplier: float = 1.0
-    """What the block multiplies the tensor with as it adds it, see `Blocks.residual_multiplier`."""
+    """Factor of the tensor when the block adds it, see `Blocks.residual_multiplier`."""
 
     def rows(self, rows: Matrix, model: LanguageModel | None) -> Matrix:
-        """Return what rows, (n, width of the tensor), write in the residual basis, (n, d_model).
+        """Map rows, (n, width of the tensor), into the residual basis, (n, d_model).
 
-        The length of a row that passes a norm is that at a root mean square of 1.
+        The length of a row that passes a norm assumes that the norm's input has a root mean square of 1.
         """
         for path in self.modules:
             assert model is not None, "a writer with modules is made from a model"
@@ -38,9 +38,9 @@ class Writer:
         return centred_rows(rows) if self.centred else rows
 
     def unknown_length(self, model: LanguageModel | None) -> str | None:
-        """Return why the length of what a row writes is not known; None where it is.
+        """Return the reason why the length of a mapped row is unknown; None if it is known.
 
-        A norm on the way divides by the length of all that passes it at a token.
+        A norm on the path divides by the length of its whole input at a token.
         """
         for path in self.modules:
             assert model is not None, "a writer with modules is made from a model"
@@ -50,10 +50,10 @@ class Writer:
 
 
 def centred_rows(rows: Matrix) -> Matrix:
-    """Return rows less their mean over d_model.
+    """Return rows without their mean over d_model.
 
     Some suites were trained on models whose weights write vectors of mean 0. LayerNorm takes the mean away
-    from whatever reads the residual stream, so of a decoder row only what is left without it has an effect.
+    from whatever reads the residual stream, so only the rest of a decoder row has an effect.
 
     Source: TransformerLens, `center_writing_weights`; needed for sae_lens's gpt2-small-res-jb.
     """
@@ -64,8 +64,8 @@ def centred_rows(rows: Matrix) -> Matrix:
 def unit_rows(rows: Matrix) -> tuple[Matrix, Matrix]:
     """Return rows, (n, d_model), scaled to unit length, and their lengths, (n,), both float32.
 
-    Lengths are taken in float64, since squares of small entries vanish in float32. A row whose length is no
-    normal float32 number is a zero row of length 0: nothing that is computed from it would be right.
+    Lengths are taken in float64, since squares of small entries vanish in float32. A row whose length is not
+    a normal float32 number becomes a zero row of length 0, because values computed from it would be wrong.
     """
     norms = np.linalg.norm(rows.astype(np.float64), axis=1)
     norms[norms < np.finfo(np.float32).tiny] = 0.0
@@ -74,9 +74,10 @@ def unit_rows(rows: Matrix) -> tuple[Matrix, Matrix]:
 
 
 def decoder_rows(sae: Any) -> Matrix:
-    """Return what one unit of each feature's activation adds to an SAE's reconstruction, (n_features, d_out).
+    """Return the change of an SAE's reconstruction per unit of each feature's activation, (n_features,
+    d_out).
 
-    SAEs that scale activations by the decoder's norms divide by them again when they decode. Those that
+    SAEs that scale activations by the decoder's norms divide by them in decoding. Those that
     normalise what they read (layer_norm, constant_norm_rescale) undo it with a factor of each token, which
     is left out.
     """
@@ -85,9 +86,9 @@ def decoder_rows(sae: Any) -> Matrix:
 
 
 def encoder_rows(sae: Any, *, centred: bool) -> Matrix | None:
-    """Return how each feature's pre-activation reads the residual stream, (n_features, d_model).
+    """Return the rows by which pre-activations depend on the residual stream, (n_features, d_model).
 
-    None where the SAE encodes without an encoder of its own. Biases and the factor of each token that
+    None if the SAE has no encoder. Biases and the factor of each token that
     normalising SAEs apply are left out.
     """
     if sae.cfg.architecture() == "matching_pursuit":
@@ -104,14 +105,14 @@ _SCALED_BY = {
     "layer_norm": "standard deviation",
     "constant_norm_rescale": "length",
 }
-"""Per-token normalisation of sae_lens -> what an SAE divides each activation by before it encodes."""
+"""Per-token normalisation of sae_lens -> the divisor of the input before encoding."""
 
 
 def unknown_reading(sae: Any) -> str | None:
-    """Return why pre-activations per unit of the residual stream are not known; None where they are.
+    """Return the reason why pre-activations per unit of the residual stream are unknown; None if known.
 
-    The mean that LayerNorm takes away and a subtracted decoder bias do not matter: `encoder_rows` has the
-    one, and the other is the same with and without an upstream feature.
+    Neither the mean that LayerNorm removes nor a subtracted decoder bias matters: `encoder_rows` accounts for
+    the mean, and the bias is the same with and without an upstream feature.
     """
     if sae is None:
         return "it is a file of decoders, which has no encoder"
@@ -124,7 +125,7 @@ def unknown_reading(sae: Any) -> str | None:
 def encoder_alignment(sae: Any) -> Matrix | None:
     """Return the cosine of each feature's encoder and decoder rows, (n_features,).
 
-    None where the encoder reads another space than the decoder writes (transcoders), or there is none. Low
+    None if the encoder reads another space than the decoder writes (transcoders), or there is no encoder. Low
     ones are dead or unstable features.
 
     Source: arXiv 2605.18629, alignment of encoder and decoder.
@@ -152,7 +153,7 @@ def _passed(rows: Matrix, path: str, model: LanguageModel) -> Matrix:
         if weights["weight"].ndim == 2:
             passed: Matrix = functional_call(module, weights, (torch.from_numpy(rows),)).numpy()
             return passed
-        # What a norm makes of ones is its gain, whether the family stores it as such or as what to add to 1.
+        # The norm of a vector of ones is its gain, whether the family stores the gain or the gain minus 1.
         gain: Matrix = functional_call(module, weights, (torch.ones_like(weights["weight"]),)).numpy()
     scaled: Matrix = rows * gain
     return scaled
@@ -163,7 +164,7 @@ def _rescaled(sae: Any) -> bool:
 
 
 def _norms(rows: Matrix) -> Matrix:
-    """Return lengths to divide rows by, (n, 1); infinite for zero rows, which stay zero."""
+    """Return the divisors that scale rows to unit length, (n, 1); infinite for zero rows, which stay zero."""
     norms = unit_rows(rows)[1][:, None]
     lengths: Matrix = np.where(norms > 0, norms, np.inf).astype(np.float32)
     return lengths

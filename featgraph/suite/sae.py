@@ -30,47 +30,49 @@ if TYPE_CHECKING:
 
 
 ENCODE_TOKENS = 256
-"""Tokens encoded at once, at most: few enough that their dense codes stay in the processor's cache."""
+"""Most tokens encoded at once; their dense codes should stay in the processor's cache. Our choice."""
 
 ENCODE_CODES = 2**22
-"""Dense codes made at once, 16 MB, at most: the C library gives arrays from 32 MB on back to the system every
-time, and gets their pages anew. Source: mallopt(3), M_MMAP_THRESHOLD."""
+"""Most dense codes computed at once, 16 MB: the C library returns arrays of 32 MB and more to the system each
+time, and has to map their pages again. Source: mallopt(3), M_MMAP_THRESHOLD."""
 
 
 @dataclass(frozen=True)
 class LoadedSae:
-    """One SAE in its place."""
+    """One SAE of a suite with its place in the model and its directions in the residual basis."""
 
     layer: int
     site: Site
     block: int
     """The block after which it reads (res) or in which it does (mlp, att); -1 is the embedding."""
     sae: "SAE[Any] | None"
-    """None for a file of decoders."""
+    """The SAE of sae_lens; None for a file of decoders."""
     reading: Reading | None
-    """What it encodes; None where it was loaded without a model."""
+    """The tensor that it encodes; None if it was loaded without a model."""
     writer: Writer
     release: str
     sae_id: str
     digest: str
-    """sha256 of its weights."""
+    """The sha256 of the weights."""
     hook_name: str
-    """Where it reads, as its own metadata or the recipe says."""
+    """The hook it reads, from its metadata or the recipe."""
     architecture: str | None
     d_in: int
     neuronpedia_id: str | None
     directions: Matrix
     """Unit decoder directions in the residual basis, (n_features, d_model)."""
     norms: Matrix
-    """Length of each decoder row in that basis before scaling to unit length, (n_features,)."""
+    """Norm of each decoder row in the residual basis before scaling, (n_features,)."""
     encoder: Matrix | None
-    """Rows by which a residual SAE's pre-activations read the residual stream, (n_features, d_model)."""
+    """Encoder rows of a residual SAE in the residual basis, (n_features, d_model)."""
     encoder_alignment: Matrix | None
-    """Cosine of each feature's encoder and decoder rows, (n_features,); None if they are not of one space."""
+    """Cosine of each feature's encoder and decoder rows, (n_features,); None if they are in different
+    spaces."""
     no_virtual_weight: str | None
-    """Why virtual weights of its edges are not known; None where they are."""
+    """Reason why virtual weights of its edges are unknown; None if they are known."""
     massive_norm: float | None = None
-    """Norm where it writes above which a token is left out of what is counted; None: none is."""
+    """A token is left out if its norm at the tensor the SAE writes exceeds this; None: no token is left
+    out."""
 
     @property
     def name(self) -> str:
@@ -78,7 +80,8 @@ class LoadedSae:
         return f"{self.layer}.{self.site}"
 
     def decode(self, codes: "torch.Tensor", activations: "torch.Tensor") -> "torch.Tensor":
-        """Return what the SAE makes of codes and of the activations that they are of, (n_tokens, d_out)."""
+        """Decode codes; activations: those the codes were computed from, for skip connections. (n_tokens,
+        d_out)."""
         assert self.sae is not None, "a file of decoders encodes nothing"
         decoded: torch.Tensor = self.sae.decode(codes)
         if "skip" in str(self.architecture):
@@ -87,7 +90,7 @@ class LoadedSae:
 
 
 def tokens_at_once(n_features: int) -> int:
-    """Return how many tokens an SAE encodes at once.
+    """Return the number of tokens that an SAE encodes at once.
 
     >>> tokens_at_once(16_384), tokens_at_once(131_072)
     (256, 32)
@@ -97,7 +100,7 @@ def tokens_at_once(n_features: int) -> int:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where one SAE reads and writes, by the names in its metadata."""
+    """The hooks that one SAE reads and writes, from its metadata or the recipe."""
 
     name: str
     reads: Hook
@@ -105,9 +108,9 @@ class _Place:
 
 
 def load_sae(recipe: Recipe, source: SaeSource, layer: int, model: LanguageModel | None) -> LoadedSae:
-    """Load one SAE in float32, on the model's device, and take its decoder directions.
+    """Load one SAE in float32 on the model's device, and compute its directions.
 
-    model: None for an SAE whose decoder rows are in the residual basis as they are; it cannot be run then.
+    model: None for an SAE whose decoder rows are already in the residual basis; then it cannot be run.
 
     Raises SourceError: it cannot be read, is damaged, reads elsewhere than the recipe says, does not fit the
     model, or cannot be compared in the residual basis.
@@ -131,8 +134,8 @@ def load_sae(recipe: Recipe, source: SaeSource, layer: int, model: LanguageModel
         sae = _ready(sae, model)
     elif place.writes.point == "z":
         raise SourceError(
-            f"{label} reads {place.name!r}, so its directions go through weights of the language model, "
-            "which is not there; give the recipe a [model]"
+            f"{label} reads {place.name!r}, so its directions depend on weights of the language model; "
+            "give the recipe a [model]"
         )
     written = writer.rows(rows, model)
     directions, norms = unit_rows(written)
@@ -160,23 +163,23 @@ def load_sae(recipe: Recipe, source: SaeSource, layer: int, model: LanguageModel
 
 
 def _refuse(file: SaeFile, label: str) -> None:
-    """Raise SourceError: the decoder rows of this SAE are not what its features write."""
+    """Raise SourceError: the features of this kind of SAE do not write their decoder rows."""
     named = " ".join((file.release, file.sae_id))
     if re.search(r"(?<![a-z])clt(?![a-z])", named):
         raise SourceError(
             f"{label} of {file.release} is one layer of a cross-layer transcoder with its decoders for all "
-            "later layers summed into one, which is written nowhere, so it cannot be compared; use "
+            "later layers summed into one, which no layer writes, so it cannot be compared; use "
             "transcoders of single layers"
         )
     if file.sae is not None and file.sae.cfg.architecture() == "temporal":
         raise SourceError(
-            f"{label} is a temporal SAE: what its features write depends on the tokens before, not on their "
-            "decoder rows alone, so it cannot be compared; use another SAE of this site"
+            f"{label} is a temporal SAE: the output of a feature depends on earlier tokens, not only on its "
+            "decoder row, so it cannot be compared; use another SAE of this site"
         )
 
 
 def _place(named: str | None, sae: Any, model: LanguageModel | None, label: str) -> _Place:
-    """Return where an SAE reads and writes: as the recipe says, or else by its metadata."""
+    """Return the hooks that an SAE reads and writes, from the recipe or else from its metadata."""
     blocks = None if model is None else model.blocks
     if sae is None or named is not None:
         name, reads = _first_known([named], blocks, label)
@@ -184,7 +187,7 @@ def _place(named: str | None, sae: Any, model: LanguageModel | None, label: str)
         metadata = sae.cfg.metadata
         names = [metadata.hook_name, metadata.hf_hook_name]
         if str(metadata.hook_name).endswith(".hook_mlp_in"):
-            names.reverse()  # The one that says whether it is before the norm or behind it.
+            names.reverse()  # Prefer the name that tells whether the hook is before or after the norm.
         name, reads = _first_known(names, blocks, label)
     if sae is None or "transcoder" not in sae.cfg.architecture():
         return _Place(name, reads, reads)
@@ -216,7 +219,7 @@ def _unknown(name: str, label: str) -> str:
 
 
 def _check_place(recipe: Recipe, source: SaeSource, layer: int, place: _Place, label: str) -> None:
-    """Raise SourceError: the SAE is at no site, or elsewhere than the recipe says."""
+    """Raise SourceError: the SAE is at no site, or not where the recipe says."""
     writes = place.writes
     if writes.point == "resid_mid":
         raise SourceError(
@@ -226,7 +229,7 @@ def _check_place(recipe: Recipe, source: SaeSource, layer: int, place: _Place, l
     if writes.site is None:
         raise SourceError(_unknown(place.name, label))
     expected = layer if recipe.block is None else recipe.block
-    # A suite that reads before each block numbers what the last block leaves as one more layer.
+    # A suite that reads before each block counts the output of the last block as one more layer.
     after_the_last = writes.point == "resid_post" and layer in dict(source.exceptions)
     if writes.site != source.site or expected - writes.number not in ((0, 1) if after_the_last else (0,)):
         raise SourceError(
@@ -236,9 +239,9 @@ def _check_place(recipe: Recipe, source: SaeSource, layer: int, place: _Place, l
 
 
 def _centred(sae: Any, model: LanguageModel | None) -> bool:
-    """Return whether the SAE's model had its writing weights centred, which only LayerNorm leaves the same.
+    """Return whether the SAE's model had centred writing weights, which only a LayerNorm model allows.
 
-    Source: TransformerLens 3.9 centres where normalization_type is LN, whatever was asked for.
+    Source: TransformerLens 3.9 centres if normalization_type is LN, whatever the caller asked for.
     """
     import torch
 
@@ -252,7 +255,7 @@ def _centred(sae: Any, model: LanguageModel | None) -> bool:
 
 
 def _reading(place: _Place, model: LanguageModel, centred: bool, label: str) -> Reading:
-    """Return what the SAE encodes, and what it rebuilds if that is another tensor."""
+    """Return the tensor that the SAE encodes, with its target if it reconstructs another one."""
 
     def formed(hook: Hook) -> Reading:
         reading = model.blocks.reading(model.model, hook, label)
@@ -263,20 +266,20 @@ def _reading(place: _Place, model: LanguageModel, centred: bool, label: str) -> 
     return replace(formed(place.reads), target=target)
 
 
-def _check_width(found: int, hook: Hook, model: LanguageModel, what: str) -> None:
-    """Raise SourceError: the model's tensor at a hook is wider or narrower than the SAE's."""
+def _check_width(sae_width: int, hook: Hook, model: LanguageModel, what: str) -> None:
+    """Raise SourceError: the model's tensor at a hook has another width than the SAE."""
     width, where = model.d_model, model.blocks.reading(model.model, hook, what).module
     if hook.point == "z":
         projection = model.model.get_submodule(where)
         width = int(projection.nx if hasattr(projection, "nx") else projection.in_features)
-    if found != width:
+    if width != sae_width:
         raise SourceError(
             f"{what}, but {where} of {model.name} gives {width}; the recipe pairs the wrong model and SAEs"
         )
 
 
 def _ready(sae: Any, model: LanguageModel) -> Any:
-    """Return an SAE on the device of a model that can be run, taking the heads of attention flat."""
+    """Return an SAE on the model's device, with attention heads flattened in its input."""
     if sae is None:
         return None
     if sae.cfg.reshape_activations == "hook_z":

@@ -1,4 +1,4 @@
-"""What the configuration of an SAE may say. What is not known is refused by name, never defaulted.
+"""Checks the configuration of an SAE; unknown settings are refused by name, never ignored.
 
 An option that a loader leaves out silently changes what the SAE encodes, so each project's configuration is
 held against what is known of it, whether it lies in a folder or came from the Hub. Reads JSON alone, so that
@@ -43,7 +43,7 @@ _ABOUT_THE_MODEL = {
     "sae_lens_version",
     "seqpos_slice",
 }
-"""Metadata, which sae_lens's registry may put beside the rest. Source: LLM_METADATA_KEYS of sae_lens 6.54."""
+"""Keys of metadata that sae_lens's registry may add. Source: LLM_METADATA_KEYS of sae_lens 6.54."""
 
 _TRANSCODER = {"d_out"}
 ARCHITECTURES: dict[str, set[str]] = {
@@ -67,10 +67,10 @@ ARCHITECTURES: dict[str, set[str]] = {
         "activation_normalization_factor",
     },
 }
-"""Architectures of sae_lens 6 with what each is configured by, beside what every SAE has."""
+"""Architecture of sae_lens 6 -> its configuration keys, besides those of every SAE."""
 
 NORMALISATIONS = ("none", "layer_norm", "constant_norm_rescale")
-"""What an SAE may do to the length of what it reads: nothing that needs numbers beside its weights."""
+"""Supported normalisations of the input: those that need no numbers besides the weights."""
 
 _TRAINING = ("decoder_init_norm", "l1_coefficient", "l0_coefficient", "lr", "trainer_class")
 _TRAINED_ONLY = ("batchtopk", "matryoshka_batchtopk")
@@ -84,7 +84,7 @@ DICTIONARIES = (
     "MatryoshkaBatchTopKSAE",
     "JumpReluAutoEncoder",
 )
-"""Classes of dictionary_learning whose encoding is known. Source: dictionary_learning 0.1, dictionary.py."""
+"""Supported classes of dictionary_learning. Source: dictionary_learning 0.1, dictionary.py."""
 
 _SPARSIFY = {
     "activation": ("topk",),
@@ -98,14 +98,15 @@ _SPARSIFY = {
     "d_in": None,
     "multi_topk": None,
 }
-"""Keys of a sparsify configuration with the values that sae_lens can represent; None: any. `multi_topk` is a
-loss of the training alone."""
+"""Key of a sparsify configuration -> values that sae_lens can represent; None: any. `multi_topk` only changes
+the
+training loss."""
 
 
 def check_folder(folder: Path, layout: Layout, hook: str | None, asked_by: str) -> None:
     """Check the configuration of an SAE in a folder.
 
-    hook: where the recipe says that it reads, None if nothing. asked_by: the recipe, for the error.
+    hook: hook name in the recipe, if any. asked_by: the recipe, for the error.
 
     Raises SourceError: it says something that is not known.
     """
@@ -115,8 +116,8 @@ def check_folder(folder: Path, layout: Layout, hook: str | None, asked_by: str) 
         _check_sparsify(config, path)
         if hook is None and bare_layer(folder.name) is None:
             raise SourceError(
-                f"{asked_by}: the name of {folder} does not say that it reads a block's output; "
-                'say where it reads: hook = "..." under its site'
+                f"{asked_by}: the name of {folder} is not that of a block; "
+                'name its hook: hook = "..." under its site'
             )
     elif layout.name == "dictionary_learning":
         _check_dictionary(config, path, hook)
@@ -132,9 +133,9 @@ def check_config(config: Mapping[str, Any], label: str) -> None:
     architecture = config.get("architecture", "standard")
     training = next((key for key in _TRAINING if key in config), None)
     if training or architecture in _TRAINED_ONLY:
-        said = f"has {training!r}" if training else f"is of architecture {architecture!r}"
+        state = f"has {training!r}" if training else f"is of architecture {architecture!r}"
         raise SourceError(
-            f"{label} {said}, so this is a checkpoint of a training; convert it first, with sae_lens: "
+            f"{label} {state}, so this is a training checkpoint; convert it first, with sae_lens: "
             "TrainingSAE.load_from_disk(FOLDER).save_inference_model(NEW_FOLDER)"
         )
     if architecture not in ARCHITECTURES:
@@ -150,15 +151,15 @@ def check_config(config: Mapping[str, Any], label: str) -> None:
         # sae_lens itself adds the first of these, false, to what it has read.
         if key not in known and not (key == "finetuning_scaling_factor" and not value):
             raise SourceError(
-                f"{label} says {key} = {value!r}, which is not known of a {architecture} SAE; what it "
-                "encodes may depend on it"
+                f"{label} says {key} = {value!r}, an unknown key of a {architecture} SAE, which "
+                "may change its codes"
             )
 
 
 def check_loaded(config: Any, label: str) -> None:
-    """Check what an SAE of sae_lens was loaded with, wherever from; config: its `cfg`.
+    """Check the configuration of an SAE loaded by sae_lens; config: its `cfg`.
 
-    Raises SourceError: it wants numbers that are not in its weights.
+    Raises SourceError: it needs numbers that are not in its weights.
     """
     normalised, reshaped = config.normalize_activations, config.reshape_activations
     if normalised not in NORMALISATIONS:
@@ -168,8 +169,8 @@ def check_loaded(config: Any, label: str) -> None:
             else "use an SAE that has them folded into its weights"
         )
         raise SourceError(
-            f"{label} says normalize_activations = {normalised!r}: it wants what it reads scaled by numbers "
-            f"that it does not hold; {mend}"
+            f"{label} says normalize_activations = {normalised!r}: its input needs scaling by numbers "
+            f"that its files do not have; {mend}"
         )
     if reshaped not in ("none", "hook_z"):
         raise SourceError(f"{label} says reshape_activations = {reshaped!r}, which is not known")
@@ -178,18 +179,18 @@ def check_loaded(config: Any, label: str) -> None:
 def check_scaling(names: Mapping[str, Any], label: str) -> None:
     """Check the tensors of an SAE of an older sae_lens; names: each with its values.
 
-    Raises SourceError: activations are scaled one by one, which sae_lens 6 leaves out.
+    Raises SourceError: activations have scaling factors, which sae_lens 6 ignores.
     """
     for name in ("scaling_factor", "finetuning_scaling_factor"):
         if name in names and not bool((names[name] == 1).all()):
             raise SourceError(
-                f"{label} has a {name} that is not 1: each activation is multiplied as it is decoded, which "
+                f"{label} has a {name} that is not 1: decoding multiplies each activation by it, which "
                 f"sae_lens 6 does not; multiply the rows of W_dec by it and take {name} out of the file"
             )
 
 
 def _check_old(config: Mapping[str, Any], label: str) -> None:
-    """Refuse what sae_lens 6 drops of configurations from before it."""
+    """Raise SourceError: an older configuration has a setting that sae_lens 6 ignores."""
     activation = config.get("activation_fn") or config.get("activation_fn_str") or "relu"
     if activation not in ("relu", "topk"):
         raise SourceError(
@@ -212,7 +213,7 @@ def _check_sparsify(config: Mapping[str, Any], path: Path) -> None:
 
 
 def sparsify_width(config: Mapping[str, Any]) -> int:
-    """Return the features of a sparsify SAE; `num_latents` of 0 leaves it to `expansion_factor`.
+    """Return the number of features of a sparsify SAE; if `num_latents` is 0, `expansion_factor` gives it.
 
     Source: EleutherAI/sparsify, sparse_coder.py.
     """
@@ -220,7 +221,7 @@ def sparsify_width(config: Mapping[str, Any]) -> int:
 
 
 def bare_layer(name: str) -> int | None:
-    """Return the layer of a hookpoint that is a whole block, such as `layers.3` or `h.3`; None of others.
+    """Return the layer of a hook point that is a whole block, such as `layers.3` or `h.3`; else None.
 
     >>> bare_layer("layers.3"), bare_layer("h.11"), bare_layer("layers.3.mlp")
     (3, 11, None)
@@ -232,7 +233,7 @@ def bare_layer(name: str) -> int | None:
 def _check_dictionary(config: Mapping[str, Any], path: Path, hook: str | None) -> None:
     trainer = config.get("trainer")
     if not isinstance(trainer, dict):
-        raise SourceError(f"{path} has no 'trainer', which says what a dictionary is")
+        raise SourceError(f"{path} has no 'trainer', which describes the dictionary")
     kind = trainer.get("dict_class")
     if kind not in DICTIONARIES:
         hint = nearest(str(kind), DICTIONARIES) or f"; known: {', '.join(DICTIONARIES)}"
@@ -246,6 +247,8 @@ def _check_dictionary(config: Mapping[str, Any], path: Path, hook: str | None) -
         raise SourceError(f"{path} says io = {io!r}: it does not read the output of its module; {mend}")
     module = trainer.get("submodule_name")
     if module and not re.search(r"resid_post|(?:^|\.)(?:layers|h)[._]\d+$", str(module)):
-        raise SourceError(f"{path} says submodule_name = {module!r}, which is no block's output; {mend}")
+        raise SourceError(
+            f"{path} says submodule_name = {module!r}, which is not the output of a block; {mend}"
+        )
     if trainer.get("layer") is None:
-        raise SourceError(f"{path} says no layer; {mend}")
+        raise SourceError(f"{path} has no layer; {mend}")

@@ -33,28 +33,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SaeFile:
-    """One SAE as it was stored, before anything is asked about the model."""
+    """One SAE as stored, independent of the model."""
 
     sae: "SAE[Any] | None"
-    """In float32, ready to encode; None where there are decoders only."""
+    """The SAE in float32; None for a file of decoders."""
     decoder: Matrix | None
-    """Decoder rows, (n_features, d_model), where there is nothing else."""
+    """Decoder rows of a file of decoders, (n_features, d_model); else None."""
     release: str
-    """The release, or the recipe's name for files beside it."""
+    """The release; for local files, the recipe's name."""
     sae_id: str
     digest: str
     """sha256 of the weights."""
     d_in: int | None
-    """Width of what it reads; None for decoders only."""
+    """Width of the input; None for a file of decoders."""
     hook_name: str
-    """Where it reads: as its files say, or as the recipe says instead."""
+    """Hook name, from the recipe or else from its files."""
 
 
 def read_sae(recipe: Recipe, source: SaeSource, layer: int) -> SaeFile:
-    """Return one SAE, complete and finite.
+    """Read one SAE, complete and with finite weights.
 
-    Raises SourceError: it is absent, cannot be fetched, is damaged, or holds something other than floats.
-    RecipeError: the registry does not know it.
+    Raises SourceError: it is missing, cannot be fetched, is damaged, or has weights that are not floats.
+    RecipeError: the registry does not have it.
     """
     if source.decoders is not None:
         return _read_decoders(recipe, source, layer)
@@ -77,19 +77,18 @@ def read_sae(recipe: Recipe, source: SaeSource, layer: int) -> SaeFile:
         metadata.hook_name, metadata.hf_hook_name = hook, None
     if metadata.hook_name is None:
         raise SourceError(
-            f'{label} does not say where it reads; say it in the recipe: hook = "..." in '
-            f"[suite.sites.{source.site}]"
+            f'{label} has no hook name; add it to the recipe: hook = "..." in [suite.sites.{source.site}]'
         )
     return SaeFile(sae.eval(), None, release, sae_id, digest, int(sae.cfg.d_in), str(metadata.hook_name))
 
 
 def source_digest(recipe: Recipe, source: SaeSource, layer: int) -> str:
-    """Return what an SAE is, without loading it: a sha256 that changes when something else would be loaded.
+    """Return the identity of an SAE without loading it: a sha256 that changes if other files would be loaded.
 
-    Files beside the recipe: their contents. A published SAE: its release, id and where the registry has it;
-    whether it was fetched already makes no difference, and what was fetched is told by `SaeFile.digest`.
+    For local files: of their contents. For a published SAE: of its release, id and place in the registry,
+    fetched or not; `SaeFile.digest` identifies the fetched weights.
 
-    Raises SourceError: a file is absent. RecipeError: the registry does not know the SAE.
+    Raises SourceError: a file is missing. RecipeError: the registry does not have the SAE.
     """
     name, hook = recipe.sae_name(source, layer), recipe.hook_name(source, layer)
     if source.decoders is not None:
@@ -151,7 +150,7 @@ def _from_folder(folder: Path, layout: Layout) -> "SAE[Any]":
 
 
 def _scaling(weights: Path) -> "dict[str, Tensor]":
-    """Return the factors of single activations that older versions stored beside the weights."""
+    """Return the scaling factors of activations that older versions stored with the weights."""
     from safetensors import safe_open
 
     with safe_open(weights, framework="pt") as file:
@@ -184,7 +183,7 @@ def _read_decoders(recipe: Recipe, source: SaeSource, layer: int) -> SaeFile:
 
 
 def _key(recipe: Recipe, source: SaeSource, layer: int) -> str:
-    """Return the name of the tensor that holds a layer's decoders; one file may hold those of all layers."""
+    """Return the name of the tensor with a layer's decoders; one file may have those of all layers."""
     return recipe.filled(str(source.key), layer)
 
 
@@ -195,7 +194,7 @@ def _existing(recipe: Recipe, path: Path) -> Path:
 
 
 def _check_state(state: "dict[str, Tensor]", label: str) -> None:
-    """Refuse weights that are not finite numbers."""
+    """Raise SourceError: weights are not finite."""
     for name, tensor in state.items():
         bad = tensor.numel() - int(tensor.isfinite().sum())
         if bad:
@@ -207,28 +206,28 @@ def _check_state(state: "dict[str, Tensor]", label: str) -> None:
 
 @contextmanager
 def _refusing(label: str, config: str = "") -> Iterator[None]:
-    """Turn what the loaders raise about a bad file into one line about it."""
+    """Turn exceptions of the loaders about bad files into SourceErrors of one line."""
     import pickle
 
     try:
         with warnings.catch_warnings():
-            # How to load the model for it; what it reads is centred where it wants that (`residual`).
+            # The SAE needs a model loaded in another way; we centre its input if needed (`residual`).
             warnings.filterwarnings("ignore", message=r"\s*This SAE has non-empty model_from_pretrained")
-            # What is not folded is refused once it is loaded (`sae_configs.check_loaded`).
+            # `sae_configs.check_loaded` refuses factors that are not folded in.
             warnings.filterwarnings("ignore", message="norm_scaling_factor not found")
             with no_questions():
                 yield
     except FeatgraphError:
         raise
     except pickle.UnpicklingError as error:
-        raise SourceError(f"cannot load {label}: its weights are no plain tensors, or cut short") from error
+        raise SourceError(f"cannot load {label}: its weights are not plain tensors, or truncated") from error
     except KeyError as error:
         what = f"it or its {config}" if config else "it"
         raise SourceError(f"cannot load {label}: {what} has no {error.args[0]!r}") from error
     except RecursionError as error:
         raise SourceError(f"cannot load {label}: it is nested too deep") from error
-    except Exception as error:  # files may be anything, and so may what their readers stumble over
+    except Exception as error:  # Files can have any content, so their readers can raise any exception.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        # torch names the module first and what is wrong with it below.
+        # torch puts the module on the first line and the problem below.
         reason = lines[1] if lines[0].startswith("Error(s) in loading state_dict") and lines[1:] else lines[0]
         raise SourceError(f"cannot load {label}: {reason}") from error

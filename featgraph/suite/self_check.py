@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from featgraph.suite.sae import LoadedSae
 
 N_TOKENS, N_FEATURES = 8, 4
-"""Tokens read, and features of each SAE that are measured. Our choice: a wrong place shows on any."""
+"""Tokens read, and features measured per SAE. Our choice: a wrong place shows on any feature."""
 
 SAME_DIRECTION = 0.9999
-"""Least cosine of the stored direction and of how the stream moves. Our choice: float32 leaves 0.999999, the
+"""Smallest cosine between the stored direction and the movement of the stream. Our choice: float32 leaves
+0.999999, the
 nearest wrong place seen (GLM-4 without its norms) 0.74."""
 
 SAME_LENGTH = 1e-3
@@ -50,9 +51,9 @@ MEND = (
 def check_model(model: LanguageModel, unembedding: Matrix | None = None) -> None:
     """Check the residual stream of a language model and its unembedding, (n_vocabulary, d_model).
 
-    unembedding: what is used; None for the model's own.
+    unembedding: the weights in use; None: the model's own.
 
-    Raises SourceError: its blocks do not hand on one stream, or its output layer has other weights.
+    Raises SourceError: the blocks do not pass on one stream, or the output layer has other weights.
     """
     if model.device.type == "meta" or _has_hooks(model):
         return
@@ -70,15 +71,15 @@ def check_model(model: LanguageModel, unembedding: Matrix | None = None) -> None
     for number, (one, following) in enumerate(zip(probe.runs, probe.runs[1:], strict=False)):
         if _far(one.output, following.input):
             raise SourceError(
-                f"what block {number} of this {name} gives is not what block {number + 1} reads; {MEND}"
+                f"the output of block {number} of this {name} is not the input of block {number + 1}; {MEND}"
             )
     _check_unembedding(probe, model.unembedding if unembedding is None else unembedding, name)
 
 
 def check_sae(model: LanguageModel, loaded: "LoadedSae") -> None:
-    """Check the place of one SAE in a model that can be run.
+    """Check the place of one SAE in a runnable model.
 
-    Raises SourceError: what its features write is not what the residual stream moves by; it names the site.
+    Raises SourceError: adding a feature at its hook does not move the residual stream by its direction.
     """
     if loaded.sae is None or loaded.reading is None or not _is_precise(model) or _has_hooks(model):
         return
@@ -97,7 +98,7 @@ def check_sae(model: LanguageModel, loaded: "LoadedSae") -> None:
 
 @dataclass
 class _Run:
-    """One run of a block: what it was given, and what it gave."""
+    """The inputs and the output of one run of a block."""
 
     arguments: tuple[Any, ...]
     named: dict[str, Any]
@@ -111,14 +112,14 @@ class _Run:
 
 @dataclass
 class _Probe:
-    """A few tokens through the model: every block's run, what the output layer read and what it gave."""
+    """A forward pass over a few tokens: the run of each block, and input and output of the output layer."""
 
     runs: list[_Run]
     head: "tuple[torch.Tensor, torch.Tensor] | None" = None
 
 
 _probes: WeakKeyDictionary[Any, _Probe] = WeakKeyDictionary()
-"""By transformers model: a session asks once per SAE."""
+"""Model -> its forward pass, which is the same for all SAEs."""
 
 
 def _probe(model: LanguageModel) -> _Probe:
@@ -128,7 +129,7 @@ def _probe(model: LanguageModel) -> _Probe:
     if model.model in _probes:
         return _probes[model.model]
     vocabulary = int(model.model.get_input_embeddings().weight.shape[0])
-    # From the first half: special tokens and those of images are mostly at the end.
+    # Ids of the first half of the vocabulary: special and image tokens are mostly at the end.
     tokens = torch.arange(1, N_TOKENS + 1, device=model.device) * max(vocabulary // (2 * N_TOKENS + 2), 1)
     probe = _Probe([])
 
@@ -156,18 +157,18 @@ def _check_unembedding(probe: _Probe, unembedding: Matrix, name: str) -> None:
         raise SourceError(f"this {name} does not use its output layer; {MEND}")
     read, given = (tensor[0].double().cpu().numpy() for tensor in probe.head)
     made = read.astype(np.float32) @ unembedding.T
-    # A bias moves every token's logits alike, so it is left out of the comparison.
+    # A bias is the same for all positions, so the comparison leaves it out.
     difference = given - made
     spread = difference - difference.mean(axis=0)
     if np.abs(spread).max() > SAME_LENGTH * max(np.abs(made - made.mean(axis=0)).max(), 1e-6):
         raise SourceError(
-            f"the unembedding of this {name} is not what its output layer multiplies with (are the weights "
+            f"the unembedding of this {name} is not the weight of its output layer (are the weights "
             f"tied or not?); promoted tokens would be wrong, so it is refused"
         )
 
 
 class _Block:
-    """The block in which an SAE of attention or of an mlp writes, run by itself."""
+    """The block that an attention or mlp SAE writes in, run by itself."""
 
     def __init__(self, model: LanguageModel, loaded: "LoadedSae") -> None:
         assert loaded.reading is not None
@@ -183,21 +184,22 @@ class _Block:
         self.tensors = self._read([self.attention, self.mlp, self.written])
 
     def check_identity(self) -> None:
-        """Raise SourceError: the stream before and what the modules add are not the stream after."""
+        """Raise SourceError: input plus the modules' outputs is not the output of the block."""
         added = self.tensors[_end(self.attention)] + self.tensors[_end(self.mlp)]
         wanted = self.run.input + self.model.blocks.residual_multiplier * added
         if _far(wanted, self.run.output, self.run.output - self.run.input):
             raise SourceError(
                 f"the self-check of {_place(self.loaded)} failed: in block {self.number} of this "
-                f"{type(self.model.model).__name__}, what {self.attention.module} and {self.mlp.module} give "
-                f"does not add up to what the residual stream moves by; {MEND}"
+                f"{type(self.model.model).__name__}, the outputs of {self.attention.module} and "
+                f"{self.mlp.module} do not add up to the change of the residual stream; {MEND}"
             )
 
     def moved(self, rows: Matrix) -> tuple[Matrix, Matrix]:
-        """Return how the stream moves when rows are added where the SAE writes, one row of tokens each.
+        """Return the movement of the stream when rows are added at the tensor the SAE writes, one token row
+        each.
 
-        Returned are the movement, (n_rows, n_tokens, d_model), at rows of their own length; and what the
-        module that a norm stands behind adds there in all, which such a norm takes a share of.
+        Return (movement, (n_rows, n_tokens, d_model), for rows of their own length; total output of the
+        module, which a norm after the module scales with the row).
         """
         import torch
 
@@ -209,7 +211,7 @@ class _Block:
             (self.written, lambda given: given + addend)
         ]
         if self.loaded.site == "att":
-            # What the mlp makes of it is no write of this feature.
+            # The reaction of the mlp is not part of this feature's output.
             changes.append((self.mlp, lambda given: held))
         after = self._run(changes)
         added = self.tensors[_end(self.attention if self.loaded.site == "att" else self.mlp)]
@@ -243,14 +245,14 @@ class _Block:
 def _check_directions(
     model: LanguageModel, loaded: "LoadedSae", features: Indices, moved: Matrix, whole: Matrix
 ) -> None:
-    """Raise SourceError: the stream moves not along the stored directions, or by another length."""
+    """Raise SourceError: the stream does not move along the stored directions, or by another length."""
     wanted = (loaded.directions[features] * loaded.norms[features, None]).astype(np.float64)
     wanted = np.broadcast_to(wanted[:, None], moved.shape)
     if loaded.writer.centred:
         moved = centred_rows(moved.reshape(-1, moved.shape[-1])).reshape(moved.shape)
     normed = loaded.writer.unknown_length(model) is not None
     if normed:
-        # A norm divides by the length of what passes it, which moves what is added along itself as well.
+        # A norm divides by the length of its input, which also changes the component along the input itself.
         axis = whole / np.linalg.norm(whole, axis=-1, keepdims=True)
         moved, wanted = (one - (one * axis).sum(-1, keepdims=True) * axis for one in (moved, wanted))
     lengths = np.linalg.norm(moved, axis=-1), np.linalg.norm(wanted, axis=-1)
@@ -258,19 +260,19 @@ def _check_directions(
     name = f"the self-check of {_place(loaded)} failed: in this {type(model.model).__name__}"
     if not cosine >= SAME_DIRECTION:
         raise SourceError(
-            f"{name}, the residual stream moves elsewhere than along the stored direction of feature "
-            f"{int(features[0])} (cosine {cosine:.4f}, where it must be {SAME_DIRECTION}); {MEND}"
+            f"{name}, the residual stream does not move along the stored direction of feature "
+            f"{int(features[0])} (cosine {cosine:.4f}, below {SAME_DIRECTION}); {MEND}"
         )
     times = float((lengths[0] / lengths[1]).max())
     if not normed and abs(times - 1) > SAME_LENGTH:
         raise SourceError(
             f"{name}, the residual stream moves {times:.3g} times as far as the stored length of feature "
-            f"{int(features[0])} says; {MEND}"
+            f"{int(features[0])}; {MEND}"
         )
 
 
 def _some_features(loaded: "LoadedSae") -> Indices:
-    """Return a few features that write something, from first to last; N_FEATURES or none."""
+    """Return N_FEATURES features with nonzero rows, spread over the SAE; none if it has fewer."""
     live = np.flatnonzero(loaded.norms > 0)
     places = np.linspace(0, len(live) - 1, N_FEATURES).astype(np.int64)
     return live[places] if len(live) else live
@@ -281,7 +283,7 @@ def _far(one: "torch.Tensor", other: "torch.Tensor", scale: "torch.Tensor | None
     if one.shape != other.shape:
         return True
     length = (other if scale is None else scale).double().norm()
-    # What rounding leaves of the whole stream, which may be far longer than what a block adds.
+    # The rounding error of the whole stream, whose norm can be far larger than what a block adds.
     rounding = 1e-5 * other.double().norm()
     return bool((one.double() - other.double()).norm() > SAME_LENGTH * length + rounding)
 
@@ -295,7 +297,7 @@ def _place(loaded: "LoadedSae") -> str:
 
 
 def _is_precise(model: LanguageModel) -> bool:
-    """Say whether the model can be run, in 32 bits or more."""
+    """Return whether the model can run, with 32 bits or more."""
     weight = model.model.get_output_embeddings().weight
     return bool(weight.device.type != "meta" and weight.element_size() >= 4)
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from featgraph.errors import FeatgraphError, SourceError
 
 SAFE = {"trust_remote_code": False}
-"""Said to every loader of transformers: without it, it asks on stdin whether to run a repository's code."""
+"""Argument for every loader of transformers, which would otherwise ask on stdin to run a repository's
+code."""
 
 _lock = threading.Lock()
 _n_open = 0
@@ -18,7 +19,7 @@ _stdin = sys.stdin
 
 @contextmanager
 def no_questions() -> Iterator[None]:
-    """Let nothing read stdin: a library that asks there gets the end of the input, whatever is piped in."""
+    """Replace stdin by an empty one, so that a library that asks a question gets the end of the input."""
     global _n_open, _stdin
     with _lock:
         if not _n_open:

@@ -137,11 +137,11 @@ def test_a_text_of_one_token_without_bos_is_refused(model: LanguageModel, tmp_pa
     (tmp_path / "a.txt").write_text("a", encoding="utf-8")
     tokenizer = copy.deepcopy(model.tokenizer)
     tokenizer.bos_token = None
-    with pytest.raises(SourceError, match="has no token that counts"):
+    with pytest.raises(SourceError, match="has no counted token"):
         list(read_shards(text_at(tmp_path / "a.txt", 9, 8), tokenizer))
 
 
 def test_a_text_of_special_tokens_alone_is_refused(model: LanguageModel, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(model.tokenizer.bos_token * 3, encoding="utf-8")
-    with pytest.raises(SourceError, match="has no token that counts"):
+    with pytest.raises(SourceError, match="has no counted token"):
         list(read_shards(text_at(tmp_path / "a.txt", 9, 8), model.tokenizer))

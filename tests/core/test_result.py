@@ -1,4 +1,4 @@
-"""What can be done with the rows of an answer."""
+"""Conversions of a result, and its display."""
 
 import pickle
 from html.parser import HTMLParser

@@ -1,4 +1,4 @@
-"""What becomes of the features: bands as wide as their numbers."""
+"""Alluvial pictures: the width of bands is the number of features."""
 
 import itertools
 
@@ -47,7 +47,7 @@ def test_bands_are_as_wide_as_their_numbers(drawn: list[Passage], width: float |
     assert draw_alluvial(drawn, width=width) == draw_alluvial(drawn, width=width)
 
 
-def test_numbers_are_told() -> None:
+def test_the_bands_show_their_numbers() -> None:
     first = Passage(0, 1, 1000, 900, 300, 500, 600, n_splits=1, n_merges=20, origins={"att": 90})
     second = Passage(1, 2, 900, 800, 400, 100, 200, n_splits=7, n_merges=1, is_noise=True)
     told = [words.text for words in texts(parsed(draw_alluvial([first, second])))]
@@ -57,7 +57,7 @@ def test_numbers_are_told() -> None:
     assert "born: mlp" not in told
 
 
-def test_no_layers_says_so() -> None:
+def test_a_picture_without_layers_has_a_message() -> None:
     assert "no layers" in [words.text for words in texts(parsed(draw_alluvial([])))]
 
 

@@ -1,4 +1,4 @@
-"""Contrast on either paper, and names that exist."""
+"""Contrast on light and dark backgrounds, and colour names that exist."""
 
 import ast
 from itertools import pairwise

@@ -104,11 +104,11 @@ def test_blank_tokens_are_shown_in_quotes() -> None:
 @pytest.mark.parametrize(
     ("activation", "message"),
     [
-        (Activation(1, 0, "k", "w", 0.5), "'k' is active on token 1, layer 0: not there"),
-        (Activation(0, 3, "k", "w", 0.5), "'k' is active on token 0, layer 3: not there"),
-        (Activation(0, 0, "k", "w", 0.5, 0), "'k' is of lineage 0, which is not there"),
+        (Activation(1, 0, "k", "w", 0.5), "'k' is active on token 1, layer 0, not in the picture"),
+        (Activation(0, 3, "k", "w", 0.5), "'k' is active on token 0, layer 3, not in the picture"),
+        (Activation(0, 0, "k", "w", 0.5, 0), "'k' is of lineage 0, not in the picture"),
     ],
 )
-def test_what_is_not_there_cannot_be_active(activation: Activation, message: str) -> None:
+def test_activations_outside_the_picture_are_refused(activation: Activation, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PromptLens(["a"], [0], [activation])

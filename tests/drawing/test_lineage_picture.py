@@ -169,7 +169,7 @@ def test_a_hub_makes_all_ribbons_narrow() -> None:
     assert layout.crossings == 0
 
 
-def test_the_legend_tells_what_occurs_and_nothing_else() -> None:
+def test_the_legend_has_only_the_marks_that_occur() -> None:
     told = " ".join(words.text for words in texts(parsed(draw_lineage(looked()))))
     entries = (
         "cosine, pearson, doubtful, seed, born of mlp, born of att, of both, unexplained, dies here, "
@@ -252,7 +252,7 @@ def test_a_theme_is_attributes_and_auto_adds_only_a_style() -> None:
     assert "prefers-color-scheme:dark" in auto[start:end]
 
 
-def test_nothing_drawn_says_so() -> None:
+def test_an_empty_lineage_has_a_message() -> None:
     root = parsed(draw_lineage(LineageGraph([], [])))
     assert [words.text for words in texts(root)] == ["no features"]
 
@@ -269,7 +269,7 @@ def test_nothing_drawn_says_so() -> None:
         (["0/res/0", "1/res/0"], [("0/res/0", "1/res/0", float("inf"))], "has the value inf"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(
+def test_malformed_lineages_are_refused(
     nodes: list[str], links: list[tuple[str, str, float]], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

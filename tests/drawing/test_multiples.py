@@ -53,7 +53,7 @@ def test_the_same_value_is_as_high_in_every_chart() -> None:
     assert second[3] < second[1] < first[1]
 
 
-def test_series_of_one_name_look_the_same_and_others_differ_by_dashes_too() -> None:
+def test_series_with_one_name_look_the_same_and_others_have_other_dashes() -> None:
     drawn = [Panel("a", [Series("s", [(0, 1)]), Series("t", [(0, 1)])]), Panel("b", [Series("t", [(0, 1)])])]
     one, two, three = with_class(parsed(draw_small_multiples(drawn)), "series")
     look = [(line.get("stroke"), line.get("stroke-dasharray")) for line in (one, two, three)]
@@ -62,7 +62,7 @@ def test_series_of_one_name_look_the_same_and_others_differ_by_dashes_too() -> N
     assert look[0][1] != look[1][1]
 
 
-def test_what_is_below_chance_is_shaded_and_told() -> None:
+def test_the_part_below_chance_is_shaded_and_in_the_legend() -> None:
     drawn = [Panel("a", [Series("s", [(0.2, 1), (0.6, 2)])], noise_below=0.4)]
     root = parsed(draw_small_multiples(drawn))
     (shade,) = [rect for rect in with_class(root, "panel")[0].iter(f"{SVG}rect")]
@@ -83,7 +83,7 @@ def test_ticks_are_round_and_inside(low: float, wide: float, n: int) -> None:
     assert all(step.lstrip("0.")[:1] in "125" for step in steps)
 
 
-def test_no_rows_says_so() -> None:
+def test_charts_without_rows_have_a_message() -> None:
     assert [one.text for one in texts(parsed(draw_small_multiples([])))] == ["no rows"]
 
 

@@ -61,7 +61,7 @@ def test_an_order_is_a_permutation_and_no_worse_than_its_start(graph: Columns) -
 
 @quick
 @given(layered(columns=3, most=3, links=9))
-def test_small_pictures_have_the_fewest_crossings_there_can_be(graph: Columns) -> None:
+def test_small_pictures_have_the_minimal_number_of_crossings(graph: Columns) -> None:
     orders = product(*(permutations(items) for items in as_read(graph)))
     fewest = min(counted(graph, [list(items) for items in order]) for order in orders)
     assert best_order(graph)[1] == fewest

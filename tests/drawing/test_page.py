@@ -47,7 +47,7 @@ def hashed(text: str) -> str:
 @pytest.mark.thorough
 @quick
 @given(graphs())
-def test_the_picture_is_in_it_as_it_is(graph: LineageGraph) -> None:
+def test_the_page_contains_the_picture_unchanged(graph: LineageGraph) -> None:
     svg = draw_lineage(graph)
     page = html_page(svg, graph.title)
     assert svg.strip() in page
@@ -57,7 +57,7 @@ def test_the_picture_is_in_it_as_it_is(graph: LineageGraph) -> None:
     assert not [name for name, _ in seen.attributes if name.startswith("on") or name in ("src", "style")]
 
 
-def test_the_policy_names_what_runs_and_nothing_else() -> None:
+def test_the_security_policy_allows_only_our_script() -> None:
     page = html_page(draw_lineage(LineageGraph([Node("0/res/0", 0)], [])), "a")
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', page)
     (script,) = re.findall(r"<script[^>]*>(.*?)</script>", page, flags=re.DOTALL)

@@ -75,7 +75,7 @@ def lit(page: Any) -> set[str]:
 ALL = {f"{layer}/res/{n}" for layer in range(3) for n in range(2)}
 
 
-def test_pointing_lights_the_lineage(page: Any) -> None:
+def test_pointing_highlights_the_lineage(page: Any) -> None:
     assert lit(page) == ALL
     page.locator('[data-key="1/res/0"] .box').hover()
     assert lit(page) == {"0/res/0", "1/res/0", "2/res/0"}

@@ -17,7 +17,7 @@ UNSEEN = {"Cc", "Cs", "Zl", "Zp"}
 
 @quick
 @given(words)
-def test_what_is_visible_is_xml_and_changes_no_direction(text: str) -> None:
+def test_visible_text_is_valid_xml_without_direction_marks(text: str) -> None:
     shown = visible(text)
     assert visible(shown) == shown
     assert not {unicodedata.category(letter) for letter in shown} & UNSEEN
@@ -84,7 +84,7 @@ def test_widths_are_those_of_arial() -> None:
     assert text_width("a", 1, bold=True) > 1139 / 2048 - 1e-3
 
 
-def test_only_what_the_tables_hold_is_called_measured() -> None:
+def test_only_letters_of_the_tables_are_measured() -> None:
     assert is_measured("looked → sad, Жизнь…")
     assert not is_measured("日本")
 

@@ -1,4 +1,4 @@
-"""Pairs that are as close as edges and none, against all cosines."""
+"""The count of pairs above the threshold without an edge, against all cosines."""
 
 import numpy as np
 import pytest

@@ -103,7 +103,7 @@ def test_products_worse_than_the_margin_allows_are_noticed(monkeypatch: pytest.M
     rows = unit_rows(np.random.default_rng(0), 50, 30)
     monkeypatch.setattr(products, "margin", lambda d_model, norm, *others: 0 * norm)
     monkeypatch.setattr(tiles, "margin", lambda d_model, norm, *others: 0 * norm - 1e-3)
-    with pytest.raises(FeatgraphError, match=r"a cosine of 0\.\d+ was to be 0\.\d+ at most"):
+    with pytest.raises(FeatgraphError, match=r"a cosine is 0\.\d+, above its bound of 0\.\d+"):
         candidates(rows, rows, 3)
 
 

@@ -43,7 +43,7 @@ def evaluated(graph: Graph, settings: Settings = LINE, **changes: Any) -> Evalua
     return evaluate(graph.store, {SEED: 1.0}, settings, Trial(**given))
 
 
-def test_every_scale_is_measured_on_half_of_the_prompts_and_one_with_controls_on_the_others(
+def test_all_scales_use_the_validation_prompts_and_the_chosen_one_the_test_prompts(
     graph: Graph,
 ) -> None:
     found = evaluated(graph)
@@ -166,7 +166,7 @@ def test_a_judge_grades_each_text_by_itself(server: Stub) -> None:
     assert len(questions) == 2
 
 
-def test_a_theme_that_is_to_go_scores_by_what_is_left() -> None:
+def test_suppressing_a_theme_scores_its_absence() -> None:
     coherence, behaviour = np.array([0.8]), np.array([0.2])
     assert final(coherence, behaviour, "promote").tolist() == pytest.approx([0.16])
     assert final(coherence, behaviour, "suppress").tolist() == pytest.approx([0.64])
@@ -182,7 +182,7 @@ def test_a_theme_that_is_to_go_scores_by_what_is_left() -> None:
         '{"coherence": 6, "behaviour": 1}',
     ],
 )
-def test_an_answer_that_is_no_grade_is_none(answer: str) -> None:
+def test_an_answer_without_grades_is_nan(answer: str) -> None:
     assert np.isnan(read_grades(answer)).all()
 
 

@@ -39,7 +39,7 @@ def test_theme_activation_is_a_weighted_mean_of_shares_of_the_largest() -> None:
     assert measures.theme_share(codes[:, 1:]) == 0.5
 
 
-def test_what_has_no_tokens_or_words_has_no_measure() -> None:
+def test_texts_without_tokens_or_words_have_no_measure() -> None:
     nothing = torch.zeros(0, 2)
     found = [
         measures.theme_activation(nothing, torch.ones(2), torch.ones(2)),
@@ -80,7 +80,7 @@ def test_likelihood_is_the_models_own_loss_on_each_text(suite: GraphSuite) -> No
 
 
 @pytest.mark.thorough
-def test_presence_is_what_the_saes_find_on_the_generated_tokens(graph: Graph, suite: GraphSuite) -> None:
+def test_presence_uses_sae_activations_on_the_generated_tokens(graph: Graph, suite: GraphSuite) -> None:
     theme = theme_of(graph.store, {SEED: 1.0}, suite.model, min=-1, keywords=["cat"])
     made = texts(suite)
     activation, share = presence(suite, theme, made)
@@ -238,13 +238,13 @@ def test_gated_controls_change_other_features_of_the_same_saes(graph: Graph, mod
             assert member.target * member.decoder_norm == pytest.approx(before.target * before.decoder_norm)
 
 
-def test_what_has_no_edges_has_no_controls_of_them(graph: Graph) -> None:
+def test_a_vector_without_edges_has_no_lineage_controls(graph: Graph) -> None:
     made = graph.steering_vector(SEED)
     found = {which: control(graph.store, made, {SEED: 1.0}, which, 0) for which in CONTROLS}
     assert [which for which, vector in found.items() if vector is None] == ["shuffled", "seed-only"]
 
 
-def test_a_theme_is_what_is_downstream_and_the_whole_words_of_its_seeds(
+def test_a_theme_has_downstream_features_and_whole_words_of_the_seeds(
     graph: Graph, suite: GraphSuite
 ) -> None:
     theme = theme_of(

@@ -1,4 +1,4 @@
-"""Attribution-graph JSON: what its pages ask for, and what trips them."""
+"""Attribution-graph JSON: the fields that its pages require, and values that break them."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,9 @@ def ident(key: str) -> str:
     return f"{layer}_{idx}_{('att', 'mlp', 'res').index(site)}"
 
 
-def test_features_of_three_sites_with_one_number_stay_three(graph: Graph, tmp_path: Path) -> None:
+def test_features_of_three_sites_with_equal_layer_and_index_stay_distinct(
+    graph: Graph, tmp_path: Path
+) -> None:
     members = tuple(
         Member(number, f"1/{site}/7", 1, site, 7, 0, 1.0, 0.1, None)
         for number, site in enumerate(("att", "mlp", "res"))

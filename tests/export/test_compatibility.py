@@ -1,4 +1,4 @@
-"""What a format cannot hold is refused with the reason and a mend, or written nearly and marked."""
+"""A vector that a format cannot hold is refused with reason and hint, or approximated and marked."""
 
 import json
 from dataclasses import replace
@@ -31,13 +31,13 @@ def test_attention_of_sequential_blocks_is_refused_or_marked(
         f"{format} cannot hold this vector: '1/att/0' is added between attention and mlp of block 1"
         in str(caught.value)
     )
-    assert "leave att features out, or take the nearest thing with --approximate" in str(caught.value)
+    assert "leave att features out, or take the closest approximation with --approximate" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
     written = formats.write(vector, tmp_path / "v", format, approximate=True)
     assert "so the block's mlp does not see it" in written.approximations[0]
 
 
-def test_what_is_near_is_added_after_the_block_to_what_is_there(graph: Graph, tmp_path: Path) -> None:
+def test_an_approximation_adds_middle_vectors_to_the_block_output(graph: Graph, tmp_path: Path) -> None:
     vector = graph.steering_vector(["1/att/0", "1/res/1"])
     formats.write(vector, tmp_path / "v.gguf", "gguf", approximate=True)
     reader = gguf.GGUFReader(tmp_path / "v.gguf")
@@ -50,7 +50,7 @@ def test_what_is_near_is_added_after_the_block_to_what_is_there(graph: Graph, tm
     )
 
 
-def test_what_is_exact_is_not_marked(graph: Graph, tmp_path: Path) -> None:
+def test_an_exact_file_has_no_approximation_mark(graph: Graph, tmp_path: Path) -> None:
     formats.write(graph.steering_vector("1/res/0"), tmp_path / "v.gguf", "gguf", approximate=True)
     assert "featgraph.approximate" not in gguf.GGUFReader(tmp_path / "v.gguf").fields
 
@@ -87,7 +87,7 @@ def test_a_choice_of_tokens_is_in_the_metadata_of_our_own_formats(graph: Graph, 
         ({"positions": "firing"}, "positions firing"),
     ],
 )
-def test_what_looks_at_activations_fits_a_plan_alone(
+def test_only_a_plan_holds_steering_by_activations(
     graph: Graph, tmp_path: Path, format: str, settings: Any, what: str
 ) -> None:
     vector = graph.steering_vector("1/res/0", **settings)
@@ -158,7 +158,7 @@ def export(toy: Path, *arguments: object) -> Any:
         (["1/res/0", "-o", "v"], "'v' names no format; give --format, one of gguf, safetensors"),
         (["0/res/0", "-o", "v.gguf"], "llama.cpp drops a control vector file with direction.0"),
         (["1/res/0", "-o", "v.gguf", "--layers", "7"], "no vector in layers 7 to 7"),
-        (["1/res/0", "-o", "v.gguf", "--scale", "nan"], "scale is nan; a finite number is needed"),
+        (["1/res/0", "-o", "v.gguf", "--scale", "nan"], "scale is nan; give a finite number"),
         (["1/res/0", "-o", "v.gguf", "--scale", "0"], "every vector is 0 at scale 0"),
         (["1/res/0", "-o", "v.gguf", "--mode", "ablate"], "mode ablate depends on SAE activations"),
         (["1/att/0", "-o", "v.svec"], "svec cannot hold this vector"),
@@ -179,7 +179,7 @@ def test_the_command_says_what_is_wrong(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_says_what_is_only_near(toy: Path, tmp_path: Path) -> None:
+def test_the_command_reports_approximations(toy: Path, tmp_path: Path) -> None:
     done = export(toy, "1/att/0", "--approximate", "-o", tmp_path / "v.gguf")
     first, second = done.stderr.splitlines()
     assert (done.exit_code, first) == (0, f"featgraph: wrote {tmp_path / 'v.gguf'}: layer 1 of toy")

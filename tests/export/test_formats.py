@@ -38,7 +38,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     return found
 
 
-def test_every_format_says_what_it_is_for() -> None:
+def test_every_format_has_a_purpose() -> None:
     assert [*export.FORMATS, *export.LINEAGE_FORMATS] == [
         "gguf",
         "safetensors",
@@ -167,7 +167,7 @@ def test_json_holds_every_bit_as_lists(vector: SteeringVector, tmp_path: Path) -
     assert np.array(layers["2"], dtype=np.float32).tobytes() == AWKWARD.tobytes()
 
 
-def test_json_says_what_safetensors_says(vector: SteeringVector, tmp_path: Path) -> None:
+def test_json_and_safetensors_have_the_same_provenance(vector: SteeringVector, tmp_path: Path) -> None:
     export.write(vector, tmp_path / "v.json", "json")
     export.write(vector, tmp_path / "v.safetensors", "safetensors")
     content = json.loads((tmp_path / "v.json").read_text())
@@ -204,7 +204,7 @@ def test_a_file_that_is_there_is_replaced_and_nothing_is_left_over(
 
 
 @pytest.mark.parametrize("name", ONE_FILE)
-def test_a_folder_that_is_not_there_is_said(vector: SteeringVector, tmp_path: Path, name: str) -> None:
+def test_a_missing_folder_is_an_error(vector: SteeringVector, tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"cannot write .*absent/v: no such file or directory"):
         export.write(vector, tmp_path / "absent" / "v", name)
 
@@ -221,7 +221,7 @@ def test_a_folder_cannot_be_the_target(vector: SteeringVector, tmp_path: Path) -
         export.write(vector, tmp_path, "json")
 
 
-def test_an_unknown_format_is_told_the_nearest(vector: SteeringVector, tmp_path: Path) -> None:
+def test_the_error_about_an_unknown_format_names_the_nearest(vector: SteeringVector, tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"no export format 'safetensor'; did you mean 'safetensors'\? formats"
     ):

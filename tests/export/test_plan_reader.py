@@ -1,4 +1,4 @@
-"""A plan is read back to the bit; a file that is none, or damaged, is refused by name and key."""
+"""A plan is read back exactly; a damaged file, or one that is not a plan, is refused by name and key."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def same(one: SteeringVector, other: SteeringVector) -> bool:
 
 @pytest.mark.thorough
 @given(layers=VECTORS, middles=VECTORS, name=TEXT, number=FLOATS, key=st.integers(0, 10**6))
-def test_what_is_written_is_read_to_the_bit(
+def test_a_plan_is_read_back_exactly(
     tmp_path_factory: pytest.TempPathFactory,
     layers: Any,
     middles: Any,
@@ -72,7 +72,7 @@ def test_what_is_written_is_read_to_the_bit(
         {"positions": "firing"},
     ],
 )
-def test_plans_of_a_graph_keep_what_they_were_asked_for(graph: Graph, tmp_path: Path, settings: Any) -> None:
+def test_plans_of_a_graph_keep_their_settings(graph: Graph, tmp_path: Path, settings: Any) -> None:
     vector = graph.steering_vector({"1/res/0": 1.0, "2/res/0": -0.5}, **settings)
     export.write(vector, tmp_path / "plan.json", "json")
     found = export.read_plan(tmp_path / "plan.json")
@@ -192,7 +192,7 @@ def damaged(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
             lambda plan: plan["settings"].update(scal=1),
             "'settings.scal' is not a setting; did you mean 'scale'?",
         ),
-        (lambda plan: plan["settings"].update(at=1), "'settings' cannot be: where single has no span"),
+        (lambda plan: plan["settings"].update(at=1), "'settings' is not valid: where single has no span"),
         (
             lambda plan: plan["settings"].update(mode="ablate"),
             "'layers' has vectors, and the plan's settings",
@@ -200,12 +200,15 @@ def damaged(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda plan: plan.update(members={}), "'members' is {}, not a list"),
         (lambda plan: plan["members"].append(3), "'members[1]' is 3, not an object"),
         (lambda plan: plan["members"][0].pop("weight"), "'members[0].weight' is missing"),
-        (lambda plan: plan["members"][0].update(key="1/rse/0"), "'members[0].key' cannot be: no site 'rse'"),
+        (
+            lambda plan: plan["members"][0].update(key="1/rse/0"),
+            "'members[0].key' is not valid: no site 'rse'",
+        ),
         (
             lambda plan: plan["members"][0].update(point="up"),
             "'members[0].point' is \"up\", not one of out, mid",
         ),
-        (lambda plan: plan["members"][0].update(weight=1e999), "it holds Infinity, and a plan's numbers are"),
+        (lambda plan: plan["members"][0].update(weight=1e999), "it has Infinity, but numbers in a plan are"),
         (lambda plan: plan.update(n_layers="3"), "'n_layers' is \"3\", not a whole number"),
         (lambda plan: plan.update(n_layers=1), "the vector writes after block 1, but toy has blocks 0 to 0"),
         (lambda plan: plan.update(d_model=5), "the vector of layer 1 has 6 numbers, but d_model of toy is 5"),
@@ -223,14 +226,14 @@ def damaged(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda plan: plan["layers"].update({"1": [0.0] * 6}), "every vector is 0"),
         (
             lambda plan: plan["layers"].update({"1": [float("nan")] * 6}),
-            "it holds NaN, and a plan's numbers are",
+            "it has NaN, but numbers in a plan are",
         ),
         (lambda plan: plan.update(graph=3), "'graph' is 3, not text"),
         (
             lambda plan: plan.update(format="featgraph.steering/2"),
             "is of format 'featgraph.steering/2', and this",
         ),
-        (lambda plan: plan.pop("format"), "it does not say its 'format'"),
+        (lambda plan: plan.pop("format"), "it has no 'format'"),
     ],
 )
 def test_a_damaged_plan_is_named_with_the_key(
@@ -247,7 +250,7 @@ def test_a_damaged_plan_is_named_with_the_key(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda plan: plan.update(members=[]), "there are no features, and mode clamp steers by"),
+        (lambda plan: plan.update(members=[]), "the vector has no features, and mode clamp needs"),
         (
             lambda plan: plan["members"][0].update(target=None),
             "'members[0].target' is null, and the mode needs",
@@ -256,7 +259,7 @@ def test_a_damaged_plan_is_named_with_the_key(
             lambda plan: plan["members"][0].update(write_layer=9),
             "the vector writes after block 9, but toy has",
         ),
-        (lambda plan: plan["members"][0].update(key="1/res/9"), "'members[0].key' cannot be: no feature"),
+        (lambda plan: plan["members"][0].update(key="1/res/9"), "'members[0].key' is not valid: no feature"),
         (
             lambda plan: plan["members"][0].update(sae_number=-4),
             "'members[0].sae_number' is -4, and 1/res/0 is in 5",
@@ -286,7 +289,7 @@ def test_numbers_beyond_float_are_refused_where_they_stand(graph: Graph, tmp_pat
     [b"", b"{", b"[]", b"3", b"\xff\xfe\x00", b"[" * 100_000, b'{"format": 3}', b"GGUF\x03\x00", b"null"],
 )
 @pytest.mark.parametrize("read", [export.read_plan, lambda path: export.read_extra(path, "generation")])
-def test_a_file_that_is_no_plan_is_said_to_be_none(tmp_path: Path, content: bytes, read: Any) -> None:
+def test_a_file_that_is_not_a_plan_is_refused(tmp_path: Path, content: bytes, read: Any) -> None:
     (tmp_path / "plan.json").write_bytes(content)
     with pytest.raises(UsageError, match=r"plan\.json is not a steering plan: "):
         read(tmp_path / "plan.json")

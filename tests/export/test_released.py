@@ -75,7 +75,7 @@ def test_the_coefficient_of_a_csv_multiplies_the_raw_decoder_row(known: Graph, t
     np.testing.assert_allclose(float(row["steering_coefficient"]) * raw, vector.layers[1], rtol=1e-6)
 
 
-def test_lm_eval_fills_a_folder_with_what_each_block_can_have(known: Graph, tmp_path: Path) -> None:
+def test_lm_eval_writes_a_csv_for_each_block_that_allows_it(known: Graph, tmp_path: Path) -> None:
     vector = known.steering_vector(["1/res/0", "1/mlp/0", "2/res/1"])
     written = export.write(vector, tmp_path / "v", "lm-eval", approximate=True)
     names = sorted(path.name for path in (tmp_path / "v").iterdir())
@@ -88,7 +88,7 @@ def test_lm_eval_fills_a_folder_with_what_each_block_can_have(known: Graph, tmp_
     assert (
         "approximate: it writes after 2 blocks" in read_csv(tmp_path / "v" / "layers.2.csv")[0]["description"]
     )
-    with pytest.raises(UsageError, match=r"holds 'layers\.1\.pt', which is not of this vector"):
+    with pytest.raises(UsageError, match=r"holds 'layers\.1\.pt', a file of another vector"):
         export.write(known.steering_vector("2/res/1"), tmp_path / "v", "lm-eval")
 
 
@@ -100,7 +100,7 @@ def test_lm_eval_fills_a_folder_with_what_each_block_can_have(known: Graph, tmp_
         (["1/res/0"], {"compensate": True}, "compensate changes how much of the feature is added"),
     ],
 )
-def test_a_csv_that_cannot_say_it_is_refused(
+def test_a_csv_that_cannot_express_the_vector_is_refused(
     known: Graph, tmp_path: Path, features: list[str], settings: Any, why: str
 ) -> None:
     with pytest.raises(UsageError, match=rf"lm-eval cannot hold this vector: no csv for layers\.1: {why}"):
@@ -174,7 +174,7 @@ def test_neuronpedia_gets_its_own_features_and_the_vectors(known: Graph, tmp_pat
         (["1/res/0"], {"compensate": True}, "compensate changes"),
     ],
 )
-def test_what_neuronpedia_cannot_steer_by_feature_goes_by_vector(
+def test_vectors_that_features_cannot_express_are_uploaded_to_neuronpedia(
     known: Graph, tmp_path: Path, features: list[str], settings: Any, why: str
 ) -> None:
     vector = known.steering_vector(features, **settings)

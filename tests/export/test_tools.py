@@ -175,7 +175,7 @@ def test_npz_carries_the_provenance_without_pickle(graph: Graph, tmp_path: Path)
 
 
 @pytest.mark.parametrize("format", ["safetensors", "npz"])
-def test_what_goes_between_attention_and_mlp_has_a_name_of_its_own(
+def test_vectors_between_attention_and_mlp_have_their_own_names(
     graph: Graph, tmp_path: Path, format: str
 ) -> None:
     vector = graph.steering_vector(["1/att/0", "2/res/1"])
@@ -219,7 +219,7 @@ def test_steering_vectors_come_with_lines_that_load_them(
     assert {block: values.tolist() for block, values in activations.items()} == {1: [1.0] * 6, 3: [3.0] * 6}
 
 
-def test_a_loader_says_what_is_only_near(graph: Graph, tmp_path: Path) -> None:
+def test_a_loader_reports_approximations(graph: Graph, tmp_path: Path) -> None:
     export.write(graph.steering_vector("1/att/0"), tmp_path / "v", "steering-vectors", approximate=True)
     text = (tmp_path / "v.py").read_text()
     ast.parse(text)
@@ -260,14 +260,14 @@ def test_caa_goes_into_a_folder_that_holds_nothing_else(graph: Graph, tmp_path: 
     export.write(vector, tmp_path / "vectors", "caa")
     names = {path.name for path in (tmp_path / "vectors").iterdir()}
     assert names == {f"vec_layer_{block}_toy.pt" for block in (0, 1, 2)}
-    with pytest.raises(UsageError, match=r"holds 'vec_layer_0_toy\.pt', which is not of this vector"):
+    with pytest.raises(UsageError, match=r"holds 'vec_layer_0_toy\.pt', a file of another vector"):
         export.write(graph.steering_vector("1/res/0"), tmp_path / "vectors", "caa")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="is a file, and one file per layer goes into a folder"):
+    with pytest.raises(UsageError, match="is a file, and this format needs a folder"):
         export.write(vector, tmp_path / "file", "caa")
 
 
-def test_a_folder_whose_parent_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_missing_parent_folder_is_an_error(tmp_path: Path) -> None:
     vector = steering({1: np.ones(D_MODEL, dtype=np.float32)})
     with pytest.raises(UsageError, match=r"cannot write .*absent/v: no such file or directory"):
         export.write(vector, tmp_path / "absent" / "v", "caa")

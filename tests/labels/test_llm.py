@@ -1,4 +1,4 @@
-"""Labels by a language model, against a server on this machine: what it is asked, what its answers become."""
+"""Labels by a language model, with a local server: requests, and labels from its answers."""
 
 import json
 import os
@@ -65,7 +65,7 @@ def test_features_with_examples_are_labelled(toy_copy: Path, server: Stub) -> No
     assert done.left_out == ["31 features without examples"]
 
 
-def test_a_request_is_what_the_protocol_says(toy_copy: Path, server: Stub) -> None:
+def test_a_request_follows_the_protocol(toy_copy: Path, server: Stub) -> None:
     from_llm(toy_copy, endpoint(server, KEY), where="key = '1/res/0'")
     (asked,) = server.asked
     assert (asked.method, asked.path) == ("POST", "/v1/chat/completions")
@@ -106,7 +106,7 @@ def test_where_and_limit_choose_features(toy_copy: Path, server: Stub) -> None:
 
 
 @pytest.mark.parametrize("where", ["leyer = 1", "1); drop table label; --"])
-def test_a_condition_that_is_none_is_refused(toy_copy: Path, server: Stub, where: str) -> None:
+def test_a_malformed_condition_is_refused(toy_copy: Path, server: Stub, where: str) -> None:
     with pytest.raises(QueryError):
         ask(toy_copy, server, where=where)
     assert server.asked == []
@@ -176,7 +176,7 @@ def test_an_address_goes_up_to_v1(base: str, url: str) -> None:
     ],
     ids=lambda reply: reply.body.decode()[-60:],
 )
-def test_an_answer_that_is_no_label_is_counted(toy_copy: Path, server: Stub, answer: Reply) -> None:
+def test_an_unusable_answer_is_counted(toy_copy: Path, server: Stub, answer: Reply) -> None:
     server.queued.append(answer)
     done = ask(toy_copy, server, where="site = 'res'")
     assert labels(toy_copy) == made("1/res/0", "1/res/3", "2/res/0")
@@ -210,14 +210,14 @@ def test_a_slow_answer_is_not_waited_for(toy_copy: Path, server: Stub) -> None:
     assert len(server.asked) == 6
 
 
-def test_a_server_that_is_not_there_ends_it_at_once(toy_copy: Path) -> None:
+def test_an_unreachable_server_ends_labelling_at_once(toy_copy: Path) -> None:
     nowhere = Endpoint("http://127.0.0.1:1", "m", None, RetryPolicy(tries=2, first_wait=0.001))
     with pytest.raises(SourceError, match=r"gave no label for 0/res/0 \(.*refused\); labels so far are kept"):
         from_llm(toy_copy, nowhere, concurrency=1)
 
 
 @pytest.mark.thorough
-def test_too_many_failures_in_a_row_end_it_and_what_was_answered_is_kept(
+def test_too_many_consecutive_failures_end_labelling_and_keep_the_labels(
     toy_copy: Path, server: Stub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(llm, "MOST_FAILURES", 3)
@@ -236,7 +236,7 @@ def test_too_many_failures_in_a_row_end_it_and_what_was_answered_is_kept(
     ("status", "mend"),
     [(401, "name the variable that holds the key with --api-key-env"), (404, "check --base-url and --model")],
 )
-def test_a_refusal_ends_it_and_says_what_to_mend(
+def test_a_refused_request_ends_labelling_with_a_hint(
     toy_copy: Path, server: Stub, status: int, mend: str
 ) -> None:
     server.queued += [chat("kept"), Reply(status, b'{"error": "wrong \n thing"}')]
@@ -288,7 +288,9 @@ def test_a_key_is_in_a_variable_that_is_set(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(UsageError, match=r"the environment has no MY_KEY; write `export MY_KEY=...` first"):
         key_from("MY_KEY")
     monkeypatch.setenv("MY_KEY", "a\nb")
-    with pytest.raises(UsageError, match=r"what MY_KEY holds is not a key: it has letters that a header"):
+    with pytest.raises(
+        UsageError, match=r"MY_KEY does not hold a key: it has characters that are not allowed"
+    ):
         key_from("MY_KEY")
     assert key_from(None) is None
 
@@ -329,7 +331,7 @@ def asked_for(server: Stub, n: int) -> None:
 
 
 @pytest.mark.thorough
-def test_what_was_answered_outlives_a_kill(toy_copy: Path, server: Stub) -> None:
+def test_answers_survive_a_kill(toy_copy: Path, server: Stub) -> None:
     server.queued += [chat("first"), chat("second"), Reply(slow=30)]
     process = running(toy_copy, server)
     asked_for(server, 3)
@@ -357,7 +359,7 @@ def test_answers_left_for_another_model_are_kept_too(toy_copy: Path, server: Stu
 
 
 @pytest.mark.thorough
-def test_an_interrupt_puts_what_was_answered_into_the_graph(toy_copy: Path, server: Stub) -> None:
+def test_an_interrupt_writes_the_answers_to_the_graph(toy_copy: Path, server: Stub) -> None:
     server.queued += [chat("first"), Reply(slow=30)]
     process = running(toy_copy, server)
     asked_for(server, 2)

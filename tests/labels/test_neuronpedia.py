@@ -1,4 +1,4 @@
-"""Labels from Neuronpedia's bulk files: which feature gets which, from where, and what is refused."""
+"""Labels from Neuronpedia's bulk files: matching with features, sources, and errors."""
 
 import gzip
 import json
@@ -48,7 +48,7 @@ def test_new_labels_take_the_place_of_the_same_source_and_feature_alone(graph: P
     assert token_labels(graph) == LABELS
 
 
-def test_what_gives_no_label_is_counted(graph: Path, tmp_path: Path) -> None:
+def test_rows_without_a_label_are_counted(graph: Path, tmp_path: Path) -> None:
     others = [row(1, "res", 0, "x", modelId="toy-9b"), row(2, "res", 0, "y"), row(2, "res", 900, "z")]
     folder = bulk(tmp_path, 1, "res", [*others, row(1, "res", 0, " "), row(1, "res", 1, "a")])
     assert from_neuronpedia(graph, folder).left_out == [
@@ -165,7 +165,7 @@ def test_rows_that_cannot_be_of_this_graph_are_refused(
     assert labels(graph) == []
 
 
-def test_another_bulk_file_is_told_from_explanations(graph: Path, tmp_path: Path) -> None:
+def test_bulk_files_without_explanations_are_refused(graph: Path, tmp_path: Path) -> None:
     folder = bulk(tmp_path, 1, "res", [row(1, "res", 1, "a")]) / source_id(1, "res") / "features"
     with pytest.raises(
         SourceError, match="is not a file of explanations: it has no column 'layer'; it has modelId"
@@ -173,7 +173,7 @@ def test_another_bulk_file_is_told_from_explanations(graph: Path, tmp_path: Path
         from_neuronpedia(graph, folder)
 
 
-def test_a_place_where_nothing_is_says_what_may_be_given(graph: Path, tmp_path: Path) -> None:
+def test_the_error_about_a_missing_file_lists_the_kinds_of_input(graph: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"nowhere does not exist; give a bulk file, a folder of them, a glob"
     ):
@@ -184,7 +184,7 @@ def test_a_place_where_nothing_is_says_what_may_be_given(graph: Path, tmp_path: 
 
 def test_a_graph_without_ids_says_how_to_name_the_sae(toy: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"no SAE of .* has a Neuronpedia id; say of which .* --layer L --site res"
+        UsageError, match=r"no SAE of .* has a Neuronpedia id; choose the SAE .* --layer L --site res"
     ):
         from_neuronpedia(toy, tmp_path)
 

@@ -85,7 +85,7 @@ def test_a_table_that_does_not_fit_is_refused_whole(
     assert labels(graph) == []
 
 
-def test_a_file_that_is_no_table_is_refused(graph: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_table_is_refused(graph: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"nothing")
     with pytest.raises(SourceError, match=r"cannot read .*broken.parquet: "):
         from_table(graph, tmp_path / "broken.parquet")
@@ -129,7 +129,7 @@ def call(*arguments: object) -> tuple[int, str]:
 
 
 @pytest.mark.thorough
-def test_the_command_tells_what_it_did(graph: Path, tmp_path: Path) -> None:
+def test_the_command_reports_the_labels(graph: Path, tmp_path: Path) -> None:
     folder = bulk(tmp_path, 1, "res", [row(1, "res", 0, "a"), row(2, "res", 0, "b")])
     code, said = call(graph, "--from", "neuronpedia", folder, "-q")
     assert (code, said) == (

@@ -149,7 +149,7 @@ def test_an_error_in_the_middle_leaves_the_graph_as_it_was(
 
 
 @pytest.mark.thorough
-def test_a_full_disk_is_told_and_leaves_the_graph_as_it_was(toy_copy: Path) -> None:
+def test_a_full_disk_is_an_error_and_leaves_the_graph_unchanged(toy_copy: Path) -> None:
     """The limit on the size of a file stands for the disk: the system's answer is an OSError too."""
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
@@ -165,7 +165,7 @@ def test_a_full_disk_is_told_and_leaves_the_graph_as_it_was(toy_copy: Path) -> N
     assert sources(toy_copy) == {"tokens": 5}
 
 
-def test_a_folder_that_may_not_be_written_is_told(toy_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_folder_is_an_error(toy_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "x")
 

@@ -242,7 +242,7 @@ def test_the_recipe_is_also_found_in_the_working_folder(
 ) -> None:
     shutil.copytree(told / "small.featgraph", tmp_path / "moved.featgraph")
     with featgraph.open(tmp_path / "moved.featgraph") as opened:
-        with pytest.raises(SourceError, match=r"its recipe small\.toml is not among the shipped ones"):
+        with pytest.raises(SourceError, match=r"its recipe small\.toml is not a shipped one"):
             opened.similar(text=TEXT)
         monkeypatch.chdir(told)
         assert len(opened.similar(text=TEXT, k=1)) == 3 * LAYERS

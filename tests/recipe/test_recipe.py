@@ -211,7 +211,7 @@ def test_a_recipe_without_text_is_data_free(tmp_path: Path) -> None:
     recipe = small(tmp_path, (text, ""))
     assert recipe.text is None
     assert small(tmp_path).data_free().text is None
-    with pytest.raises(UsageError, match=r"recipe suite is data-free, so --tokens means nothing"):
+    with pytest.raises(UsageError, match=r"recipe suite is data-free, so --tokens has no effect"):
         recipe.with_tokens(5)
 
 

@@ -169,7 +169,7 @@ def test_a_statement_is_read_from_files_only(tmp_path: Path, toy: Path) -> None:
     script.write_text(".read /dev/zero\nselect 1 as one;\n")
     with script.open() as stdin:
         ended = command("shell", toy, "--format", "csv", stdin=stdin)
-    assert ended.stderr == "featgraph: stdin:1: cannot read '/dev/zero': it is no regular file\n"
+    assert ended.stderr == "featgraph: stdin:1: cannot read '/dev/zero': it is not a regular file\n"
     assert ended.stdout == "one\n1\n"
 
 

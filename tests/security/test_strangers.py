@@ -181,7 +181,7 @@ def test_the_users_folder_is_understood_where_a_graph_is_opened(
 
 def test_files_without_an_end_are_refused(tmp_path: Path) -> None:
     for read in (read_bytes, read_text):
-        with pytest.raises(ValueError, match="no regular file"):
+        with pytest.raises(ValueError, match="not a regular file"):
             read(Path("/dev/zero"))
     (tmp_path / "large").write_bytes(b"x" * 11)
     with pytest.raises(ValueError, match="larger than"):

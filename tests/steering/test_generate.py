@@ -1,4 +1,4 @@
-"""Text that goes on from a prompt, steered and not: against transformers' own, and by the command."""
+"""Generated text, steered and not: compared with transformers, and by the command."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_greedy_steered_text_is_that_of_transformers_under_the_same_vector(famil
 
 
 @each_family()
-def test_a_padded_row_says_what_it_says_alone(family: str) -> None:
+def test_padding_does_not_change_a_rows_text(family: str) -> None:
     model = language_model(family)
     vector = steering(model)
     together = generate(model, PROMPTS, [3, 4, 5], Generation(max_tokens=6), vector)
@@ -194,7 +194,7 @@ def test_a_sweep_compares_every_scale_with_one_baseline(beside: Path) -> None:
     assert rows[2].steered != rows[2].baseline
 
 
-def test_rescaling_by_1_is_the_baseline_and_what_else_is_wrong_is_still_said(beside: Path) -> None:
+def test_rescaling_by_1_is_the_baseline_and_other_errors_still_occur(beside: Path) -> None:
     with featgraph.open(beside) as graph:
         suite = GraphSuite(graph.store)
         rescale = Settings(mode="rescale")
@@ -254,7 +254,7 @@ def test_a_plan_generates_the_same_text(beside: Path, tmp_path: Path, more: tupl
 
 
 @pytest.mark.thorough
-def test_a_plan_finds_its_graph_again_where_it_is_told(beside: Path, tmp_path: Path) -> None:
+def test_a_plan_uses_the_graph_at_a_given_path(beside: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(beside, tmp_path / "moved.featgraph"))
     plan = tmp_path / "plan.json"
     made = rows(moved, *STEERED, "--prompt", "the cat", "--save", plan)

@@ -75,7 +75,7 @@ def test_generation_without_a_cache_agrees_too(family: str, kind: str, positions
 @pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "positions"), CASES)
 @pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2", "gpt_neox"])
-def test_a_row_padded_on_the_left_says_what_it_says_alone(family: str, kind: str, positions: str) -> None:
+def test_padding_on_the_left_does_not_change_a_rows_text(family: str, kind: str, positions: str) -> None:
     model, _ = suite_of(family)
     vector = vector_of(family, kind, positions)
     padded, mask = IDS.clone(), torch.ones_like(IDS)

@@ -224,7 +224,7 @@ def test_a_block_may_give_a_tuple() -> None:
     assert extra == "extra"
 
 
-def test_what_a_module_reads_may_be_named() -> None:
+def test_a_hook_name_may_mean_a_modules_input() -> None:
     class Doubling(torch.nn.Module):
         def forward(self, hidden_states: torch.Tensor, *, other: int) -> torch.Tensor:
             return 2 * hidden_states + other
@@ -282,7 +282,7 @@ def test_a_gated_vector_without_its_graph_is_refused() -> None:
     refused(firing, model, "positions firing looks at activations, so it needs the SAEs of a graph")
 
 
-def test_a_model_of_other_weights_is_told_by_both_digests() -> None:
+def test_the_error_about_other_weights_names_both_digests() -> None:
     model, graph = suite_of("llama")
     vector = graph.steering_vector("1/res/0")
     same = LanguageModel(model, None, "this")

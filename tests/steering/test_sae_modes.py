@@ -1,4 +1,4 @@
-"""Steering by what SAEs find: what each mode adds, at every site, in every family, from the weights alone."""
+"""Modes that change SAE codes: the change at every site, in every family, computed from the weights."""
 
 import gc
 import weakref
@@ -113,7 +113,7 @@ def test_an_sae_is_loaded_once_for_each_model_and_not_kept_longer_than_that() ->
     assert gone() is None
 
 
-def test_what_steers_needs_no_gradient_and_leaves_that_of_the_model() -> None:
+def test_steering_vectors_need_no_gradient_and_keep_the_models() -> None:
     model, graph = suite_of("llama")
     embedded = model.get_input_embeddings()(IDS).detach().requires_grad_()
     vector = graph.steering_vector("1/res/3", mode="rescale", scale=-2)

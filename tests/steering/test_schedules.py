@@ -128,7 +128,7 @@ def on_the_text(graph: Graph, layer: int) -> tuple[float, Matrix]:
     return math.sqrt(squares / n_tokens), largest
 
 
-def test_units_are_what_the_model_does_on_the_text(
+def test_units_equal_the_models_activations_on_the_text(
     real: Graph, small_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(small_recipe.parent)
@@ -197,7 +197,7 @@ def test_a_feature_of_two_lineages_adds_up_where_vectors_are_added(graph: Graph)
         ("min-clamp", {"1/res/1": 1.0, "1/res/2": -2.0}, 3.0),
     ],
 )
-def test_a_feature_of_two_lineages_is_changed_once_by_what_changes_it_most(
+def test_a_feature_of_two_lineages_is_changed_once_by_the_larger_change(
     graph: Graph, mode: Any, seeds: dict[str, float], expected: float | None
 ) -> None:
     vector = graph.steering_vector(seeds, where="cumulative", mode=mode, scale=3)
@@ -233,16 +233,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"schedule": "lineer"}, "no schedule 'lineer'; did you mean 'linear'?"),
     ({"positions": "prompts"}, "no positions 'prompts'; did you mean 'prompt'?"),
     ({"mode": None}, "no mode None; mode is one of"),
-    ({"scale": NAN}, "scale is nan; a finite number is needed"),
-    ({"scale": INF}, "scale is inf; a finite number is needed"),
-    ({"scale": "3"}, "scale is 3; a finite number is needed"),
+    ({"scale": NAN}, "scale is nan; give a finite number"),
+    ({"scale": INF}, "scale is inf; give a finite number"),
+    ({"scale": "3"}, "scale is 3; give a finite number"),
     ({"scale": 0}, "every vector is 0 at scale 0, so nothing is steered; choose another scale or weights"),
     (
         {"scale": 1e300},
         "the vector of layer 1 has NaN or infinite values at scale 1e+300; choose a finite, smaller",
     ),
-    ({"alpha": NAN}, "alpha is nan; a finite number is needed"),
-    ({"end": -INF}, "end is -inf; a finite number is needed"),
+    ({"alpha": NAN}, "alpha is nan; give a finite number"),
+    ({"end": -INF}, "end is -inf; give a finite number"),
     ({"min": NAN, "where": "cumulative"}, "min = nan is out of range: -1 to 1"),
     ({"writers": 1.5, "where": "cumulative"}, "writers = 1.5 is out of range"),
     ({"at": -1, "where": "cumulative"}, "at = -1 is too small"),
@@ -267,7 +267,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("settings", "message"), REFUSED, ids=str)
-def test_settings_that_make_no_plan_are_told_why(
+def test_conflicting_settings_are_refused_with_the_reason(
     graph: Graph, settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UsageError) as told:
@@ -276,12 +276,12 @@ def test_settings_that_make_no_plan_are_told_why(
 
 
 @pytest.mark.parametrize("weight", [NAN, INF, "2", None])
-def test_a_weight_that_is_no_number_is_told_with_its_feature(graph: Graph, weight: Any) -> None:
-    with pytest.raises(UsageError, match=f"the weight of 1/res/0 is {weight}; a finite number is needed"):
+def test_a_weight_that_is_not_finite_is_refused_with_its_feature(graph: Graph, weight: Any) -> None:
+    with pytest.raises(UsageError, match=f"the weight of 1/res/0 is {weight}; give a finite number"):
         graph.steering_vector({"1/res/0": weight})
 
 
-def test_a_layer_outside_the_span_is_told_where_that_goes(graph: Graph) -> None:
+def test_the_error_about_a_layer_outside_the_span_gives_its_ends(graph: Graph) -> None:
     message = "the span of '1/res/3' goes from layer 1 to 1, so has nothing at layer 2"
     with pytest.raises(UsageError, match=message):
         graph.steering_vector("1/res/3", where="per-layer", at=2)
@@ -300,25 +300,27 @@ ALTERED = [
     (
         "update feature set max_activation = -0.5 where key = '1/res/0'",
         "max-act",
-        "'1/res/0' fired on the graph's text with negative activations only, the largest -0.5, which would",
+        "'1/res/0' fired on the graph's text with negative activations only (largest -0.5), which would",
     ),
     (
         "update feature set max_activation = null, density = null",
         "max-act",
-        "the graph was made without a text, so it knows no largest activation of '1/res/0'; use unit raw",
+        "the graph was made without a text, so it has no largest activation of '1/res/0'; use unit raw",
     ),
     (
         "update feature set decoder_norm = 0 where key = '1/res/0'",
         "raw",
-        "'1/res/0' has a decoder row of zeros, so it writes nothing; steer with another feature",
+        "'1/res/0' has a zero decoder row, so it writes nothing; steer with another feature",
     ),
-    ("update sae set rms_length = 'nan'", "residual", "the graph does not know how long the residual stream"),
+    ("update sae set rms_length = 'nan'", "residual", "the graph has no norm of the residual stream"),
 ]
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("sql", "unit", "message"), ALTERED, ids=[message[:40] for _, _, message in ALTERED])
-def test_a_feature_without_a_length_is_told_why(tmp_path: Path, sql: str, unit: Any, message: str) -> None:
+def test_a_feature_without_a_length_is_refused_with_the_reason(
+    tmp_path: Path, sql: str, unit: Any, message: str
+) -> None:
     with altered(tmp_path / "toy.featgraph", sql) as graph:
         for mode in ("add", "clamp"):
             with pytest.raises(UsageError) as told:

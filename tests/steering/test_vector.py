@@ -1,4 +1,4 @@
-"""Features of a graph become a plan: which, where, how much of each, and what is refused."""
+"""Features become a steering vector: members, places, weights, and errors."""
 
 import json
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_a_part_of_the_layers_can_be_taken(graph: Graph) -> None:
         whole.between(7, 9)
 
 
-def test_the_lineage_of_an_att_feature_is_steered_through_what_it_writes(graph: Graph) -> None:
+def test_the_lineage_of_an_att_feature_is_that_of_its_best_residual_child(graph: Graph) -> None:
     vector = graph.steering_vector("1/att/0", where="cumulative")
     assert [member.key for member in vector.members] == ["0/res/1", "1/res/1", "2/res/1"]
 
@@ -119,7 +119,7 @@ def test_a_dead_feature_has_no_largest_activation(graph: Graph) -> None:
         graph.steering_vector("2/res/2", unit="max-act")
 
 
-def test_an_unknown_unit_is_told_the_nearest(graph: Graph) -> None:
+def test_the_error_about_an_unknown_unit_names_the_nearest(graph: Graph) -> None:
     with pytest.raises(
         UsageError,
         match=r"no unit 'max_act'; did you mean 'max-act'\? unit is one of raw, unit, max-act, residual",
@@ -127,7 +127,7 @@ def test_an_unknown_unit_is_told_the_nearest(graph: Graph) -> None:
         graph.steering_vector("1/res/0", **{"unit": cast(Any, "max_act")})
 
 
-def test_an_unknown_unit_without_a_near_one_is_told_all(graph: Graph) -> None:
+def test_the_error_about_an_unknown_unit_lists_all(graph: Graph) -> None:
     with pytest.raises(UsageError, match=r"^no unit 'kg'; unit is one of raw, unit, max-act, residual$"):
         graph.steering_vector("1/res/0", **{"unit": cast(Any, "kg")})
 

@@ -1,4 +1,4 @@
-"""What is said of a recipe's layers, its text and its memory before anything is fetched."""
+"""Advice about a recipe's layers, text and memory before a download."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_edges_that_cannot_be_are_said(
         assert all(part in line for part in start.split(" .* "))
 
 
-def test_layers_of_the_model_are_told_from_layers_with_saes(tmp_path: Path) -> None:
+def test_layers_with_saes_are_listed_as_ranges(tmp_path: Path) -> None:
     recipe = with_layers(tmp_path, ("res_res",), res=(0, 1, 2, 5), mlp=(1,))
     assert sae_layers(recipe) == "res at 0-2, 5; mlp at 1"
 

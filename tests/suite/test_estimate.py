@@ -86,7 +86,7 @@ def test_a_published_suite_is_sized_by_hand() -> None:
     assert needs.graph == 78 * features * (d_model * 4 + 564) + 2 * pairs * features * 16 * 42
 
 
-def test_what_the_recipe_does_not_say_is_not_known(tmp_path: Path) -> None:
+def test_sizes_missing_from_the_recipe_are_unknown(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, 'release = "me/saes"\nid = "{layer}"')
     (tmp_path / "small" / "model").mkdir(parents=True)
     (tmp_path / "small" / "model" / "config.json").write_text('{"hidden_size": 8}')

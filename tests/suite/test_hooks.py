@@ -58,7 +58,7 @@ def seen(cache: Any, name: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "gemma3_multimodal"])
-def test_every_hook_gives_what_transformer_lens_sees_there(family: str, tmp_path: Path) -> None:
+def test_every_hook_gives_the_tensor_of_transformer_lens(family: str, tmp_path: Path) -> None:
     model = random_model(family)
     lensed = lens(family, model, tmp_path)
     with torch.inference_mode():
@@ -97,7 +97,7 @@ def bridged(model: Any, folder: Path) -> Any:
 
 
 @each_family()
-def test_module_paths_give_what_sae_lens_sees_there(family: str) -> None:
+def test_module_paths_give_the_tensor_of_sae_lens(family: str) -> None:
     from sae_lens.load_model import HookedProxyLM
 
     model = random_model(family)

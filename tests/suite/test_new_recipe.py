@@ -38,7 +38,7 @@ def sources(recipe: Recipe) -> dict[str, tuple[str | None, str | None]]:
 
 
 @pytest.mark.parametrize("model", RESIDUAL)
-def test_what_is_written_for_a_model_resolves(tmp_path: Path, model: str) -> None:
+def test_the_sae_ids_of_a_new_recipe_are_in_the_registry(tmp_path: Path, model: str) -> None:
     recipe = write_recipe(model, tmp_path / "new.toml")
     assert recipe.model.hf == model
     assert "res" in recipe.sites
@@ -81,7 +81,7 @@ def test_a_site_without_a_width_takes_part_in_the_others(tmp_path: Path) -> None
 def test_a_file_that_is_there_is_kept_unless_forced(tmp_path: Path) -> None:
     path = tmp_path / "new.toml"
     path.write_text("mine")
-    with pytest.raises(UsageError, match=r"new\.toml is there already; --force replaces it"):
+    with pytest.raises(UsageError, match=r"new\.toml exists already; --force replaces it"):
         write_recipe("google/gemma-2-2b", path)
     assert path.read_text() == "mine"
     assert write_recipe("google/gemma-2-2b", path, force=True).layers == 26
@@ -95,7 +95,7 @@ def test_a_file_that_is_there_is_kept_unless_forced(tmp_path: Path) -> None:
         ("Qwen/Qwen3-8B", [], "no SAE of the residual stream, which every suite needs"),
     ],
 )
-def test_what_cannot_be_written_is_explained_and_leaves_nothing(
+def test_a_recipe_that_cannot_be_written_is_an_error_and_leaves_no_file(
     tmp_path: Path, model: str, releases: list[str], expected: str
 ) -> None:
     with pytest.raises(UsageError) as caught:

@@ -305,9 +305,7 @@ def test_an_sae_that_scales_each_token_has_no_virtual_weights(
 
 
 @pytest.mark.parametrize(("family", "known"), [("llama", True), ("gemma2", False)])
-def test_what_passes_a_norm_on_its_way_has_no_virtual_weights(
-    family: str, known: bool, tmp_path: Path
-) -> None:
+def test_directions_through_a_norm_have_no_virtual_weights(family: str, known: bool, tmp_path: Path) -> None:
     folder = save_sae(tmp_path / "sae", f"blocks.{BLOCK}.attn.hook_z", D_Z)
     loaded = load_one(recipe_of(folder, "att"), random_model(family))
     assert (loaded.no_virtual_weight is None) == known

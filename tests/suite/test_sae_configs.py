@@ -68,7 +68,7 @@ def test_scaling_by_numbers_that_are_not_there_is_refused_from_a_folder(tmp_path
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("scaled", ["expected_average_only_in", "covariance_whitening"])
-def test_it_is_refused_from_the_hub_as_well(
+def test_such_scaling_is_refused_from_the_hub_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scaled: str
 ) -> None:
     from huggingface_hub import constants
@@ -91,7 +91,7 @@ def test_it_is_refused_from_the_hub_as_well(
 def test_an_option_that_is_not_known_is_refused_by_name(tmp_path: Path) -> None:
     save_standard(tmp_path / "saes" / "1")
     change(tmp_path / "saes" / "1" / "cfg.json", squash_activations="log1p")
-    with pytest.raises(SourceError, match=r"cfg\.json says squash_activations = 'log1p', which is not known"):
+    with pytest.raises(SourceError, match=r"cfg\.json says squash_activations = 'log1p', an unknown key"):
         read(recipe_of(tmp_path, PATH))
     with pytest.raises(SourceError, match=r"architecture = 'jumprelux'.*jumprelu"):
         check_config({"architecture": "jumprelux"}, "x")
@@ -105,13 +105,13 @@ def test_an_old_activation_that_sae_lens_drops_is_refused() -> None:
     check_config({**old, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": 3}}, "x")
 
 
-def test_a_checkpoint_of_a_training_says_what_to_convert(tmp_path: Path) -> None:
+def test_the_error_about_a_training_checkpoint_says_how_to_convert_it(tmp_path: Path) -> None:
     named = SAEMetadata(hook_name="blocks.1.hook_resid_post", sae_lens_version="6.0.0")
     (tmp_path / "saes" / "1").mkdir(parents=True)
     JumpReLUTrainingSAE(JumpReLUTrainingSAEConfig(d_in=D_IN, d_sae=D_SAE, metadata=named)).save_model(
         tmp_path / "saes" / "1"
     )
-    with pytest.raises(SourceError, match=r"checkpoint of a training; convert it .*save_inference_model"):
+    with pytest.raises(SourceError, match=r"training checkpoint; convert it .*save_inference_model"):
         read(recipe_of(tmp_path, PATH))
 
 
@@ -147,12 +147,15 @@ def test_a_dictionary_without_a_buffer_is_read(tmp_path: Path) -> None:
     [
         ({"dict_class": "AutoEncoderX"}, r"dict_class = 'AutoEncoderX', which is not known; .*AutoEncoder"),
         ({"dict_class": "CrossCoder"}, r"dict_class = 'CrossCoder', which is not known"),
-        ({"submodule_name": "mlp_out_layer1"}, r"submodule_name = 'mlp_out_layer1', which is no block's"),
+        (
+            {"submodule_name": "mlp_out_layer1"},
+            r"submodule_name = 'mlp_out_layer1', which is not the output of a block",
+        ),
         ({"buffer": {"ctx_len": 8, "io": "in"}}, r"io = 'in': it does not read the output"),
-        ({"layer": None}, r"says no layer"),
+        ({"layer": None}, r"has no layer"),
     ],
 )
-def test_what_a_dictionary_says_otherwise_is_refused_by_dry_run_and_ingest(
+def test_unsupported_dictionaries_are_refused_by_dry_run_and_ingest(
     tmp_path: Path, said: dict[str, Any], reason: str
 ) -> None:
     for layer in range(3):

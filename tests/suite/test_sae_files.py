@@ -1,4 +1,4 @@
-"""SAEs from every layout: what is read encodes as its makers define it, and a bad file is named."""
+"""SAEs from every layout encode as their library defines, and errors name the file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_sparsify_kinds_that_sae_lens_lacks_are_refused(tmp_path: Path, config: 
 
 def test_a_sparsify_folder_of_a_module_needs_a_hook(tmp_path: Path) -> None:
     save_sparsify(tmp_path / "saes" / "layers.1.mlp")
-    with pytest.raises(SourceError, match=r"does not say that it reads a block's output.*hook = "):
+    with pytest.raises(SourceError, match=r"is not that of a block.*hook = "):
         read(recipe_of(tmp_path, 'path = "saes/layers.{layer}.mlp"'))
     hook = 'hook = "blocks.{layer}.hook_mlp_out"'
     assert read(recipe_of(tmp_path, f'path = "saes/layers.{{layer}}.mlp"\n{hook}')).hook_name == (
@@ -157,7 +157,7 @@ def test_a_hook_in_the_recipe_comes_before_the_files(tmp_path: Path) -> None:
 
 def test_an_sae_that_does_not_say_where_it_reads_needs_a_hook(tmp_path: Path) -> None:
     save_jump(tmp_path / "saes" / "1", hook_name=None)
-    with pytest.raises(SourceError, match=r"does not say where it reads.*\[suite\.sites\.res\]"):
+    with pytest.raises(SourceError, match=r"has no hook name.*\[suite\.sites\.res\]"):
         read(recipe_of(tmp_path, 'path = "saes/{layer}"'))
 
 
@@ -167,7 +167,9 @@ def test_scaling_that_no_file_holds_is_refused(tmp_path: Path) -> None:
     config = StandardSAEConfig(d_in=D_IN, d_sae=D_SAE, normalize_activations=scaled, metadata=named)
     (tmp_path / "saes" / "1").mkdir(parents=True)
     StandardSAE(config).save_model(tmp_path / "saes" / "1")
-    with pytest.raises(SourceError, match=r"normalize_activations = .expected_average_only_in.: it wants"):
+    with pytest.raises(
+        SourceError, match=r"normalize_activations = .expected_average_only_in.: its input needs"
+    ):
         read(recipe_of(tmp_path, 'path = "saes/{layer}"'))
 
 

@@ -75,7 +75,7 @@ def test_integers_in_a_torch_file_are_refused(tmp_path: Path) -> None:
 def test_a_pickle_that_is_no_plain_tensors_is_not_run(tmp_path: Path) -> None:
     save_dictionary(tmp_path / "saes" / "1", "AutoEncoder", {"run": Path("anything")})
     with pytest.raises(
-        SourceError, match=r"cannot load SAE .*saes/1/ae\.pt: its weights are no plain tensors"
+        SourceError, match=r"cannot load SAE .*saes/1/ae\.pt: its weights are not plain tensors"
     ):
         read(recipe_of(tmp_path, 'path = "saes/{layer}"'))
 
@@ -95,9 +95,9 @@ def test_a_config_that_is_no_json_is_named(tmp_path: Path) -> None:
         read(recipe_of(tmp_path, 'path = "saes/{layer}"'))
 
 
-def test_what_is_no_sae_is_told_apart_from_what_is_not_there(tmp_path: Path) -> None:
+def test_the_errors_about_a_folder_without_an_sae_and_a_missing_one_differ(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, 'path = "saes/{layer}"')
-    with pytest.raises(SourceError, match=r"no SAE at .*saes/1: it is no folder"):
+    with pytest.raises(SourceError, match=r"no SAE at .*saes/1: it is not a folder"):
         read(recipe)
     (tmp_path / "saes" / "1").mkdir(parents=True)
     with pytest.raises(SourceError, match=r"no SAE at .*saes/1: it has none of sae_weights\.safetensors"):

@@ -1,4 +1,4 @@
-"""SAEs in their places: layers and blocks, what transcoders rebuild, skeletons, and what is refused."""
+"""SAEs in their places: layers and blocks, targets of transcoders, meta models, and errors."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -189,7 +189,7 @@ def test_temporal_saes_are_refused(tmp_path: Path) -> None:
         bottleneck_factor=1,
         sae_diff_type="relu",
     )
-    with pytest.raises(SourceError, match=r"SAE sae is a temporal SAE: what its features write depends on"):
+    with pytest.raises(SourceError, match=r"SAE sae is a temporal SAE: the output of a feature depends on"):
         load_one(recipe, random_model("llama"))
 
 
@@ -241,9 +241,7 @@ def test_rows_that_write_the_residual_directly_need_no_model(site: Any, hook: st
 
 
 def test_heads_of_attention_need_the_model(tmp_path: Path) -> None:
-    with pytest.raises(
-        SourceError, match=r"directions go through weights of the language model, which is not there"
-    ):
+    with pytest.raises(SourceError, match=r"directions depend on weights of the language model"):
         load_one(one(tmp_path, "att", "blocks.1.attn.hook_z", d_in=D_Z), None)
 
 
@@ -266,7 +264,7 @@ def test_a_file_of_decoders_has_directions_and_nothing_to_run(tmp_path: Path) ->
 
 @each_family()
 @pytest.mark.parametrize("shards", [1, 3])
-def test_a_skeleton_gives_the_same_directions(family: str, shards: int, tmp_path: Path) -> None:
+def test_a_meta_model_gives_the_same_directions(family: str, shards: int, tmp_path: Path) -> None:
     model = random_model(family)
     size = sum(parameter.numel() * 4 for parameter in model.parameters())
     model.save_pretrained(tmp_path / "model", max_shard_size=size if shards == 1 else size // shards)
@@ -276,10 +274,10 @@ def test_a_skeleton_gives_the_same_directions(family: str, shards: int, tmp_path
     meta_model = load_meta_model(recipe)
     assert all(parameter.is_meta for parameter in meta_model.model.parameters())
     whole = LanguageModel(model, None, "random")
-    with_skeleton, with_model = load_one(recipe, meta_model), load_one(recipe, whole)
-    np.testing.assert_array_equal(with_skeleton.directions, with_model.directions)
-    np.testing.assert_array_equal(with_skeleton.norms, with_model.norms)
-    assert with_skeleton.reading == with_model.reading
+    with_meta_model, with_model = load_one(recipe, meta_model), load_one(recipe, whole)
+    np.testing.assert_array_equal(with_meta_model.directions, with_model.directions)
+    np.testing.assert_array_equal(with_meta_model.norms, with_model.norms)
+    assert with_meta_model.reading == with_model.reading
     np.testing.assert_array_equal(meta_model.unembedding, whole.unembedding)
     assert meta_model.n_vocabulary == whole.n_vocabulary
 
@@ -297,7 +295,7 @@ def test_a_checkpoint_may_begin_its_names_otherwise(tmp_path: Path) -> None:
         meta_model.parameter(lost)
 
 
-def test_a_skeleton_without_safetensors_says_what_to_do(tmp_path: Path) -> None:
+def test_a_meta_model_without_safetensors_says_what_to_do(tmp_path: Path) -> None:
     random_model("gpt2").config.save_pretrained(tmp_path)
     meta_model = load_meta_model(recipe_of(tmp_path / "sae", "att", model=tmp_path))
     with pytest.raises(
