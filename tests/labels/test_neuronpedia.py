@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from featgraph.errors import SourceError, UsageError
+from featgraph.labels import bulk as bulk_files
 from featgraph.labels import from_neuronpedia
 from helpers.label_server import Asked, Reply, Stub, serving
 from helpers.labelled import OAI, QUICK, bulk, labels, row, source_id, token_labels
@@ -202,6 +203,35 @@ def bucket(tmp_path: Path) -> Iterator[Stub]:
 
     with serving(rule) as stub:
         yield stub
+
+
+@pytest.mark.parametrize("place", ["disk", "server"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\n" + b" " * (3 << 20), "unpacks to more than"),
+        (b'{"a": "' + b"x" * (3 << 20), "has a line of more than"),
+    ],
+)
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused(
+    graph: Path,
+    tmp_path: Path,
+    bucket: Stub,
+    monkeypatch: pytest.MonkeyPatch,
+    content: bytes,
+    message: str,
+    place: str,
+) -> None:
+    monkeypatch.setattr(bulk_files, "_MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(bulk_files, "_LONGEST_LINE", 1 << 20)
+    path = tmp_path / "batch-0.jsonl.gz"
+    path.write_bytes(gzip.compress(content))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(SourceError, match=message):
+        from_neuronpedia(
+            graph, f"{bucket.url}/{path.name}" if place == "server" else path, retry_policy=QUICK
+        )
+    assert labels(graph) == []
 
 
 @pytest.mark.thorough
