@@ -8,6 +8,7 @@ removing     the downstream activation without an upstream feature, token by tok
 exhaustive   every active upstream feature removed, every active downstream one read
 text_pass    one forward pass over text, kept for blocks that run on copies
 columns      activations from the encoder columns that are needed
+token_sample  tokens at random, more of them for rare features
 effects      sparse sums over removals, and the effects that they give
 sampled      exhaustive removal on a sample of tokens, into the graph
 measuring    ablation_change of the edges asked for

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from featgraph.core.arrays import Counts, Indices, Sums
+from featgraph.core.arrays import Counts, Indices, Matrix, Sums
+from featgraph.core.ranking import largest
 
 BUFFER = 2**18
 """Entries of a pair of SAEs that are added up at once."""
@@ -165,3 +166,40 @@ def _added(keys: Sequence[Indices], figures: Sequence[Sums]) -> tuple[Indices, S
     key = key[order]
     starts = np.flatnonzero(np.diff(key, prepend=key[0] - 1))
     return key[starts], np.add.reduceat(figure[order], starts, axis=0)
+
+
+def edge_columns(sums: EffectSums, src: Indices, dst: Indices) -> dict[str, Matrix | Counts]:
+    """Return the measured columns of edges between two SAEs, by name, (n_edges,) each; NaN for not known.
+
+    src, dst: ends of the edges, within their SAEs. `effect` is 0 where the source is never active together
+    with its target, and not known where the target is active on no token of the sample.
+    """
+    effects = sums.effects()
+    keys = src * len(sums.fires) + dst
+    place = np.searchsorted(sums.keys, keys)
+    known = np.zeros(len(keys), dtype=np.bool_)
+    inside = place < len(sums.keys)
+    known[inside] = sums.keys[place[inside]] == keys[inside]
+    n = sums.fires[dst, 0].astype(np.int64)
+    both = np.zeros(len(keys), dtype=np.int64)
+    both[known] = effects.ablation_n[place[known]]
+    columns: dict[str, Matrix | Counts] = {"effect_n": n, "ablation_n": both}
+    never = {"effect": 0.0, "effect_se": 0.0, "silenced": 0.0, "ablation_change": np.nan}
+    for name, otherwise in never.items():
+        values = np.where(n > 0, otherwise, np.nan)
+        values[known] = getattr(effects, name)[place[known]]
+        columns[name] = values.astype(np.float32)
+    return columns
+
+
+def largest_causes(sums: EffectSums, k: int, support: int) -> tuple[Indices, Indices]:
+    """Return the pairs whose effect is among the k largest of their source or of their target.
+
+    Only effects above 0 count, of targets that fire on `support` tokens of the sample or more.
+    """
+    effects = sums.effects()
+    sure = np.flatnonzero((effects.effect > 0) & (effects.effect_n >= support))
+    src, dst, effect = effects.src[sure], effects.dst[sure], effects.effect[sure].astype(np.float32)
+    of_source, of_target = largest(src, effect, dst, k), largest(dst, effect, src, k)
+    chosen = np.union1d(of_source, of_target)
+    return src[chosen], dst[chosen]

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from featgraph.ablation.effects import EffectSums
+from featgraph.ablation.effects import EffectSums, edge_columns
 from featgraph.ablation.exhaustive import TokenSample, removal_sums
 from featgraph.ablation.firing import Text
 from featgraph.ablation.recording import record_effects
 from featgraph.ablation.sessions import Session
+from featgraph.ablation.token_sample import SUPPORT
 from featgraph.core import arguments
 from featgraph.core.arrays import Indices
 from featgraph.core.keys import SaeRange
@@ -21,9 +22,6 @@ from featgraph.store.update import updating
 
 SAMPLED_TOKENS = 2000
 """Tokens by default. Our choice: on the demo, half a minute for 900,000 removals on two cores."""
-
-SUPPORT = 16
-"""Fewest tokens on which a feature fires whose largest cause counts. Source: as for `measuring.TOKENS`."""
 
 _COLUMNS = {
     "src_sae": "VARCHAR",
@@ -125,23 +123,13 @@ def _edges_of(store: Store, up: SaeRange, down: SaeRange) -> tuple[Indices, Indi
 
 
 def _measured(sums: EffectSums, up: SaeRange, down: SaeRange, src: Indices, dst: Indices) -> pa.Table:
-    """Return the columns that edges get; effect is 0 where the source is never active with its target."""
-    effects = sums.effects()
-    keys = src * len(sums.fires) + dst
-    place = np.searchsorted(sums.keys, keys)
-    known = np.zeros(len(keys), dtype=np.bool_)
-    inside = place < len(sums.keys)
-    known[inside] = sums.keys[place[inside]] == keys[inside]
-    n = sums.fires[dst, 0].astype(np.int32)
+    """Return the columns that edges get."""
     columns = {"src": (up.first_id + src).astype(np.int32), "dst": (down.first_id + dst).astype(np.int32)}
-    never = {"effect": 0.0, "effect_se": 0.0, "silenced": 0.0, "ablation_change": np.nan}
-    for name, otherwise in never.items():
-        values = np.where(n > 0, otherwise, np.nan)
-        values[known] = getattr(effects, name)[place[known]]
-        columns[name] = pa.array(values.astype(np.float32), from_pandas=True)
-    both = np.zeros(len(keys), dtype=np.int32)
-    both[known] = effects.ablation_n[place[known]]
-    return pa.table({**columns, "effect_n": n, "ablation_n": both})
+    measured = {
+        name: values.astype(np.int32) if values.dtype.kind == "i" else pa.array(values, from_pandas=True)
+        for name, values in edge_columns(sums, src, dst).items()
+    }
+    return pa.table({**columns, **measured})
 
 
 def _answer(sums: EffectSums, up: SaeRange, down: SaeRange, src: Indices, dst: Indices) -> tuple[object, ...]:

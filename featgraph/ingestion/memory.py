@@ -1,6 +1,6 @@
 """The memory that a step that encodes needs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from featgraph.activations.tokens import BATCH_TOKENS
 from featgraph.core.keys import SaeRange
@@ -16,6 +16,22 @@ def groups(saes: Sequence[SaeRange], worker: Worker, at_once: int) -> Iterator[l
     """
     budget = SHARE * memory() / at_once - model_bytes(worker)
     return groups_that_fit(saes, lambda group: sum(sae_bytes(sae, worker) for sae in group), budget)
+
+
+def removal_groups(
+    into: Mapping[SaeRange, Sequence[tuple[SaeRange, SaeRange]]], worker: Worker, at_once: int
+) -> Iterator[list[SaeRange]]:
+    """Yield runs of downstream SAEs that fit in memory with all SAEs upstream of them, at least one each.
+
+    into: the pairs of SAEs into each downstream one. at_once: as in `groups`.
+    """
+    budget = SHARE * memory() / at_once - model_bytes(worker)
+
+    def n_bytes(group: list[SaeRange]) -> float:
+        saes = {sae for down in group for pair in into[down] for sae in pair}
+        return sum(sae_bytes(sae, worker) for sae in saes)
+
+    return groups_that_fit(into, n_bytes, budget)
 
 
 def model_bytes(worker: Worker) -> int:

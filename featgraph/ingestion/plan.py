@@ -1,8 +1,9 @@
 """The order of an ingest: its stages, the steps of each, and the key of each step.
 
-`Plan.stages` is the order. The work of a step is the function of the same name in `steps.py`. A key names
-everything that a step reads, so a changed input runs the step again and all that follow it. The steps of a
-stage are known once the stage before it is done: an SAE's features and a text's shards are counted then.
+`Plan.stages` is the order. The work of a step is the function of the same name in `steps.py`, or in
+`removals.py` for exhaustive removal. A key names everything that a step reads, so a changed input runs the
+step again and all that follow it. The steps of a stage are known once the stage before it is done: an SAE's
+features and a text's shards are counted then.
 """
 
 from collections.abc import Iterator
@@ -12,9 +13,9 @@ from importlib.metadata import version
 
 from featgraph.activations import documents
 from featgraph.core.keys import SITES, EdgeKind, SaeRange, edge_plan
-from featgraph.ingestion import steps
+from featgraph.ingestion import removals, steps
 from featgraph.ingestion.ledger import Step, key_of
-from featgraph.ingestion.memory import groups, model_bytes, sae_bytes
+from featgraph.ingestion.memory import groups, model_bytes, removal_groups, sae_bytes
 from featgraph.ingestion.worker import Worker, pair_name
 from featgraph.suite import sae_files
 
@@ -50,6 +51,9 @@ class Plan:
             yield Stage("read activations", "tokens", list(self.encode()), whole_machine=True)
             yield Stage("sum up", "SAEs", list(self.summarise()), whole_machine=False)
         yield Stage("calibrate", "SAEs", list(self.calibrate()), whole_machine=True)
+        if self.removes:
+            yield Stage("draw tokens", "text", [self.draw_tokens()], whole_machine=True)
+            yield Stage("remove features", "tokens", list(self.remove()), whole_machine=True)
         yield Stage("gather evidence", "pairs of SAEs", list(self.link()), whole_machine=False)
         yield Stage("describe features", "SAEs", list(self.describe()), whole_machine=False)
 
@@ -124,6 +128,38 @@ class Plan:
             yield Step(f"calibrate/{sae.name}", key, run, (f"thresholds/{sae.name}.json",))
             residual = sae if sae.site == "res" else residual
 
+    @property
+    def removes(self) -> bool:
+        """Whether features are removed to measure effects: the recipe says so, and something encodes."""
+        return bool(self.recipe.text and self.recipe.edges.effect_tokens and self.pairs)
+
+    def draw_tokens(self) -> Step:
+        """Draw the tokens at which features are removed."""
+        saes = sorted({down for _, down, _ in self.pairs}, key=lambda sae: sae.number)
+        run = partial(removals.draw_tokens, saes=saes)
+        return Step("draw tokens", self._sample_key, run, ("removed/tokens.npz",))
+
+    def remove(self) -> Iterator[Step]:
+        """Remove every active feature at some of the tokens, for as many downstream SAEs as fit in memory."""
+        into: dict[SaeRange, list[tuple[SaeRange, SaeRange]]] = {}
+        for up, down, _ in sorted(self.pairs, key=lambda pair: pair[1].number):
+            into.setdefault(down, []).append((up, down))
+        n_tokens = removals.n_tokens(self.worker)
+        for group in removal_groups(into, self.worker, self.at_once):
+            pairs = [pair for down in group for pair in into[down]]
+            saes = {sae for pair in pairs for sae in pair}
+            needed = model_bytes(self.worker) + sum(sae_bytes(sae, self.worker) for sae in saes)
+            for chunk in range(removals.n_chunks(n_tokens)):
+                units = min(removals.CHUNK, n_tokens - chunk * removals.CHUNK)
+                yield Step(
+                    f"remove/{group[0].name}-{group[-1].name}/{chunk}",
+                    key_of("remove", self._sample_key, pairs, chunk),
+                    partial(removals.remove, pairs=pairs, chunk=chunk),
+                    tuple(removals.sums_file(up, down, chunk) for up, down in pairs),
+                    units=units,
+                    memory=needed,
+                )
+
     def link(self) -> Iterator[Step]:
         """Gather the evidence for the edges of each pair of SAEs."""
         for up, down, kind in self.pairs:
@@ -132,6 +168,7 @@ class Plan:
             key = key_of(
                 "link", self._match_key(up, down), self._codes_key(up, down), threshold, self.recipe.edges
             )
+            key = key_of(key, self._sample_key) if self.removes else key
             run = partial(steps.link, upstream=up, downstream=down, kind=kind)
             yield Step(f"link/{name}", key, run, (f"edges/{name}.parquet", f"edges/{name}.json"))
 
@@ -189,6 +226,12 @@ class Plan:
     def _codes_key(self, *saes: SaeRange) -> str:
         """The inputs of some SAEs' codes on the text."""
         return key_of("codes", self._text_key, [(sae, self._sae_keys[sae.name]) for sae in saes])
+
+    @property
+    def _sample_key(self) -> str:
+        """The inputs of the tokens at which features are removed, and of the removals."""
+        settings = (self.recipe.edges.effect_tokens, self.recipe.seed, removals.CHUNK)
+        return key_of("draw tokens", self._codes_key(*self.saes), *settings)
 
     def _match_key(self, up: SaeRange, down: SaeRange) -> str:
         keys = [self._sae_keys[end.name] for end in (up, down)]

@@ -10,27 +10,33 @@ from functools import reduce
 import numpy as np
 
 from featgraph import edges
+from featgraph.ablation.effects import EffectSums, edge_columns, largest_causes
+from featgraph.ablation.token_sample import SUPPORT
 from featgraph.activations import codes, read_shards
 from featgraph.activations.contexts import Contexts
 from featgraph.activations.encoding import decode_every, encode_rows
 from featgraph.activations.statistics import Moments, Reconstruction
 from featgraph.activations.top_tokens import TopTokens
 from featgraph.activations.vocabulary import Vocabulary, telling_tokens, top_logit_tokens
-from featgraph.core.arrays import Counts, Matrix
+from featgraph.core.arrays import Counts, Indices, Matrix
 from featgraph.core.keys import EdgeKind, SaeRange
 from featgraph.core.ranking import ranks
 from featgraph.edges import coactivation
 from featgraph.edges.calibration import thresholds
-from featgraph.edges.candidates import Candidates
+from featgraph.edges.candidates import Candidates, Mask
 from featgraph.edges.coactivation import CoActive, finder
 from featgraph.edges.crowding import count_crowded
 from featgraph.edges.evidence import FORMULAS
 from featgraph.edges.virtual_weights import VirtualWeights
 from featgraph.errors import SourceError
-from featgraph.ingestion import rows, shared
+from featgraph.ingestion import removals, rows, shared
 from featgraph.ingestion.worker import Place, Worker, pair_name
 from featgraph.store import new_graph, vectors, vectors_file
 from featgraph.suite.fits import check_context, check_ids
+
+EFFECT_K = 8
+"""Edges by measured effect, per source and per target, beside the candidates of the searches. Our choice: as
+many as each search keeps."""
 
 
 def load_sae(worker: Worker, place: Place) -> None:
@@ -158,14 +164,18 @@ def link(worker: Worker, upstream: SaeRange, downstream: SaeRange, kind: EdgeKin
     nearest = pairs
     found_by["cosine"] = np.ones(len(pairs), dtype=np.bool_)
     sums = counted = None
+    effects = removals.effect_sums(worker, upstream, downstream)
     if worker.n_shards:
         counted = shared.counted(worker, upstream, downstream)
-        sums = _pair_sums(worker, upstream, downstream, pairs, weights, counted)
+        requested = _requested(nearest, effects, downstream.n_features)
+        sums = _pair_sums(worker, upstream, downstream, requested, weights, counted)
     if sums is not None:
         src, dst = sums.src, sums.dst
         cosine = edges.cosines(worker.directions(upstream), worker.directions(downstream), src, dst)
         pairs = Candidates(src, dst, cosine, ranks(src, cosine, dst), ranks(dst, cosine, src))
-        found_by = {"cosine": sums.requested, **sums.proposed}
+        found_by = {"cosine": _among(pairs, (nearest.src, nearest.dst)), **sums.proposed}
+        if effects is not None:
+            found_by["effect"] = _among(pairs, largest_causes(effects, EFFECT_K, SUPPORT))
     known = weights is not None and _known(worker, upstream, downstream)
     weight = weights.exact(pairs.src, pairs.dst) if weights and known else None
     measures: dict[str, Matrix | Counts | None] = {"virtual_weight": weight}
@@ -173,6 +183,8 @@ def link(worker: Worker, upstream: SaeRange, downstream: SaeRange, kind: EdgeKin
         statistics = coactivation.statistics(*counted, sums, weight)
         measures["n_both"] = sums.n_both
         measures |= {key: formula(statistics) for key, formula in FORMULAS.items()}
+    if effects is not None:
+        measures |= edge_columns(effects, pairs.src, pairs.dst)
     worker.work.save_rows(f"edges/{name}.parquet", rows.edges(kind, pairs, found_by, measures))
     ends = worker.directions(upstream), worker.directions(downstream)
     least = worker.work.json(f"thresholds/{downstream.name}.json")["high"]
@@ -181,20 +193,36 @@ def link(worker: Worker, upstream: SaeRange, downstream: SaeRange, kind: EdgeKin
     worker.work.save_json(f"edges/{name}.json", {"n_crowded": n_crowded})
 
 
+def _requested(nearest: Candidates, effects: EffectSums | None, n_downstream: int) -> tuple[Indices, Indices]:
+    """Return the nearest pairs and those of the largest effects, each once, by source, then target."""
+    src, dst = nearest.src, nearest.dst
+    if effects is not None:
+        more = largest_causes(effects, EFFECT_K, SUPPORT)
+        src, dst = np.concatenate([src, more[0]]), np.concatenate([dst, more[1]])
+    keys = np.unique(src.astype(np.int64) * n_downstream + dst)
+    return keys // n_downstream, keys % n_downstream
+
+
+def _among(pairs: Candidates, some: tuple[Indices, Indices]) -> Mask:
+    """Return which of the pairs are among others."""
+    width = int(max(pairs.dst.max(initial=0), some[1].max(initial=0))) + 1
+    return np.isin(pairs.src.astype(np.int64) * width + pairs.dst, some[0].astype(np.int64) * width + some[1])
+
+
 def _pair_sums(
     worker: Worker,
     upstream: SaeRange,
     downstream: SaeRange,
-    nearest: Candidates,
+    requested: tuple[Indices, Indices],
     weights: VirtualWeights | None,
     counted: shared.Counted,
 ) -> CoActive:
-    """Return the sums over the text of the nearest pairs and of those that other searches propose."""
+    """Return the sums over the text of the requested pairs and of those that the search by twera proposes."""
     plan = worker.recipe.edges
     return coactivation.count(
         lambda: shared.codes(worker, upstream, downstream),
         *counted,
-        (nearest.src, nearest.dst),
+        requested,
         [finder("twera", plan.twera_k, *counted, weights.ranked)] if weights else [],
         plan.min_support,
     )

@@ -303,8 +303,9 @@ class _Reader:
     def edges(self, raw: dict[str, Any]) -> EdgePlan:
         self.file.check(raw, "edges", _KEYS["edges"], required=())
         self.file.at_least(raw, "edges", 1, "top_k", "min_support")
-        self.file.at_least(raw, "edges", 0, "twera_k")
-        self.file.at_most(raw, "edges", top_k=_MOST_K, twera_k=_MOST_K, min_support=_LARGEST)
+        self.file.at_least(raw, "edges", 0, "twera_k", "effect_tokens")
+        most = {"top_k": _MOST_K, "twera_k": _MOST_K, "min_support": _LARGEST, "effect_tokens": _LARGEST}
+        self.file.at_most(raw, "edges", **most)
         options = {key: value for key, value in raw.items() if key != "kinds"}
         if "kinds" in raw:
             return EdgePlan(self.kinds(raw["kinds"]), **options)

@@ -136,6 +136,8 @@ class EdgePlan:
     """Candidates by `twera`, the predicted cause, per source and per target; 0 finds none."""
     min_support: int = 10
     """Tokens on which both features must be active before the search by `twera` proposes the pair."""
+    effect_tokens: int = 0
+    """Tokens at which every active feature is removed to measure `effect`; 0 measures none."""
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,8 @@ def user_data(path: Path, *, force: bool = False) -> UserData | None:
             measured = [name for name in MEASURED if name in columns]
             asked = ", ".join(["src", "dst", *measured])
             some = " or ".join(f"{name} is not null" for name in measured) or "false"
+            if not manifest.get("ablations"):  # what is measured, the ingest measured itself
+                some = "false"
             return UserData(
                 path,
                 manifest,
