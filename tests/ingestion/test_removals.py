@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from featgraph.ablation import exhaustive
 from featgraph.ablation.exhaustive import TokenSample, exhaustive_effects
 from featgraph.ablation.firing import codes_of
 from featgraph.ablation.sessions import Session
@@ -142,7 +143,7 @@ def test_an_ingest_that_stops_between_removals_resumes_to_the_same_tables(
             raise KeyboardInterrupt
         return summed(*arguments, **named)
 
-    summed = removals.removal_sums
+    summed = exhaustive.removal_sums
     monkeypatch.setattr(removals, "removal_sums", some)
     with pytest.raises(KeyboardInterrupt):
         ingest(read_recipe(measured_recipe), stopped)
