@@ -8,6 +8,7 @@ from typing import Any
 
 from featgraph.core import arguments
 from featgraph.core.keys import SCORES
+from featgraph.core.measures import CALIBRATED, MEASURES, WALKABLE
 from featgraph.core.result import Result
 from featgraph.core.verbs import VERBS, ArgumentType, Verb
 from featgraph.errors import UsageError, nearest
@@ -34,16 +35,18 @@ IN_MEMORY = ("lineage", "ancestors", "descendants", "paths", "components")
 def from_memory(store: Store, verb: str, values: Mapping[str, Any]) -> Result | None:
     """Answer a verb from the edges in memory, from checked values; None if SQL should.
 
+    Memory holds the cosines alone; by another measure SQL answers.
+
     Edges are read into memory once a few such questions were asked, see `lineage.in_memory`.
     """
-    if verb not in IN_MEMORY:
+    if verb not in IN_MEMORY or values.get("by", "cosine") != "cosine":
         return None
     from featgraph.lineage.in_memory import adjacency_if_repeated
 
     memory = adjacency_if_repeated(store)
     if memory is None:
         return None
-    rows: Result = getattr(memory, verb)(**values)
+    rows: Result = getattr(memory, verb)(**{name: value for name, value in values.items() if name != "by"})
     return rows
 
 
@@ -55,7 +58,7 @@ def compute(store: Store, verb: str, values: Mapping[str, Any]) -> Result:
     if verb == "components":
         from featgraph.lineage.adjacency import components
 
-        return components(store, min=values.get("min"))
+        return components(store, min=values.get("min"), by=values.get("by", "cosine"))
     from featgraph.query.similar import similar
 
     given = {name: value for name, value in values.items() if name != "f"}
@@ -75,8 +78,8 @@ def _key(name: str, value: object, store: Store) -> str:
     return str(find_feature(store.saes, str(value))[0])
 
 
-def _cosine(name: str, value: object, store: Store) -> float:
-    return arguments.check_cosine(name, value)
+def _threshold(name: str, value: object, store: Store) -> float:
+    return arguments.check_number(name, value)
 
 
 def _count(name: str, value: object, store: Store) -> int:
@@ -90,14 +93,60 @@ def _truth(name: str, value: object, store: Store) -> bool:
 def _word(name: str, value: object, store: Store) -> object:
     if not isinstance(value, str):
         raise UsageError(f"{name} = {arguments.shown(value)} is not text; write it in quotes")
-    if name == "by" and value not in SCORES:
-        hint = nearest(value, SCORES) or ";"
-        raise UsageError(f"{name} = {value!r} is not a score of paths{hint} scores are {', '.join(SCORES)}")
     if name == "words" and not any(letter.isalnum() for letter in value):
         raise UsageError(
             f"{name} = {value!r} has no letter or digit to search for; write 'rain' or 'heavy rain'"
         )
     return value
+
+
+def _score(name: str, value: object, store: Store) -> object:
+    word = _word(name, value, store)
+    if word not in SCORES:
+        hint = nearest(str(word), SCORES) or ";"
+        raise UsageError(f"{name} = {value!r} is not a score of paths{hint} scores are {', '.join(SCORES)}")
+    return word
+
+
+def _measure(name: str, value: object, store: Store) -> object:
+    word = str(_word(name, value, store))
+    if word not in WALKABLE:
+        hint = nearest(word, WALKABLE) or ";"
+        raise UsageError(
+            f"{name} = {value!r} is not a measure of edges{hint} measures are {', '.join(WALKABLE)}"
+        )
+    if word not in ("cosine", "coactive") and not store.rows(
+        f"select 1 from edge where {word} is not null limit 1"
+    ):
+        raise UsageError(f"{name} = {value!r}: no edge of {store.path} has it; {_mend(word, store)}")
+    return word
+
+
+def check_values(values: Mapping[str, object], store: Store) -> None:
+    """Refuse arguments that do not go together: a cosine out of range, a measure without a threshold.
+
+    Raises UsageError: `min` or `writer_min` is no cosine, or `by` has no default here and no `min` is given.
+    """
+    by = values.get("by", "cosine")
+    for name in ("min", "writer_min") if by in ("cosine", "coactive") else ("writer_min",):
+        if values.get(name) is not None:
+            arguments.check_cosine(name, values[name])
+    if by in ("cosine", "coactive") or values.get("min") is not None:
+        return
+    if not store.rows("select 1 from threshold where measure = $by limit 1", {"by": by}):
+        raise UsageError(
+            f"by = {by!r} has no default threshold in {store.path}; give min, or go by "
+            f"{', '.join(('cosine', 'coactive', *CALIBRATED))}"
+        )
+
+
+def _mend(measure: str, store: Store) -> str:
+    """Return what gives the edges of a graph a measure that they lack."""
+    if any(one.name == measure and one.grade == "ablated" for one in MEASURES):
+        return f"`featgraph ablate {store.path} --exhaustive` measures it"
+    if "n_tokens" not in dict(store.rows("select key, value from meta")):
+        return "it was ingested without a text; `featgraph ingest` with a text computes it"
+    return f"`featgraph info {store.path}` says why"
 
 
 def _as_it_is(name: str, value: object, store: Store) -> object:
@@ -106,9 +155,11 @@ def _as_it_is(name: str, value: object, store: Store) -> object:
 
 _CHECKS: dict[ArgumentType, Callable[[str, object, Store], object]] = {
     "key": _key,
-    "float": _cosine,
+    "float": _threshold,
     "int": _count,
     "bool": _truth,
     "text": _word,
     "vector": _as_it_is,
+    "measure": _measure,
+    "score": _score,
 }

@@ -212,7 +212,7 @@ def test_events_by_evidence_are_those_of_the_links_that_fire_together(
     database.witness(measured, dead)
     database.ask("update sae set threshold_low = $low", low=low)
     linked = Layered(tuple(filter(passes, residual)), graph.high)
-    asked = "(min := $min, evidence := true)"
+    asked = "(min := $min, by := 'coactive')"
     for verb, forks in (("splits", linked.splits(-1)), ("merges", linked.merges(-1))):
         rows = database.ask(f"from {verb}{asked}", min=least)
         assert [(row[1], row[2], row[3]) for row in rows] == [(k, len(v), v) for k, v in forks.items()]
@@ -263,7 +263,7 @@ def test_paths_are_the_best_of_all_there_are(
     writer: float,
 ) -> None:
     database.load(graph)
-    statement = "from paths($a, $b, k := $k, min := $min, by := $by, writer_min := $writer)"
+    statement = "from paths($a, $b, k := $k, min := $min, score := $by, writer_min := $writer)"
     asked = {"a": ends[0], "b": ends[1], "k": k, "min": least, "by": by, "writer": writer}
     expected = graph.paths(*ends, k, least, by, writer)
     rows = database.ask(statement, **asked)
@@ -289,7 +289,7 @@ def test_of_two_equal_paths_over_the_same_feature_the_one_that_was_better_there_
     ]
     edges = tuple(Edge(src, dst, "res_res", cosine) for src, dst, cosine in links)
     database.load(Layered(edges, (0.125,) * LAYERS))
-    rows = database.ask("from paths('0/res/0', '3/res/0', k := 2, by := 'min')")
+    rows = database.ask("from paths('0/res/0', '3/res/0', k := 2, score := 'min')")
     assert [(row[2], row[6][1]) for row in rows] == [(0.25, "1/res/1"), (0.25, "1/res/0")]  # type: ignore[index]
 
 

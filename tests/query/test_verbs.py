@@ -171,10 +171,10 @@ def test_a_death_has_no_child(store: Store) -> None:
 
 
 def test_by_evidence_a_link_needs_less_cosine_and_more_company(store: Store) -> None:
-    assert answer(store, "splits", evidence=True) == answer(store, "splits")
-    assert [row[1] for row in answer(store, "births", evidence=True)] == []
-    assert [row[1] for row in answer(store, "deaths", evidence=True)] == []
-    assert [row[1] for row in answer(store, "births", evidence=True, min=0.5)] == ["1/res/3", "2/res/3"]
+    assert answer(store, "splits", by="coactive") == answer(store, "splits")
+    assert [row[1] for row in answer(store, "births", by="coactive")] == []
+    assert [row[1] for row in answer(store, "deaths", by="coactive")] == []
+    assert [row[1] for row in answer(store, "births", by="coactive", min=0.5)] == ["1/res/3", "2/res/3"]
 
 
 def test_paths_lead_from_one_feature_down_to_another(store: Store) -> None:
@@ -186,8 +186,8 @@ def test_paths_lead_from_one_feature_down_to_another(store: Store) -> None:
 
 
 def test_paths_go_by_the_sum_or_the_least_of_their_cosines_too(store: Store) -> None:
-    assert answer(store, "paths", a="0/res/0", b="2/res/1", by="sum")[0][:5] == (1, 2, 1.6, 0.6, 0.6)
-    assert answer(store, "paths", a="0/res/0", b="2/res/1", by="min")[0][:5] == (1, 2, 0.6, 0.6, 0.6)
+    assert answer(store, "paths", a="0/res/0", b="2/res/1", score="sum")[0][:5] == (1, 2, 1.6, 0.6, 0.6)
+    assert answer(store, "paths", a="0/res/0", b="2/res/1", score="min")[0][:5] == (1, 2, 0.6, 0.6, 0.6)
 
 
 def test_a_path_out_of_a_module_feature_begins_where_it_writes(store: Store) -> None:
@@ -198,7 +198,7 @@ def test_a_path_out_of_a_module_feature_begins_where_it_writes(store: Store) -> 
 
 @pytest.mark.parametrize(("by", "score"), [("product", 1.0), ("sum", 0.0), ("min", math.inf)])
 def test_a_feature_is_a_path_to_itself(store: Store, by: str, score: float) -> None:
-    assert answer(store, "paths", a="1/res/0", b="1/res/0", by=by) == [
+    assert answer(store, "paths", a="1/res/0", b="1/res/0", score=by) == [
         (1, 0, score, 1.0, None, [20], ["1/res/0"])
     ]
 
@@ -293,12 +293,12 @@ def test_the_python_door_and_the_verb_agree(toy: Path, store: Store) -> None:
         ("ancestors", {"f": "2/res/1", "min": 0.7}),
         ("descendants", {"f": "0/res/1", "hops": 1}),
         ("subgraph", {"f": "1/res/0", "writers": False}),
-        ("paths", {"a": "0/res/1", "b": "2/res/1", "k": 2, "by": "min"}),
+        ("paths", {"a": "0/res/1", "b": "2/res/1", "k": 2, "score": "min"}),
         ("neighbors", {"f": "1/res/0", "writer_min": 0.1}),
         ("splits", {"min": 0.7}),
         ("merges", {"layer": 2}),
         ("births", {"layer": 2}),
-        ("deaths", {"layer": 1, "evidence": True}),
+        ("deaths", {"layer": 1, "by": "coactive"}),
         ("chains", {"min": 0.9}),
         ("components", {"min": 0.9}),
         ("flow", {"layer_a": 1, "layer_b": 2}),
@@ -333,11 +333,11 @@ def test_a_feature_is_given_as_a_key_or_as_text(toy: Path) -> None:
         ("paths", {"a": "1/res/0", "b": "2/res/0", "k": None}, "k = null is not a whole number"),
         (
             "paths",
-            {"a": "1/res/0", "b": "2/res/0", "by": "summ"},
+            {"a": "1/res/0", "b": "2/res/0", "score": "summ"},
             "'summ' is not a score of paths; did you mean",
         ),
-        ("paths", {"a": "1/res/0", "b": "2/res/0", "by": "x"}, "; scores are product, sum, min"),
-        ("paths", {"a": "1/res/0", "b": "2/res/0", "by": 1}, "by = 1 is not text; write it in quotes"),
+        ("paths", {"a": "1/res/0", "b": "2/res/0", "score": "x"}, "; scores are product, sum, min"),
+        ("paths", {"a": "1/res/0", "b": "2/res/0", "score": 1}, "score = 1 is not text; write it in quotes"),
         ("ancestors", {"f": "1/res/0", "hops": -1}, "hops = -1 is too small; give a whole number from 0 up"),
         ("ancestors", {"f": "1/res/0", "hops": 1.5}, "hops = 1.5 is not a whole number"),
         ("splits", {"layer": True}, "layer = True is not a whole number"),
@@ -345,7 +345,7 @@ def test_a_feature_is_given_as_a_key_or_as_text(toy: Path) -> None:
         ("splits", {"min": math.nan}, "min = nan is out of range"),
         ("splits", {"min": "high"}, "min = 'high' is not a number"),
         ("lineage", {"f": "1/res/0", "writers": 1}, "writers = 1 is not true or false"),
-        ("splits", {"evidence": None}, "evidence = null is not true or false"),
+        ("splits", {"by": None}, "by = null is not text; write it in quotes"),
         ("lineage", {"f": "1/res/0", "writer_min": None}, "writer_min = null is not a number"),
         ("similar", {}, "give exactly one of a feature key, a vector and a text, got 0"),
     ],
@@ -366,7 +366,7 @@ def test_a_wrong_call_is_refused(store: Store, verb: str, arguments: dict[str, o
         ("splits", "min", None, None),
         ("ancestors", "hops", "2", 2),
         ("subgraph", "writers", False, False),
-        ("paths", "by", "min", "min"),
+        ("paths", "score", "min", "min"),
     ],
 )
 def test_a_value_is_bound_as_the_macro_takes_it(

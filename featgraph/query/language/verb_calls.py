@@ -14,7 +14,7 @@ from featgraph.query.language.context import QueryContext
 from featgraph.query.language.predicates import constant
 from featgraph.query.language.source_map import mark
 from featgraph.query.language.tokens import Token, split
-from featgraph.query.verbs import VERBS, Verb, check, compute
+from featgraph.query.verbs import VERBS, Verb, check, check_values, compute
 from featgraph.store import Store
 
 _DIGITS_OF_INTEGER = 30
@@ -74,6 +74,10 @@ def read_call(
         if name in values and verb.arguments[name] == "key":  # as it was checked: `03/res/7` is 3/res/7
             written = mark(f"'{values[name]}'", tokens[0].start, tokens[-1].end)
         passed.append(written if name in verb.required else f"{name} := {written}")
+    try:
+        check_values(values, context.store)
+    except UsageError as error:
+        context.fail(str(error), at)
     is_constant = len(values) == len(given)
     if not verb.computed:
         macro = f"{mark(at.text, at.start, at.end)}({', '.join(passed)})"

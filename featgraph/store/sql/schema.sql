@@ -29,6 +29,13 @@ create table sae (                    -- one row per SAE, in the order the model
     threshold_high     float          -- cosine from which a match is taken as the same feature
 );
 
+create table threshold (              -- what a measure other than the cosine must reach on edges into an SAE
+    sae     integer,                  -- sae.number
+    measure varchar,                  -- column of edge
+    low     float,                    -- value that one pair in a hundred reaches by chance
+    high    float                     -- the default of `min`: one in a thousand; calibration.py says by which chance
+);
+
 create table feature (                -- one row per feature, ordered by id
     id              integer,          -- first_id of its SAE + idx
     key             varchar,          -- layer/site/idx
