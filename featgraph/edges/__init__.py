@@ -9,6 +9,7 @@ pair_sums        those sums, block by block of upstream features
 virtual_weights  how strongly features of one SAE write into those of another
 top_pairs        the k best pairs of every source and every target
 crowding         pairs as close as edges that are none
+cause_nulls      default thresholds of measures of causes
 evidence         formulas of the evidence; `core/measures.py` names and defines every column
 """
 

@@ -22,6 +22,7 @@ from featgraph.core.ranking import ranks
 from featgraph.edges import coactivation
 from featgraph.edges.calibration import thresholds
 from featgraph.edges.candidates import Candidates
+from featgraph.edges.cause_nulls import exchanged_sources, null_thresholds
 from featgraph.edges.coactivation import CoActive, finder
 from featgraph.edges.crowding import count_crowded
 from featgraph.edges.evidence import FORMULAS
@@ -178,7 +179,18 @@ def link(worker: Worker, upstream: SaeRange, downstream: SaeRange, kind: EdgeKin
     least = worker.work.json(f"thresholds/{downstream.name}.json")["high"]
     top_k = worker.recipe.edges.top_k
     n_crowded = count_crowded(*ends, nearest, (pairs.src, pairs.dst), top_k, least)
-    worker.work.save_json(f"edges/{name}.json", {"n_crowded": n_crowded})
+    nulls: dict[str, tuple[float, float] | None] = {}
+    if kind == "res_res" and weights is not None and known and sums is not None and counted is not None:
+        rng = np.random.default_rng([worker.recipe.seed, upstream.number, downstream.number])
+        others = exchanged_sources(pairs.src, worker.moments(upstream).n_active, rng)
+        chance = coactivation.statistics(*counted, sums, weights.exact(others, pairs.dst))
+        by_chance = {measure: FORMULAS[measure](chance) for measure in ("twera", "attribution")}
+        nulls = {
+            measure: null_thresholds(pairs.dst, values)
+            for measure, values in by_chance.items()
+            if values is not None
+        }
+    worker.work.save_json(f"edges/{name}.json", {"n_crowded": n_crowded, "nulls": nulls})
 
 
 def _pair_sums(

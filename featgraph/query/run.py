@@ -97,7 +97,8 @@ def run_verb(
         how = "layer/site/index" if chosen.arguments[missing[0]] == "key" else f"{verb}('...')"
         raise UsageError(f"{verb} needs {missing[0]}; write {how}")
     given = [name for name in chosen.arguments if name in arguments]
-    values = {name: check(chosen, name, arguments[name], store) for name in given}
+    by = arguments.get("by", "cosine")
+    values = {name: check(chosen, name, arguments[name], store, by) for name in given}
     check_values(values, store)
     answer = from_memory(store, verb, values)
     if answer is not None:

@@ -18,13 +18,17 @@ from featgraph.store.features import find_feature
 __all__ = ["VERBS", "Verb", "check", "compute"]
 
 
-def check(verb: Verb, name: str, value: object, store: Store) -> object:
+def check(verb: Verb, name: str, value: object, store: Store, by: object = "cosine") -> object:
     """Return the value of one argument, checked, in the form in which DuckDB binds it.
+
+    by: the measure that the verb goes by, which says what `min` may be.
 
     Raises UsageError: the argument cannot have it, or the graph has no such feature.
     """
     if value is None and name in _OPTIONAL:
         return None
+    if name == "min" and by not in ("cosine", "coactive"):
+        return arguments.check_number(name, value)
     return _CHECKS[verb.arguments[name]](name, value, store)
 
 
@@ -78,8 +82,8 @@ def _key(name: str, value: object, store: Store) -> str:
     return str(find_feature(store.saes, str(value))[0])
 
 
-def _threshold(name: str, value: object, store: Store) -> float:
-    return arguments.check_number(name, value)
+def _cosine(name: str, value: object, store: Store) -> float:
+    return arguments.check_cosine(name, value)
 
 
 def _count(name: str, value: object, store: Store) -> int:
@@ -123,14 +127,11 @@ def _measure(name: str, value: object, store: Store) -> object:
 
 
 def check_values(values: Mapping[str, object], store: Store) -> None:
-    """Refuse arguments that do not go together: a cosine out of range, a measure without a threshold.
+    """Refuse a measure that has no default threshold in this graph, unless `min` is given.
 
-    Raises UsageError: `min` or `writer_min` is no cosine, or `by` has no default here and no `min` is given.
+    Raises UsageError: it has none.
     """
     by = values.get("by", "cosine")
-    for name in ("min", "writer_min") if by in ("cosine", "coactive") else ("writer_min",):
-        if values.get(name) is not None:
-            arguments.check_cosine(name, values[name])
     if by in ("cosine", "coactive") or values.get("min") is not None:
         return
     if not store.rows("select 1 from threshold where measure = $by limit 1", {"by": by}):
@@ -155,7 +156,7 @@ def _as_it_is(name: str, value: object, store: Store) -> object:
 
 _CHECKS: dict[ArgumentType, Callable[[str, object, Store], object]] = {
     "key": _key,
-    "float": _threshold,
+    "float": _cosine,
     "int": _count,
     "bool": _truth,
     "text": _word,

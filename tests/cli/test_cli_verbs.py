@@ -44,7 +44,10 @@ def test_flow_goes_from_a_layer_to_a_layer(toy: Path) -> None:
 
 
 def test_events_go_by_evidence_when_asked(toy: Path) -> None:
-    assert [row["key"] for row in rows("births", toy, "--by", "coactive", "--min", "0.5")] == ["1/res/3", "2/res/3"]
+    assert [row["key"] for row in rows("births", toy, "--by", "coactive", "--min", "0.5")] == [
+        "1/res/3",
+        "2/res/3",
+    ]
     assert [row["key"] for row in rows("births", toy, "--min", "0.5")] == ["1/res/3", "2/res/2", "2/res/3"]
 
 

@@ -251,7 +251,9 @@ def test_a_path_over_a_cosine_of_zero_or_less_has_no_product(memory: Memory) -> 
     edges = ((0, 1, 0.0), (0, 2, -0.5), (1, 3, 0.5), (2, 3, -0.5))
     adjacency = Adjacency.read(Case(FeatureGraph(saes, edges), (0.5,) * 3).store(memory))
     assert len(adjacency.paths("0/res/0", "2/res/0", k=2, min=-1)) == 0
-    assert [row["score"] for row in adjacency.paths("0/res/0", "2/res/0", k=2, min=-1, score="sum").dicts()] == [
+    assert [
+        row["score"] for row in adjacency.paths("0/res/0", "2/res/0", k=2, min=-1, score="sum").dicts()
+    ] == [
         0.5,
         -1.0,
     ]

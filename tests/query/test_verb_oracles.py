@@ -1,6 +1,7 @@
 """The macros of `verbs.sql` on random graphs against brute force: `layered` says what each must answer."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -222,6 +223,44 @@ def test_events_by_evidence_are_those_of_the_links_that_fire_together(
     assert deaths == [key for key in linked.deaths(-1) if key not in dead]
     statement = f"select src, dst from persists{asked} order by src, dst"
     assert database.ask(statement, min=least) == linked.persists(-1)
+
+
+@on_random_graphs
+@given(graph=layered() | dense(), key=st.sampled_from(RESIDUAL), least=thresholds, data=st.data())
+def test_by_another_measure_every_verb_answers_as_if_it_were_the_cosine(
+    database: Database, graph: Layered, key: str, least: float | None, data: st.DataObject
+) -> None:
+    values = {(e.src, e.dst): data.draw(st.none() | COSINES) for e in graph.edges}
+    known = [(e, values[e.src, e.dst]) for e in graph.edges]
+    by = Layered(tuple(replace(e, cosine=v) for e, v in known if v is not None), graph.high)
+    database.load(graph)
+    database.connection.execute("truncate threshold")
+    saes = [n for n, (_, site, _) in enumerate(SAES) if site == "res"]
+    database.fill("threshold", sae=saes, measure=["twera"] * len(saes), high=list(graph.high))
+    ends = {"src": [IDS[e.src] for e, _ in known], "dst": [IDS[e.dst] for e, _ in known]}
+    database.ask(
+        "update edge set twera = m.v from (select unnest($src) s, unnest($dst) d, unnest($v::float[]) v) m "
+        "where src = m.s and dst = m.d",
+        **ends,
+        v=[value for _, value in known],
+    )
+    asked = "min := $min, by := 'twera'"
+    for verb, forks in (("splits", by.splits(least)), ("merges", by.merges(least))):
+        rows = database.ask(f"from {verb}({asked})", min=least)
+        assert [(row[1], row[2], row[3]) for row in rows] == [(k, len(v), v) for k, v in forks.items()]
+    births = [(row[1], row[3]) for row in database.ask(f"from births({asked})", min=least)]
+    assert births == list(by.births(least).items())
+    assert [row[1] for row in database.ask(f"from deaths({asked})", min=least)] == by.deaths(least)
+    persisting = database.ask(f"select src, dst from persists({asked}) order by src, dst", min=least)
+    assert persisting == by.persists(least)
+    chains = database.ask(f"from chains({asked})", min=least)
+    assert [row[4] for row in chains] == [list(chain.keys) for chain in by.chains(least)]
+    for verb, up in (("ancestors", True), ("descendants", False)):
+        rows = database.ask(f"from {verb}($f, {asked})", f=key, min=least)
+        expected = by.reached(key, least, None, up)
+        assert {row[1]: (row[5], row[6]) for row in rows} == {
+            k: pytest.approx(v) for k, v in expected.items()
+        }
 
 
 @on_random_graphs

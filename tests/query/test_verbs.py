@@ -38,7 +38,7 @@ def test_the_columns_are_those_of_the_contract(store: Store) -> None:
         assert columns(store, verb) == ["id", "key", "n", "members", "weights"]
     assert columns(store, "births") == ["id", "key", "layer", "origin"]
     assert columns(store, "deaths") == ["id", "key", "layer"]
-    assert columns(store, "subgraph", f="1/res/0") == ["src", "dst", "kind", "cosine"]
+    assert columns(store, "subgraph", f="1/res/0") == ["src", "dst", "kind", "cosine", "value"]
 
 
 def test_the_columns_of_the_other_verbs_are_those_of_the_language(store: Store) -> None:
@@ -47,12 +47,13 @@ def test_the_columns_of_the_other_verbs_are_those_of_the_language(store: Store) 
     ]
     assert columns(store, "neighbors", f="1/res/0") == [
         *["id", "key", "layer", "site", "idx", "direction", "kind", "cosine", "rank_out", "rank_in"],
-        *["jaccard", "pearson", "virtual_weight"],
+        *["jaccard", "pearson", "virtual_weight", "necessity", "sufficiency", "attribution", "twera"],
+        *["effect", "silenced", "ablation_change"],
     ]
     assert columns(store, "chains") == ["id", "key", "last", "n", "members", "weakest", "weight"]
     assert columns(store, "flow") == [
         *["layer_a", "layer_b", "n_a", "n_b", "n_edges", "n_persists", "n_splits", "n_merges"],
-        *["n_births", "n_deaths", "cosine", "n_crowded"],
+        *["n_births", "n_deaths", "cosine", "n_crowded", "value"],
     ]
     assert columns(store, "components") == ["id", "key", "layer", "component", "n"]
     assert columns(store, "similar", f="1/res/0") == ["id", "key", "layer", "site", "cosine", "label"]
@@ -108,12 +109,12 @@ def test_a_dead_or_lonely_feature_is_its_own_lineage(store: Store) -> None:
 
 def test_a_subgraph_holds_the_edges_of_a_lineage(store: Store) -> None:
     assert answer(store, "subgraph", f="1/res/0") == [
-        (5, 8, "mlp_res", 0.7),
-        (8, 20, "res_res", 1.0),
-        (17, 20, "mlp_res", 0.3),
-        (20, 32, "res_res", 1.0),
-        (20, 33, "res_res", 0.6),
-        (27, 32, "att_res", 0.26),
+        (5, 8, "mlp_res", 0.7, 0.7),
+        (8, 20, "res_res", 1.0, 1.0),
+        (17, 20, "mlp_res", 0.3, 0.3),
+        (20, 32, "res_res", 1.0, 1.0),
+        (20, 33, "res_res", 0.6, 0.6),
+        (27, 32, "att_res", 0.26, 0.26),
     ]
 
 
@@ -204,7 +205,7 @@ def test_a_feature_is_a_path_to_itself(store: Store, by: str, score: float) -> N
 
 
 def test_neighbors_are_at_the_other_end_of_every_edge_that_passes(store: Store) -> None:
-    evidence = (0.25, 0.6, 1.25)
+    evidence = (0.25, 0.6, 1.25, 0.5, 0.4, 0.5, 0.75, None, None, None)
     assert answer(store, "neighbors", f="1/res/0") == [
         (8, "0/res/0", 0, "res", 0, "up", "res_res", 1.0, 1, 1, *evidence),
         (17, "1/mlp/1", 1, "mlp", 1, "up", "mlp_res", 0.3, 1, 1, *evidence),
@@ -225,12 +226,12 @@ def test_chains_are_the_longest_runs_that_persist(store: Store) -> None:
 
 def test_flow_counts_what_happens_between_two_layers(store: Store) -> None:
     assert answer(store, "flow") == [
-        (0, 1, 4, 4, 3, 2, 1, 0, 1, 2, 0.8667, None),
-        (1, 2, 4, 4, 4, 2, 0, 1, 2, 1, 0.8, None),
+        (0, 1, 4, 4, 3, 2, 1, 0, 1, 2, 0.8667, None, 0.8667),
+        (1, 2, 4, 4, 4, 2, 0, 1, 2, 1, 0.8, None, 0.8),
     ]
-    assert answer(store, "flow", min=0.3, layer_a=1) == [(1, 2, 4, 4, 5, 3, 0, 1, 1, 0, 0.7, None)]
+    assert answer(store, "flow", min=0.3, layer_a=1) == [(1, 2, 4, 4, 5, 3, 0, 1, 1, 0, 0.7, None, 0.7)]
     assert [row[:2] for row in answer(store, "flow", layer_b=1)] == [(0, 1)]
-    assert answer(store, "flow", min=1)[1][4:] == (1, 1, 0, 0, 3, 3, 1.0, None)
+    assert answer(store, "flow", min=1)[1][4:] == (1, 1, 0, 0, 3, 3, 1.0, None, 1.0)
 
 
 def test_components_and_similar_are_computed(store: Store) -> None:
@@ -377,8 +378,8 @@ def test_a_value_is_bound_as_the_macro_takes_it(
 
 def test_a_macro_refuses_a_score_that_it_does_not_know(store: Store) -> None:
     with duckdb.connect(str(store.database), read_only=True) as client, pytest.raises(duckdb.Error) as caught:
-        client.execute("from paths('0/res/1', '2/res/1', by := 'best')").fetchall()
-    assert "by is product, sum or min" in str(caught.value)
+        client.execute("from paths('0/res/1', '2/res/1', score := 'best')").fetchall()
+    assert "score is product, sum or min" in str(caught.value)
 
 
 def test_every_verb_is_a_macro_with_those_arguments_or_computed(store: Store) -> None:
