@@ -225,7 +225,8 @@ def test_events_by_evidence_are_those_of_the_links_that_fire_together(
     assert database.ask(statement, min=least) == linked.persists(-1)
 
 
-@on_random_graphs
+@pytest.mark.slow
+@settings(on_random_graphs, max_examples=examples(10))
 @given(graph=layered() | dense(), key=st.sampled_from(RESIDUAL), least=thresholds, data=st.data())
 def test_by_another_measure_every_verb_answers_as_if_it_were_the_cosine(
     database: Database, graph: Layered, key: str, least: float | None, data: st.DataObject
