@@ -229,11 +229,7 @@ def lineage(
     if not rows:
         find_feature(store.saes, key)
     ids = [row[0] for row in rows]
-    densities, labels = dict(store.rows(_DENSITIES, {"ids": ids})), best_labels(store, ids)
-    if len(densities) < len(ids):
-        raise StoreError(
-            f"{store.path} has edges to features that are not there; see `featgraph verify {store.path}`"
-        )
+    densities, labels = _densities(store, ids), best_labels(store, ids)
     members = {row[0]: Member(*(*row, densities[row[0]], labels.get(row[0]))) for row in rows}
     if memory is None:
         edges = store.rows(_EDGES, {"ids": ids, "min": min, "writer_min": writer_min, "by": by})
@@ -304,6 +300,15 @@ _WRITTEN = """
     where e.src = $feature and e.kind <> 'res_res' and e.cosine >= $least::float
     order by e.cosine desc, e.dst limit 1
 """
+
+
+def _densities(store: Store, ids: list[int]) -> dict[int, float]:
+    densities = dict(store.rows(_DENSITIES, {"ids": ids}))
+    if len(densities) < len(ids):
+        raise StoreError(
+            f"{store.path} has edges to features that are not there; see `featgraph verify {store.path}`"
+        )
+    return densities
 
 
 def _follow(key: str, best: dict[str, tuple[str, float]]) -> list[tuple[str, float]]:
