@@ -30,8 +30,8 @@ class Graph:
 
     Arguments that several verbs share. min: cosine threshold of residual edges; left out, each edge is held
     against its downstream SAE's `threshold_high`. writer_min: that of the edges by which mlp and att features
-    write. hops: how many edges to go each way. layer: only events of this layer. evidence: an edge passes
-    from `threshold_low` (or min) on if its ends fire together, and dead features have no events. All raise
+    write. hops: how many edges to go each way. layer: only events of this layer. by: the measure
+    of edges that `min` and ranks go by, see `core.measures.WALKABLE`. All raise
     UsageError for a feature that does not exist or a value out of range.
     """
 
@@ -81,23 +81,31 @@ class Graph:
         hops: int | None = None,
         writers: bool = True,
         writer_min: float = MODULE_THRESHOLD,
+        by: str = "cosine",
     ) -> "Lineage":
         """Return a feature with its ancestors, descendants and writers over edges that pass `min`.
 
-        min: cosine threshold; left out, each edge is held against its downstream SAE's `threshold_high`.
+        min: threshold of `by`; left out, each edge is held against that of its downstream SAE.
         hops: how many edges to go each way. writer_min: smallest cosine of mlp and att writers.
 
         Raises UsageError: there is no such feature, or a value is out of range.
         """
         from featgraph.lineage.lineage import lineage
 
+        if by != "cosine":
+            from featgraph.query.verbs import VERBS, check, check_values
+
+            check(VERBS["lineage"], "by", by, self.store)
+            check_values({"by": by, "min": min}, self.store)
+        checked = arguments.check_cosine if by in ("cosine", "coactive") else arguments.check_number
         return lineage(
             self.store,
             str(key),
-            min=None if min is None else arguments.check_cosine("min", min),
+            min=None if min is None else checked("min", min),
             hops=None if hops is None else arguments.check_count("hops", hops),
             writers=arguments.check_bool("writers", writers),
             writer_min=arguments.check_cosine("writer_min", writer_min),
+            by=by,
         )
 
     @property
@@ -112,16 +120,16 @@ class Graph:
         return adjacency(self.store)
 
     def ancestors(
-        self, key: str | FeatureKey, *, min: float | None = None, hops: int | None = None
+        self, key: str | FeatureKey, *, min: float | None = None, hops: int | None = None, by: str = "cosine"
     ) -> Result:
         """Return everything upstream of a feature over residual edges that pass, in order of id."""
-        return self._ask("ancestors", f=key, min=min, hops=hops)
+        return self._ask("ancestors", f=key, min=min, hops=hops, by=by)
 
     def descendants(
-        self, key: str | FeatureKey, *, min: float | None = None, hops: int | None = None
+        self, key: str | FeatureKey, *, min: float | None = None, hops: int | None = None, by: str = "cosine"
     ) -> Result:
         """Return everything downstream of a feature over residual edges that pass, in order of id."""
-        return self._ask("descendants", f=key, min=min, hops=hops)
+        return self._ask("descendants", f=key, min=min, hops=hops, by=by)
 
     def subgraph(
         self,
@@ -131,9 +139,10 @@ class Graph:
         hops: int | None = None,
         writers: bool = True,
         writer_min: float = MODULE_THRESHOLD,
+        by: str = "cosine",
     ) -> Result:
         """Return the edges of a feature's lineage."""
-        return self._ask("subgraph", f=key, min=min, hops=hops, writers=writers, writer_min=writer_min)
+        return self._ask("subgraph", f=key, min=min, hops=hops, writers=writers, writer_min=writer_min, by=by)
 
     def paths(
         self,
@@ -142,50 +151,61 @@ class Graph:
         *,
         k: int = 1,
         min: float | None = None,
-        by: Score = "product",
+        score: Score = "product",
         writer_min: float = MODULE_THRESHOLD,
+        by: str = "cosine",
     ) -> Result:
         """Return the k best paths from one feature down to another, best first.
 
-        by: what a path scores, the product, sum or least of its cosines.
+        score: what a path scores, the product, sum or least of the measure.
         """
-        return self._ask("paths", a=a, b=b, k=k, min=min, by=by, writer_min=writer_min)
+        return self._ask("paths", a=a, b=b, k=k, min=min, score=score, writer_min=writer_min, by=by)
 
     def neighbors(
-        self, key: str | FeatureKey, *, min: float | None = None, writer_min: float = MODULE_THRESHOLD
+        self,
+        key: str | FeatureKey,
+        *,
+        min: float | None = None,
+        writer_min: float = MODULE_THRESHOLD,
+        by: str = "cosine",
     ) -> Result:
         """Return every edge at a feature that passes, with its evidence: upstream first, strongest first."""
-        return self._ask("neighbors", f=key, min=min, writer_min=writer_min)
+        return self._ask("neighbors", f=key, min=min, writer_min=writer_min, by=by)
 
-    def splits(self, *, min: float | None = None, layer: int | None = None, evidence: bool = False) -> Result:
+    def splits(self, *, min: float | None = None, layer: int | None = None, by: str = "cosine") -> Result:
         """Return features with two or more children that pass and whose best parent they are."""
-        return self._ask("splits", min=min, layer=layer, evidence=evidence)
+        return self._ask("splits", min=min, layer=layer, by=by)
 
-    def merges(self, *, min: float | None = None, layer: int | None = None, evidence: bool = False) -> Result:
+    def merges(self, *, min: float | None = None, layer: int | None = None, by: str = "cosine") -> Result:
         """Return features with two or more parents that pass and whose best child they are."""
-        return self._ask("merges", min=min, layer=layer, evidence=evidence)
+        return self._ask("merges", min=min, layer=layer, by=by)
 
-    def births(self, *, min: float | None = None, layer: int | None = None, evidence: bool = False) -> Result:
+    def births(self, *, min: float | None = None, layer: int | None = None, by: str = "cosine") -> Result:
         """Return features that no parent passes into, and what writes them."""
-        return self._ask("births", min=min, layer=layer, evidence=evidence)
+        return self._ask("births", min=min, layer=layer, by=by)
 
-    def deaths(self, *, min: float | None = None, layer: int | None = None, evidence: bool = False) -> Result:
+    def deaths(self, *, min: float | None = None, layer: int | None = None, by: str = "cosine") -> Result:
         """Return features that pass into no child."""
-        return self._ask("deaths", min=min, layer=layer, evidence=evidence)
+        return self._ask("deaths", min=min, layer=layer, by=by)
 
-    def chains(self, *, min: float | None = None) -> Result:
+    def chains(self, *, min: float | None = None, by: str = "cosine") -> Result:
         """Return the longest runs of features that persist, each in the next."""
-        return self._ask("chains", min=min)
+        return self._ask("chains", min=min, by=by)
 
-    def components(self, *, min: float | None = None) -> Result:
+    def components(self, *, min: float | None = None, by: str = "cosine") -> Result:
         """Return the residual features that edges connect to at least one other, with their component."""
-        return self._ask("components", min=min)
+        return self._ask("components", min=min, by=by)
 
     def flow(
-        self, layer_a: int | None = None, layer_b: int | None = None, *, min: float | None = None
+        self,
+        layer_a: int | None = None,
+        layer_b: int | None = None,
+        *,
+        min: float | None = None,
+        by: str = "cosine",
     ) -> Result:
         """Return what happens between each residual layer and the next, from layer_a to layer_b."""
-        return self._ask("flow", layer_a=layer_a, layer_b=layer_b, min=min)
+        return self._ask("flow", layer_a=layer_a, layer_b=layer_b, min=min, by=by)
 
     def search(self, words: str, *, source: str | None = None) -> Result:
         """Return the features whose labels have all the words, best first.

@@ -13,13 +13,14 @@ def flow(
     layer_a: options.FromLayer = None,
     layer_b: options.ToLayer = None,
     min: options.MinOption = None,
+    by: options.ByOption = "cosine",
     format: options.FormatOption = None,
     out: options.OutOption = None,
     limit: options.LimitOption = None,
     timeout: options.TimeoutOption = TIMEOUT,
 ) -> None:
     """Print the rows, or draw them with what the births come from."""
-    arguments = {"layer_a": layer_a, "layer_b": layer_b, "min": min}
+    arguments = {"layer_a": layer_a, "layer_b": layer_b, "min": min, "by": by}
     if output.format_of(format, out) not in output.PICTURES:
         print_verb(graph, "flow", arguments, format, out, limit, timeout)
         return

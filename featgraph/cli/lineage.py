@@ -19,6 +19,7 @@ def lineage(
     hops: options.HopsOption = None,
     writers: options.WritersOption = True,
     writer_min: options.WriterMinOption = MODULE_THRESHOLD,
+    by: options.ByOption = "cosine",
     format: Annotated[
         output.LineageFormat | None,
         typer.Option("--format", help="Output format.  [default: by the name of -o, or tree]"),
@@ -28,5 +29,5 @@ def lineage(
 ) -> None:
     """Print a lineage as a tree, as rows, as a graph or as a picture."""
     with featgraph.open(graph) as opened:
-        found = opened.lineage(key, min=min, hops=hops, writers=writers, writer_min=writer_min)
+        found = opened.lineage(key, min=min, hops=hops, writers=writers, writer_min=writer_min, by=by)
         output.write_lineage(found, format, out=out, limit=limit)

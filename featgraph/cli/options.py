@@ -108,10 +108,8 @@ MinOption = Annotated[
     float | None,
     typer.Option(
         "--min",
-        min=-1,
-        max=1,
-        metavar="COSINE",
-        help="Least cosine of a residual edge.  [default: each SAE's threshold_high]",
+        metavar="VALUE",
+        help="Least value of a residual edge, in the measure's unit.  [default: each SAE's threshold]",
     ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
@@ -120,10 +118,12 @@ HopsOption = Annotated[
     typer.Option(min=0, metavar="N", help="Most edges to follow in each direction.  [default: all]"),
 ]
 LayerOption = Annotated[int | None, typer.Option(metavar="LAYER", help="Only this layer.  [default: all]")]
-EvidenceOption = Annotated[
-    bool,
+ByOption = Annotated[
+    str,
     typer.Option(
-        "--evidence", help="Use co-activation too: edges from threshold_low on whose features fire together."
+        "--by",
+        metavar="MEASURE",
+        help="Measure of edges to go by: cosine, coactive, twera, attribution, effect, ...",
     ),
 ]
 FromLayer = Annotated[
@@ -132,7 +132,7 @@ FromLayer = Annotated[
 ToLayer = Annotated[int | None, typer.Argument(metavar="LAYER_B", help="Last layer.  [default: the highest]")]
 ScoreOption = Annotated[
     Literal["product", "sum", "min"],
-    typer.Option("--by", help="Score of a path: product, sum or minimum of its cosines."),
+    typer.Option("--score", help="Score of a path: product, sum or minimum of the measure."),
 ]
 WritersOption = Annotated[
     bool,

@@ -37,10 +37,10 @@ ARGUMENTS: Parameters = {
     "min": (options.MinOption, None),
     "hops": (options.HopsOption, None),
     "writers": (options.WritersOption, True),
-    "by": (options.ScoreOption, "product"),
+    "score": (options.ScoreOption, "product"),
     "writer_min": (options.WriterMinOption, MODULE_THRESHOLD),
     "layer": (options.LayerOption, None),
-    "evidence": (options.EvidenceOption, False),
+    "by": (options.ByOption, "cosine"),
     "source": (
         Annotated[
             str | None,

@@ -1,6 +1,7 @@
 """Checks the arguments of verbs, from statements, commands and Python callers."""
 
 from decimal import Decimal
+from math import isfinite
 from numbers import Integral, Real
 
 from featgraph.errors import UsageError
@@ -17,6 +18,17 @@ def check_cosine(name: str, value: object) -> float:
     number = float(_number(name, value, float))
     if not -1 <= number <= 1:
         raise UsageError(f"{name} = {value} is out of range: -1 to 1")
+    return number
+
+
+def check_number(name: str, value: object) -> float:
+    """Return a finite number, given as a number or as text: a threshold in the unit of some measure.
+
+    Raises UsageError: it is none.
+    """
+    number = float(_number(name, value, float))
+    if not isfinite(number):
+        raise UsageError(f"{name} = {value} is not a finite number")
     return number
 
 

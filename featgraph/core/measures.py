@@ -141,6 +141,19 @@ MEASURES: tuple[Measure, ...] = (
 )
 """Every column of evidence, in the order of the table."""
 
+WALKABLE = (
+    "cosine",
+    "coactive",
+    *(one.name for one in MEASURES if not one.counts and one.name not in ("cosine", "effect_se")),
+)
+"""What the verbs go `by`: the strengths of an edge, and `coactive`, the cosine of edges whose ends fire
+together on a fifth of the tokens of one of them, with a correlation from 0.1 (see `weighed` in `verbs.sql`).
+
+Source: docs/decisions/013."""
+
+CALIBRATED = ("twera", "attribution", "effect")
+"""Of these, the ones whose default threshold the table `threshold` holds; `sae` holds that of the cosine."""
+
 FINDERS = ("cosine", "twera", "effect")
 """Searches that propose edges, in the order in which `found_by` lists them, joined by commas."""
 

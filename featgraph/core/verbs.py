@@ -11,7 +11,7 @@ from here. A new verb is one row, and:
 from dataclasses import dataclass, field
 from typing import Literal
 
-ArgumentType = Literal["key", "float", "int", "bool", "text", "vector"]
+ArgumentType = Literal["key", "float", "int", "bool", "text", "vector", "measure", "score"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,16 @@ class Verb:
     """Column -> type of a computed verb."""
 
 
-_REACH: dict[str, ArgumentType] = {"f": "key", "min": "float", "hops": "int"}
-_LINEAGE: dict[str, ArgumentType] = {**_REACH, "writers": "bool", "writer_min": "float"}
-_EVENT: dict[str, ArgumentType] = {"min": "float", "layer": "int", "evidence": "bool"}
+_REACH: dict[str, ArgumentType] = {"f": "key", "min": "float", "hops": "int", "by": "measure"}
+_LINEAGE: dict[str, ArgumentType] = {
+    "f": "key",
+    "min": "float",
+    "hops": "int",
+    "writers": "bool",
+    "writer_min": "float",
+    "by": "measure",
+}
+_EVENT: dict[str, ArgumentType] = {"min": "float", "layer": "int", "by": "measure"}
 
 VERBS: dict[str, Verb] = {
     verb.name: verb
@@ -69,8 +76,16 @@ VERBS: dict[str, Verb] = {
         Verb(
             "paths",
             "List the best paths from one feature down to another.",
-            "1/res/575 3/res/346 -k 3 --by min",
-            {"a": "key", "b": "key", "k": "int", "min": "float", "by": "text", "writer_min": "float"},
+            "1/res/575 3/res/346 -k 3 --score min",
+            {
+                "a": "key",
+                "b": "key",
+                "k": "int",
+                "min": "float",
+                "score": "score",
+                "writer_min": "float",
+                "by": "measure",
+            },
             ("a", "b"),
             details="A path from an mlp or att feature begins with an edge by which it writes.",
         ),
@@ -78,7 +93,7 @@ VERBS: dict[str, Verb] = {
             "neighbors",
             "List every edge at a feature, with its evidence.",
             "3/res/346 --min 0.3",
-            {"f": "key", "min": "float", "writer_min": "float"},
+            {"f": "key", "min": "float", "writer_min": "float", "by": "measure"},
             ("f",),
         ),
         Verb(
@@ -101,14 +116,14 @@ VERBS: dict[str, Verb] = {
             "chains",
             "List chains: features that persist from layer to layer.",
             "--min 0.8",
-            {"min": "float"},
+            {"min": "float", "by": "measure"},
             details="Each feature is the best parent of the next one, which is its best child.",
         ),
         Verb(
             "components",
             "List the connected components over residual edges.",
             "--min 0.8",
-            {"min": "float"},
+            {"min": "float", "by": "measure"},
             computed=True,
             columns={
                 "id": "INTEGER",
@@ -122,7 +137,7 @@ VERBS: dict[str, Verb] = {
             "flow",
             "Count edges and events between neighboring residual layers.",
             "2 5",
-            {"layer_a": "int", "layer_b": "int", "min": "float"},
+            {"layer_a": "int", "layer_b": "int", "min": "float", "by": "measure"},
             details="As svg, png or html, it also tells where births come from.",
         ),
         Verb(

@@ -9,6 +9,7 @@ pair_sums        computes these sums for one block of upstream features
 virtual_weights  virtual weights between the features of two SAEs
 top_pairs        the k best pairs of every source and every target
 crowding         counts pairs that reach the threshold but are no candidates
+cause_nulls      default thresholds of measures of causes
 evidence         the formulas of the evidence; `core/measures.py` defines every column
 """
 

@@ -202,7 +202,7 @@ def _summary(path: Path, n_resumed: int, seconds: float, dropped: list[str]) -> 
             deaths=count("deaths()"),
             splits=count("splits()"),
             merges=count("merges()"),
-            with_evidence={name: count(f"{name}(evidence := true)") for name in EVENTS if n_tokens},
+            with_evidence={name: count(f"{name}(by := 'coactive')") for name in EVENTS if n_tokens},
             thresholds=opened.rows(_THRESHOLDS)[0],
             n_tokens=n_tokens,
             n_resumed=n_resumed,

@@ -24,7 +24,8 @@ from featgraph.core.ranking import ranks
 from featgraph.edges import coactivation
 from featgraph.edges.calibration import thresholds
 from featgraph.edges.candidates import Candidates, Mask
-from featgraph.edges.coactivation import CoActive, finder
+from featgraph.edges.cause_nulls import effect_thresholds, exchanged_sources, null_thresholds
+from featgraph.edges.coactivation import CoActive, Weigh, finder
 from featgraph.edges.crowding import count_crowded
 from featgraph.edges.evidence import FORMULAS
 from featgraph.edges.virtual_weights import VirtualWeights
@@ -190,7 +191,36 @@ def link(worker: Worker, upstream: SaeRange, downstream: SaeRange, kind: EdgeKin
     least = worker.work.json(f"thresholds/{downstream.name}.json")["high"]
     top_k = worker.recipe.edges.top_k
     n_crowded = count_crowded(*ends, nearest, (pairs.src, pairs.dst), top_k, least)
-    worker.work.save_json(f"edges/{name}.json", {"n_crowded": n_crowded})
+    nulls: dict[str, tuple[float, float] | None] = {}
+    if kind == "res_res" and sums is not None and counted is not None:
+        weigh = weights.exact if weights and known else None
+        seeds = [worker.recipe.seed, upstream.number, downstream.number]
+        nulls = _nulls(sums, counted, weigh, effects, np.random.default_rng(seeds))
+    worker.work.save_json(f"edges/{name}.json", {"n_crowded": n_crowded, "nulls": nulls})
+
+
+def _nulls(
+    sums: CoActive,
+    counted: shared.Counted,
+    weigh: Weigh | None,
+    effects: EffectSums | None,
+    rng: np.random.Generator,
+) -> dict[str, tuple[float, float] | None]:
+    """Return (low, high) of each measure of causes, from sources that are exchanged for others."""
+    n_active = counted[0].n_active
+    nulls: dict[str, tuple[float, float] | None] = {}
+    if weigh is not None:
+        others = exchanged_sources(sums.src, n_active, rng)
+        by_chance = coactivation.statistics(*counted, sums, weigh(others, sums.dst))
+        for measure in ("twera", "attribution"):
+            values = FORMULAS[measure](by_chance)
+            nulls[measure] = None if values is None else null_thresholds(sums.dst, values)
+    if effects is not None:
+        measured = effects.effects()
+        sure = measured.effect_n >= SUPPORT
+        ends = measured.src[sure], measured.dst[sure]
+        nulls["effect"] = effect_thresholds(*ends, measured.effect[sure], n_active, rng)
+    return nulls
 
 
 def _requested(nearest: Candidates, effects: EffectSums | None, n_downstream: int) -> tuple[Indices, Indices]:

@@ -42,6 +42,11 @@ def write_tables(plan: Plan, advance: Advance) -> None:
     for up, down, _ in plan.pairs:
         shifted = f"* replace ({up.first_id} + src as src, {down.first_id} + dst as dst)"
         _insert_file(connection, "edge", work.root / f"edges/{pair_name(up, down)}.parquet", shifted)
+        nulls = work.json(f"edges/{pair_name(up, down)}.json")["nulls"]
+        for measure, null in nulls.items():
+            if null is not None:
+                line = {"sae": down.number, "measure": measure, "low": null[0], "high": null[1]}
+                _insert(connection, "threshold", pa.Table.from_pylist([line]))
         advance(1)
     meta = {"recipe": plan.recipe.name, "model": plan.recipe.model_name}
     meta |= {name: str(getattr(plan.recipe.edges, name)) for name in ("top_k", "twera_k")}

@@ -153,15 +153,17 @@ class Adjacency:
         *,
         k: int = 1,
         min: float | None = None,
-        by: str = "product",
+        score: str = "product",
         writer_min: float = MODULE_THRESHOLD,
     ) -> Result:
         """Return the k best paths from one feature down to another, best first.
 
         Raises UsageError: there is no such feature, or a value is out of range.
         """
-        if by not in SCORES:
-            raise UsageError(f"no score {by!r}{nearest(by, SCORES) or ';'} scores are {', '.join(SCORES)}")
+        if score not in SCORES:
+            raise UsageError(
+                f"no score {score!r}{nearest(score, SCORES) or ';'} scores are {', '.join(SCORES)}"
+            )
         k = check_count("k", k, least=1)
         path_edges = PathEdges(
             self.saes,
@@ -171,13 +173,13 @@ class Adjacency:
             self._threshold(min),
             self._threshold(writer_min, "writer_min"),
         )
-        paths = best_paths(path_edges, self._id(a), self._id(b), by=by, k=k)
+        paths = best_paths(path_edges, self._id(a), self._id(b), by=score, k=k)
         rows: list[tuple[object, ...]] = []
         for rank, path in enumerate(paths, 1):
-            score, weight = array("f", [path.score, prod(path.cosines)])
+            total, weight = array("f", [path.score, prod(path.cosines)])
             weakest = float(np.min(path.cosines)) if path.cosines else None
             keys = _Names.of(self.saes, path.nodes).keys
-            rows.append((rank, len(path.cosines), score, weight, weakest, path.nodes, keys))
+            rows.append((rank, len(path.cosines), total, weight, weakest, path.nodes, keys))
         return Result.of(_PATH_COLUMNS, rows)
 
     def among(
@@ -243,13 +245,13 @@ class Adjacency:
         return Result.of(_MEMBER_COLUMNS, list(rows))
 
 
-def components(store: Store, *, min: float | None) -> Result:
+def components(store: Store, *, min: float | None, by: str = "cosine") -> Result:
     """Return the residual features that edges connect to at least one other, with their component.
 
     min: cosine threshold; None holds each edge against `threshold_high` of its downstream SAE.
     Columns: id, key, layer, component (the smallest id in it), n (its size); in order of component and id.
     """
-    src, dst = _columns(store, "select src, dst from matched(min := $min)", {"min": min})
+    src, dst = _columns(store, "select src, dst from matched(min := $min, by := $by)", {"min": min, "by": by})
     return _components(store.saes, src, dst)
 
 

@@ -34,7 +34,7 @@ _MEMBER_COLUMNS = {
     "density": "FLOAT",
     "label": "VARCHAR",
 }
-_EDGE_COLUMNS = {"src": "VARCHAR", "dst": "VARCHAR", "kind": "VARCHAR", "cosine": "FLOAT"}
+_EDGE_COLUMNS = {"src": "VARCHAR", "dst": "VARCHAR", "kind": "VARCHAR", "cosine": "FLOAT", "value": "FLOAT"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class Edge:
     dst: str
     kind: EdgeKind
     cosine: float
+    value: float
+    """The measure that the lineage goes by; of a writer's edge, the cosine."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,8 @@ class Lineage:
     """In order of the source's id, then the target's."""
     min: float | None = None
     """Cosine threshold of its residual edges; None: each SAE's `threshold_high`."""
+    by: str = "cosine"
+    """The measure that its residual edges go by."""
     store: Store | None = field(default=None, compare=False)
     """The graph that it was read from, where a picture of it reads what else it tells."""
 
@@ -108,9 +112,9 @@ class Lineage:
             return ()
         # Weakest first, so that the last edge of an end is its best; ties go to the lower id, as ranks do.
         residual = [edge for edge in reversed(self.edges) if edge.kind == "res_res"]
-        residual.sort(key=lambda edge: edge.cosine)
-        parents = {edge.dst: (edge.src, edge.cosine) for edge in residual}
-        children = {edge.src: (edge.dst, edge.cosine) for edge in residual}
+        residual.sort(key=lambda edge: edge.value)
+        parents = {edge.dst: (edge.src, edge.value) for edge in residual}
+        children = {edge.src: (edge.dst, edge.value) for edge in residual}
         above, below = _follow(self.seed, parents), _follow(self.seed, children)
         line = [*reversed(above), (self.seed, None), *below]
         return tuple(Step(key, layers[key], cosine) for key, cosine in line)
@@ -192,7 +196,14 @@ class Lineage:
 
 
 def lineage(
-    store: Store, key: str, *, min: float | None, hops: int | None, writers: bool, writer_min: float
+    store: Store,
+    key: str,
+    *,
+    min: float | None,
+    hops: int | None,
+    writers: bool,
+    writer_min: float,
+    by: str = "cosine",
 ) -> Lineage:
     """Return a feature with its ancestors and descendants over edges that pass, and their writers.
 
@@ -202,32 +213,45 @@ def lineage(
     Raises UsageError: the graph has no such feature. StoreError: it has edges to features that are not there.
     """
     seed = str(FeatureKey.parse(key))
-    memory = adjacency_if_repeated(store)
+    memory = adjacency_if_repeated(store) if by == "cosine" else None
     if memory is None:
-        asked = {"key": seed, "min": min, "hops": hops, "writers": writers, "writer_min": writer_min}
+        asked = {
+            "key": seed,
+            "min": min,
+            "hops": hops,
+            "writers": writers,
+            "writer_min": writer_min,
+            "by": by,
+        }
         rows = store.rows(_MEMBERS, asked)
     else:
         rows = memory.lineage(seed, min=min, hops=hops, writers=writers, writer_min=writer_min).rows
     if not rows:
         find_feature(store.saes, key)
     ids = [row[0] for row in rows]
-    densities, labels = dict(store.rows(_DENSITIES, {"ids": ids})), best_labels(store, ids)
-    if len(densities) < len(ids):
-        raise StoreError(
-            f"{store.path} has edges to features that are not there; see `featgraph verify {store.path}`"
-        )
+    densities, labels = _densities(store, ids), best_labels(store, ids)
     members = {row[0]: Member(*(*row, densities[row[0]], labels.get(row[0]))) for row in rows}
     if memory is None:
-        edges = store.rows(_EDGES, {"ids": ids, "min": min, "writer_min": writer_min})
+        edges = store.rows(_EDGES, {"ids": ids, "min": min, "writer_min": writer_min, "by": by})
     else:
         among = memory.among(ids, min, writer_min=writer_min)
         kinds = [f"{members[src].site}_res" for src in among.src.tolist()]
-        edges = list(zip(among.src.tolist(), among.dst.tolist(), kinds, among.cosine.tolist(), strict=True))
+        edges = list(
+            zip(
+                among.src.tolist(),
+                among.dst.tolist(),
+                kinds,
+                among.cosine.tolist(),
+                among.cosine.tolist(),
+                strict=True,
+            )
+        )
     return Lineage(
         seed,
         tuple(members.values()),
-        tuple(Edge(members[src].key, members[dst].key, kind, cosine) for src, dst, kind, cosine in edges),
+        tuple(Edge(members[src].key, members[dst].key, *rest) for src, dst, *rest in edges),
         min,
+        by,
         store,
     )
 
@@ -260,12 +284,15 @@ def strongest_written(store: Store, feature: int) -> Step | None:
     return Step(*rows[0]) if rows else None
 
 
-_MEMBERS = "from lineage($key, min := $min, hops := $hops, writers := $writers, writer_min := $writer_min)"
+_MEMBERS = (
+    "from lineage($key, min := $min, hops := $hops, writers := $writers, writer_min := $writer_min, "
+    "by := $by)"
+)
 
 _DENSITIES = "select id, density from feature where id in (select unnest($ids::integer[]))"
 """Read by id once the members are known: joined to the macro, the planner takes longer."""
 
-_EDGES = "from edges_among($ids, min := $min, writer_min := $writer_min)"
+_EDGES = "from edges_among($ids, min := $min, writer_min := $writer_min, by := $by)"
 
 _WRITTEN = """
     select n.key, n.layer, e.cosine
@@ -273,6 +300,15 @@ _WRITTEN = """
     where e.src = $feature and e.kind <> 'res_res' and e.cosine >= $least::float
     order by e.cosine desc, e.dst limit 1
 """
+
+
+def _densities(store: Store, ids: list[int]) -> dict[int, float]:
+    densities = dict(store.rows(_DENSITIES, {"ids": ids}))
+    if len(densities) < len(ids):
+        raise StoreError(
+            f"{store.path} has edges to features that are not there; see `featgraph verify {store.path}`"
+        )
+    return densities
 
 
 def _follow(key: str, best: dict[str, tuple[str, float]]) -> list[tuple[str, float]]:

@@ -104,19 +104,20 @@ def _title(lineage: Lineage, line: list[Member]) -> str:
     layers = f"layer {first}" if first == last else f"layers {first} to {last}"
     features = pluralize(len(line), "feature")
     writers = pluralize(len(lineage.members) - len(line), "writer")
-    return f"lineage of {lineage.seed}: {features} in {layers}, {writers}"
+    measure = "" if lineage.by == "cosine" else f" by {lineage.by}"
+    return f"lineage of {lineage.seed}{measure}: {features} in {layers}, {writers}"
 
 
 def _link(lineage: Lineage, member: Member, seed: Member) -> str:
-    """Return the strongest edge from a member towards the seed: cosine, direction, other end."""
+    """Return the strongest edge from a member towards the seed: measure, direction, other end."""
     if member is seed:
         return "<- seed"
     above = member.id < seed.id
     joining = [edge for edge in lineage.edges if (edge.src if above else edge.dst) == member.key]
-    best = max((edge for edge in joining if edge.kind == "res_res"), key=lambda edge: edge.cosine)
+    best = max((edge for edge in joining if edge.kind == "res_res"), key=lambda edge: edge.value)
     way = f"to {best.dst}" if above else f"from {best.src}"
     others = sum(edge.kind == "res_res" for edge in joining) - 1
-    return f"{best.cosine:.2f} {way}" + (f" +{others}" if others else "")
+    return f"{best.value:.2f} {way}" + (f" +{others}" if others else "")
 
 
 def _label(member: Member) -> str:

@@ -16,7 +16,7 @@ from featgraph.query.language.walks import TOO_MANY
 from featgraph.query.verbs import VERBS
 from featgraph.store.store import too_large
 
-TABLES = ("sae", "feature", "edge", "pair", "example", "label", "meta")
+TABLES = ("sae", "threshold", "feature", "edge", "pair", "example", "label", "meta")
 
 
 class TooManyRows(Exception):

@@ -17,7 +17,7 @@ from featgraph.query.errors import StatementRun, TooManyRows, UnfitValue, duckdb
 from featgraph.query.language.expressions import NAMELESS
 from featgraph.query.language.tokens import tokenize
 from featgraph.query.language.translate import Translation, translate
-from featgraph.query.verbs import VERBS, check, compute, from_memory
+from featgraph.query.verbs import VERBS, check, check_values, compute, from_memory
 from featgraph.store import Store
 from featgraph.store.store import too_large
 
@@ -97,7 +97,9 @@ def run_verb(
         how = "layer/site/index" if chosen.arguments[missing[0]] == "key" else f"{verb}('...')"
         raise UsageError(f"{verb} needs {missing[0]}; write {how}")
     given = [name for name in chosen.arguments if name in arguments]
-    values = {name: check(chosen, name, arguments[name], store) for name in given}
+    by = arguments.get("by", "cosine")
+    values = {name: check(chosen, name, arguments[name], store, by) for name in given}
+    check_values(values, store)
     answer = from_memory(store, verb, values)
     if answer is not None:
         return answer

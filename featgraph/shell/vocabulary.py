@@ -7,7 +7,7 @@ from itertools import islice
 from typing import get_args
 
 from featgraph.core.keys import EDGE_KINDS, SCORES, SITES, SaeRange
-from featgraph.core.measures import FINDERS
+from featgraph.core.measures import FINDERS, WALKABLE
 from featgraph.errors import FeatgraphError
 from featgraph.query import VERBS
 from featgraph.query.language import expressions as language
@@ -38,7 +38,8 @@ NEXT: Mapping[str, tuple[str, ...]] = {
 VALUES: Mapping[str, tuple[str, ...]] = {
     "site": SITES,
     "kind": EDGE_KINDS,
-    "by": SCORES,
+    "by": WALKABLE,
+    "score": SCORES,
     "found_by": FINDERS,
     "direction": ("up", "down"),
     "origin": ("mlp", "att", "mlp+att", "unexplained", "not measured"),

@@ -14,7 +14,7 @@ from featgraph.core.keys import SaeRange
 from featgraph.errors import StoreError
 from featgraph.store.manifest import checked
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 """Written into every manifest; a reader refuses any other."""
 
 DATABASE = "graph.duckdb"

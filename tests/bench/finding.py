@@ -132,10 +132,13 @@ def _pearson(suite: Suite, pairs: CoActive, u: Moments, d: Moments) -> Matrix:
 
 def by_verbs(graph: Store, min: float | None = None, *, by_evidence: bool = False) -> Events:
     """Ask the verbs of a graph for every event. min: the threshold; the graph's own if left out."""
-    asked = "(min := $min::float, evidence := $evidence)"
+    asked = "(min := $min::float, by := $by)"
 
     def ask(columns: str, verb: str) -> list[tuple[Any, ...]]:
-        return graph.rows(f"select {columns} from {verb}{asked}", {"min": min, "evidence": by_evidence})
+        return graph.rows(
+            f"select {columns} from {verb}{asked}",
+            {"min": min, "by": "coactive" if by_evidence else "cosine"},
+        )
 
     ids = {key: id for key, id in graph.rows("select key, id from feature")}
     dead = {id for (id,) in graph.rows("select id from feature where density = 0")}

@@ -75,7 +75,7 @@ def trial(suite: Suite, *, curves: bool = True) -> Trial:
         cosines, pearsons = match(suite), match_by_pearson(suite, graph)
         methods: dict[str, Finder] = {
             "verbs": lambda tau: by_verbs(graph, tau),
-            "verbs, evidence => true": lambda tau: by_verbs(graph, tau, by_evidence=True),
+            "verbs, by => coactive": lambda tau: by_verbs(graph, tau, by_evidence=True),
             **rivals(cosines, pearsons),
         }
         truth = visible(suite, cosines.live.tolist())
@@ -170,7 +170,7 @@ def main() -> None:
                 f"\n#### {n_features:,} features in {d_model:,} dimensions, {noise} noise\n\n{table(trials)}"
             )
             if curves:
-                names = ["verbs", "verbs, evidence => true", "one-to-one, the rest joining"]
+                names = ["verbs", "verbs, by => coactive", "one-to-one, the rest joining"]
                 print(f"\nF1 by threshold: {' / '.join(names)}\n\n{curve(trials, names)}")
             print(f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 

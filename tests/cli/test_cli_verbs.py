@@ -32,7 +32,7 @@ def test_neighbors_pass_two_thresholds(toy: Path) -> None:
 def test_paths_are_as_many_as_asked_for_and_by_what_is_asked_for(toy: Path) -> None:
     asked = ("paths", toy, "0/res/1", "2/res/1")
     assert [row["keys"] for row in rows(*asked)] == [["0/res/1", "1/res/1", "2/res/1"]]
-    assert [row["score"] for row in rows(*asked, "-k", "3", "--by", "sum")] == [1.6, 1.6]
+    assert [row["score"] for row in rows(*asked, "-k", "3", "--score", "sum")] == [1.6, 1.6]
     assert rows("paths", toy, "0/mlp/1", "2/res/0", "--writer-min", "0.8") == []
 
 
@@ -45,7 +45,10 @@ def test_flow_goes_from_a_layer_to_a_layer(toy: Path) -> None:
 
 
 def test_events_go_by_evidence_when_asked(toy: Path) -> None:
-    assert [row["key"] for row in rows("births", toy, "--evidence", "--min", "0.5")] == ["1/res/3", "2/res/3"]
+    assert [row["key"] for row in rows("births", toy, "--by", "coactive", "--min", "0.5")] == [
+        "1/res/3",
+        "2/res/3",
+    ]
     assert [row["key"] for row in rows("births", toy, "--min", "0.5")] == ["1/res/3", "2/res/2", "2/res/3"]
 
 

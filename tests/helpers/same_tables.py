@@ -4,7 +4,7 @@ from pathlib import Path
 
 import duckdb
 
-TABLES = ("sae", "feature", "edge", "pair", "example", "label", "meta")
+TABLES = ("sae", "threshold", "feature", "edge", "pair", "example", "label", "meta")
 
 
 def differences(one: Path, two: Path) -> list[str]:

@@ -51,8 +51,8 @@ SCORES: dict[str, Callable[[list[float]], float]] = {
         ("descendants", {"f": "0/res/1", "hops": 1}),
         ("descendants", {"f": "0/res/0", "min": 0.1}),
         ("paths", {"a": "0/res/0", "b": "2/res/1", "min": 0.1}),
-        ("paths", {"a": "0/mlp/1", "b": "2/res/0", "k": 2, "by": "min", "writer_min": 0.1}),
-        ("paths", {"a": "1/res/0", "b": "1/res/0", "by": "min"}),
+        ("paths", {"a": "0/mlp/1", "b": "2/res/0", "k": 2, "score": "min", "writer_min": 0.1}),
+        ("paths", {"a": "1/res/0", "b": "1/res/0", "score": "min"}),
         ("components", {"min": 0.9}),
     ],
 )
@@ -77,7 +77,7 @@ def test_equal_paths_come_in_order_of_their_features(graph: Graph) -> None:
 
 
 def test_a_path_says_what_it_scores_and_where_it_is_weakest(graph: Graph) -> None:
-    [path] = graph.adjacency.paths("0/res/0", "2/res/1", by="sum").dicts()
+    [path] = graph.adjacency.paths("0/res/0", "2/res/1", score="sum").dicts()
     scored = [path["score"], path["weight"], path["bottleneck"]]
     np.testing.assert_allclose(np.array(scored, dtype=np.float64), [1.6, 0.6, 0.6], rtol=1e-6)
 
@@ -121,7 +121,7 @@ def test_components_name_their_columns_and_types(graph: Graph) -> None:
         ({"a": "1/res/1", "b": "2/rse/1"}, "did you mean 'res'?"),
         ({"a": "1/res/1", "b": "2/res/1", "k": 0}, "k = 0 is too small; give a whole number from 1 up"),
         (
-            {"a": "1/res/1", "b": "2/res/1", "by": "summ"},
+            {"a": "1/res/1", "b": "2/res/1", "score": "summ"},
             "no score 'summ'; did you mean 'sum'? scores are product, sum, min",
         ),
     ],
@@ -251,7 +251,9 @@ def test_a_path_over_a_cosine_of_zero_or_less_has_no_product(memory: Memory) -> 
     edges = ((0, 1, 0.0), (0, 2, -0.5), (1, 3, 0.5), (2, 3, -0.5))
     adjacency = Adjacency.read(Case(FeatureGraph(saes, edges), (0.5,) * 3).store(memory))
     assert len(adjacency.paths("0/res/0", "2/res/0", k=2, min=-1)) == 0
-    assert [row["score"] for row in adjacency.paths("0/res/0", "2/res/0", k=2, min=-1, by="sum").dicts()] == [
+    assert [
+        row["score"] for row in adjacency.paths("0/res/0", "2/res/0", k=2, min=-1, score="sum").dicts()
+    ] == [
         0.5,
         -1.0,
     ]
@@ -345,7 +347,7 @@ def test_the_best_paths_are_the_first_of_all_in_order(
         return -score(way), len(way), tie
 
     adjacency = Adjacency.read(case.store(memory))
-    asked = {"k": k, "min": least, "by": by, "writer_min": writer_min}
+    asked = {"k": k, "min": least, "score": by, "writer_min": writer_min}
     named = ", ".join(f"{name} := ${name}" for name in asked)
     ordered = sorted(path_edges(edges, a), key=place)
     for b, key in enumerate(case.keys):

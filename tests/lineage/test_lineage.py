@@ -44,7 +44,7 @@ def test_a_member_says_where_it_stands_and_what_it_is(graph: Graph) -> None:
 
 def test_edges_join_members_by_key(graph: Graph) -> None:
     [edge] = graph.lineage("1/res/3").edges
-    assert replace(edge, cosine=0.0) == Edge("1/mlp/0", "1/res/3", "mlp_res", 0.0)
+    assert replace(edge, cosine=0.0) == Edge("1/mlp/0", "1/res/3", "mlp_res", 0.0, edge.value)
     assert edge.cosine == pytest.approx(0.9)
 
 

@@ -1,6 +1,7 @@
 """The macros of `verbs.sql` on random graphs against brute force: `layered` says what each must answer."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -214,7 +215,7 @@ def test_events_by_evidence_are_those_of_the_links_that_fire_together(
     database.witness(measured, dead)
     database.ask("update sae set threshold_low = $low", low=low)
     linked = Layered(tuple(filter(passes, residual)), graph.high)
-    asked = "(min := $min, evidence := true)"
+    asked = "(min := $min, by := 'coactive')"
     for verb, forks in (("splits", linked.splits(-1)), ("merges", linked.merges(-1))):
         rows = database.ask(f"from {verb}{asked}", min=least)
         assert [(row[1], row[2], row[3]) for row in rows] == [(k, len(v), v) for k, v in forks.items()]
@@ -224,6 +225,45 @@ def test_events_by_evidence_are_those_of_the_links_that_fire_together(
     assert deaths == [key for key in linked.deaths(-1) if key not in dead]
     statement = f"select src, dst from persists{asked} order by src, dst"
     assert database.ask(statement, min=least) == linked.persists(-1)
+
+
+@pytest.mark.slow
+@settings(on_random_graphs, max_examples=examples(10))
+@given(graph=layered() | dense(), key=st.sampled_from(RESIDUAL), least=thresholds, data=st.data())
+def test_by_another_measure_every_verb_answers_as_if_it_were_the_cosine(
+    database: Database, graph: Layered, key: str, least: float | None, data: st.DataObject
+) -> None:
+    values = {(e.src, e.dst): data.draw(st.none() | COSINES) for e in graph.edges}
+    known = [(e, values[e.src, e.dst]) for e in graph.edges]
+    by = Layered(tuple(replace(e, cosine=v) for e, v in known if v is not None), graph.high)
+    database.load(graph)
+    database.connection.execute("truncate threshold")
+    saes = [n for n, (_, site, _) in enumerate(SAES) if site == "res"]
+    database.fill("threshold", sae=saes, measure=["twera"] * len(saes), high=list(graph.high))
+    ends = {"src": [IDS[e.src] for e, _ in known], "dst": [IDS[e.dst] for e, _ in known]}
+    database.ask(
+        "update edge set twera = m.v from (select unnest($src) s, unnest($dst) d, unnest($v::float[]) v) m "
+        "where src = m.s and dst = m.d",
+        **ends,
+        v=[value for _, value in known],
+    )
+    asked = "min := $min, by := 'twera'"
+    for verb, forks in (("splits", by.splits(least)), ("merges", by.merges(least))):
+        rows = database.ask(f"from {verb}({asked})", min=least)
+        assert [(row[1], row[2], row[3]) for row in rows] == [(k, len(v), v) for k, v in forks.items()]
+    births = [(row[1], row[3]) for row in database.ask(f"from births({asked})", min=least)]
+    assert births == list(by.births(least).items())
+    assert [row[1] for row in database.ask(f"from deaths({asked})", min=least)] == by.deaths(least)
+    persisting = database.ask(f"select src, dst from persists({asked}) order by src, dst", min=least)
+    assert persisting == by.persists(least)
+    chains = database.ask(f"from chains({asked})", min=least)
+    assert [row[4] for row in chains] == [list(chain.keys) for chain in by.chains(least)]
+    for verb, up in (("ancestors", True), ("descendants", False)):
+        rows = database.ask(f"from {verb}($f, {asked})", f=key, min=least)
+        expected = by.reached(key, least, None, up)
+        assert {row[1]: (row[5], row[6]) for row in rows} == {
+            k: pytest.approx(v) for k, v in expected.items()
+        }
 
 
 @on_random_graphs
@@ -266,7 +306,7 @@ def test_paths_are_the_best_of_all_there_are(
     writer: float,
 ) -> None:
     database.load(graph)
-    statement = "from paths($a, $b, k := $k, min := $min, by := $by, writer_min := $writer)"
+    statement = "from paths($a, $b, k := $k, min := $min, score := $by, writer_min := $writer)"
     asked = {"a": ends[0], "b": ends[1], "k": k, "min": least, "by": by, "writer": writer}
     expected = graph.paths(*ends, k, least, by, writer)
     rows = database.ask(statement, **asked)
@@ -292,7 +332,7 @@ def test_of_two_equal_paths_over_the_same_feature_the_one_that_was_better_there_
     ]
     edges = tuple(Edge(src, dst, "res_res", cosine) for src, dst, cosine in links)
     database.load(Layered(edges, (0.125,) * LAYERS))
-    rows = database.ask("from paths('0/res/0', '3/res/0', k := 2, by := 'min')")
+    rows = database.ask("from paths('0/res/0', '3/res/0', k := 2, score := 'min')")
     assert [(row[2], row[6][1]) for row in rows] == [(0.25, "1/res/1"), (0.25, "1/res/0")]  # type: ignore[index]
 
 

@@ -38,7 +38,7 @@ def test_the_columns_are_those_of_the_contract(store: Store) -> None:
         assert columns(store, verb) == ["id", "key", "n", "members", "weights"]
     assert columns(store, "births") == ["id", "key", "layer", "origin"]
     assert columns(store, "deaths") == ["id", "key", "layer"]
-    assert columns(store, "subgraph", f="1/res/0") == ["src", "dst", "kind", "cosine"]
+    assert columns(store, "subgraph", f="1/res/0") == ["src", "dst", "kind", "cosine", "value"]
 
 
 def test_the_columns_of_the_other_verbs_are_those_of_the_language(store: Store) -> None:
@@ -47,12 +47,13 @@ def test_the_columns_of_the_other_verbs_are_those_of_the_language(store: Store) 
     ]
     assert columns(store, "neighbors", f="1/res/0") == [
         *["id", "key", "layer", "site", "idx", "direction", "kind", "cosine", "rank_out", "rank_in"],
-        *["jaccard", "pearson", "virtual_weight"],
+        *["jaccard", "pearson", "virtual_weight", "necessity", "sufficiency", "attribution", "twera"],
+        *["effect", "silenced", "ablation_change"],
     ]
     assert columns(store, "chains") == ["id", "key", "last", "n", "members", "weakest", "weight"]
     assert columns(store, "flow") == [
         *["layer_a", "layer_b", "n_a", "n_b", "n_edges", "n_persists", "n_splits", "n_merges"],
-        *["n_births", "n_deaths", "cosine", "n_crowded"],
+        *["n_births", "n_deaths", "cosine", "n_crowded", "value"],
     ]
     assert columns(store, "components") == ["id", "key", "layer", "component", "n"]
     assert columns(store, "similar", f="1/res/0") == ["id", "key", "layer", "site", "cosine", "label"]
@@ -108,12 +109,12 @@ def test_a_dead_or_lonely_feature_is_its_own_lineage(store: Store) -> None:
 
 def test_a_subgraph_holds_the_edges_of_a_lineage(store: Store) -> None:
     assert answer(store, "subgraph", f="1/res/0") == [
-        (5, 8, "mlp_res", 0.7),
-        (8, 20, "res_res", 1.0),
-        (17, 20, "mlp_res", 0.3),
-        (20, 32, "res_res", 1.0),
-        (20, 33, "res_res", 0.6),
-        (27, 32, "att_res", 0.26),
+        (5, 8, "mlp_res", 0.7, 0.7),
+        (8, 20, "res_res", 1.0, 1.0),
+        (17, 20, "mlp_res", 0.3, 0.3),
+        (20, 32, "res_res", 1.0, 1.0),
+        (20, 33, "res_res", 0.6, 0.6),
+        (27, 32, "att_res", 0.26, 0.26),
     ]
 
 
@@ -171,10 +172,10 @@ def test_a_death_has_no_child(store: Store) -> None:
 
 
 def test_by_evidence_a_link_needs_less_cosine_and_more_company(store: Store) -> None:
-    assert answer(store, "splits", evidence=True) == answer(store, "splits")
-    assert [row[1] for row in answer(store, "births", evidence=True)] == []
-    assert [row[1] for row in answer(store, "deaths", evidence=True)] == []
-    assert [row[1] for row in answer(store, "births", evidence=True, min=0.5)] == ["1/res/3", "2/res/3"]
+    assert answer(store, "splits", by="coactive") == answer(store, "splits")
+    assert [row[1] for row in answer(store, "births", by="coactive")] == []
+    assert [row[1] for row in answer(store, "deaths", by="coactive")] == []
+    assert [row[1] for row in answer(store, "births", by="coactive", min=0.5)] == ["1/res/3", "2/res/3"]
 
 
 def test_paths_lead_from_one_feature_down_to_another(store: Store) -> None:
@@ -186,8 +187,8 @@ def test_paths_lead_from_one_feature_down_to_another(store: Store) -> None:
 
 
 def test_paths_go_by_the_sum_or_the_least_of_their_cosines_too(store: Store) -> None:
-    assert answer(store, "paths", a="0/res/0", b="2/res/1", by="sum")[0][:5] == (1, 2, 1.6, 0.6, 0.6)
-    assert answer(store, "paths", a="0/res/0", b="2/res/1", by="min")[0][:5] == (1, 2, 0.6, 0.6, 0.6)
+    assert answer(store, "paths", a="0/res/0", b="2/res/1", score="sum")[0][:5] == (1, 2, 1.6, 0.6, 0.6)
+    assert answer(store, "paths", a="0/res/0", b="2/res/1", score="min")[0][:5] == (1, 2, 0.6, 0.6, 0.6)
 
 
 def test_a_path_out_of_a_module_feature_begins_where_it_writes(store: Store) -> None:
@@ -198,13 +199,13 @@ def test_a_path_out_of_a_module_feature_begins_where_it_writes(store: Store) -> 
 
 @pytest.mark.parametrize(("by", "score"), [("product", 1.0), ("sum", 0.0), ("min", math.inf)])
 def test_a_feature_is_a_path_to_itself(store: Store, by: str, score: float) -> None:
-    assert answer(store, "paths", a="1/res/0", b="1/res/0", by=by) == [
+    assert answer(store, "paths", a="1/res/0", b="1/res/0", score=by) == [
         (1, 0, score, 1.0, None, [20], ["1/res/0"])
     ]
 
 
 def test_neighbors_are_at_the_other_end_of_every_edge_that_passes(store: Store) -> None:
-    evidence = (0.25, 0.6, 1.25)
+    evidence = (0.25, 0.6, 1.25, 0.5, 0.4, 0.5, 0.75, None, None, None)
     assert answer(store, "neighbors", f="1/res/0") == [
         (8, "0/res/0", 0, "res", 0, "up", "res_res", 1.0, 1, 1, *evidence),
         (17, "1/mlp/1", 1, "mlp", 1, "up", "mlp_res", 0.3, 1, 1, *evidence),
@@ -225,12 +226,12 @@ def test_chains_are_the_longest_runs_that_persist(store: Store) -> None:
 
 def test_flow_counts_what_happens_between_two_layers(store: Store) -> None:
     assert answer(store, "flow") == [
-        (0, 1, 4, 4, 3, 2, 1, 0, 1, 2, 0.8667, None),
-        (1, 2, 4, 4, 4, 2, 0, 1, 2, 1, 0.8, None),
+        (0, 1, 4, 4, 3, 2, 1, 0, 1, 2, 0.8667, None, 0.8667),
+        (1, 2, 4, 4, 4, 2, 0, 1, 2, 1, 0.8, None, 0.8),
     ]
-    assert answer(store, "flow", min=0.3, layer_a=1) == [(1, 2, 4, 4, 5, 3, 0, 1, 1, 0, 0.7, None)]
+    assert answer(store, "flow", min=0.3, layer_a=1) == [(1, 2, 4, 4, 5, 3, 0, 1, 1, 0, 0.7, None, 0.7)]
     assert [row[:2] for row in answer(store, "flow", layer_b=1)] == [(0, 1)]
-    assert answer(store, "flow", min=1)[1][4:] == (1, 1, 0, 0, 3, 3, 1.0, None)
+    assert answer(store, "flow", min=1)[1][4:] == (1, 1, 0, 0, 3, 3, 1.0, None, 1.0)
 
 
 def test_components_and_similar_are_computed(store: Store) -> None:
@@ -293,12 +294,12 @@ def test_the_python_door_and_the_verb_agree(toy: Path, store: Store) -> None:
         ("ancestors", {"f": "2/res/1", "min": 0.7}),
         ("descendants", {"f": "0/res/1", "hops": 1}),
         ("subgraph", {"f": "1/res/0", "writers": False}),
-        ("paths", {"a": "0/res/1", "b": "2/res/1", "k": 2, "by": "min"}),
+        ("paths", {"a": "0/res/1", "b": "2/res/1", "k": 2, "score": "min"}),
         ("neighbors", {"f": "1/res/0", "writer_min": 0.1}),
         ("splits", {"min": 0.7}),
         ("merges", {"layer": 2}),
         ("births", {"layer": 2}),
-        ("deaths", {"layer": 1, "evidence": True}),
+        ("deaths", {"layer": 1, "by": "coactive"}),
         ("chains", {"min": 0.9}),
         ("components", {"min": 0.9}),
         ("flow", {"layer_a": 1, "layer_b": 2}),
@@ -333,11 +334,11 @@ def test_a_feature_is_given_as_a_key_or_as_text(toy: Path) -> None:
         ("paths", {"a": "1/res/0", "b": "2/res/0", "k": None}, "k = null is not a whole number"),
         (
             "paths",
-            {"a": "1/res/0", "b": "2/res/0", "by": "summ"},
+            {"a": "1/res/0", "b": "2/res/0", "score": "summ"},
             "'summ' is not a score of paths; did you mean",
         ),
-        ("paths", {"a": "1/res/0", "b": "2/res/0", "by": "x"}, "; scores are product, sum, min"),
-        ("paths", {"a": "1/res/0", "b": "2/res/0", "by": 1}, "by = 1 is not text; write it in quotes"),
+        ("paths", {"a": "1/res/0", "b": "2/res/0", "score": "x"}, "; scores are product, sum, min"),
+        ("paths", {"a": "1/res/0", "b": "2/res/0", "score": 1}, "score = 1 is not text; write it in quotes"),
         ("ancestors", {"f": "1/res/0", "hops": -1}, "hops = -1 is too small; give a whole number from 0 up"),
         ("ancestors", {"f": "1/res/0", "hops": 1.5}, "hops = 1.5 is not a whole number"),
         ("splits", {"layer": True}, "layer = True is not a whole number"),
@@ -345,7 +346,7 @@ def test_a_feature_is_given_as_a_key_or_as_text(toy: Path) -> None:
         ("splits", {"min": math.nan}, "min = nan is out of range"),
         ("splits", {"min": "high"}, "min = 'high' is not a number"),
         ("lineage", {"f": "1/res/0", "writers": 1}, "writers = 1 is not true or false"),
-        ("splits", {"evidence": None}, "evidence = null is not true or false"),
+        ("splits", {"by": None}, "by = null is not text; write it in quotes"),
         ("lineage", {"f": "1/res/0", "writer_min": None}, "writer_min = null is not a number"),
         ("similar", {}, "give exactly one of a feature key, a vector and a text, got 0"),
     ],
@@ -366,7 +367,7 @@ def test_a_wrong_call_is_refused(store: Store, verb: str, arguments: dict[str, o
         ("splits", "min", None, None),
         ("ancestors", "hops", "2", 2),
         ("subgraph", "writers", False, False),
-        ("paths", "by", "min", "min"),
+        ("paths", "score", "min", "min"),
     ],
 )
 def test_a_value_is_bound_as_the_macro_takes_it(
@@ -377,8 +378,8 @@ def test_a_value_is_bound_as_the_macro_takes_it(
 
 def test_a_macro_refuses_a_score_that_it_does_not_know(store: Store) -> None:
     with duckdb.connect(str(store.database), read_only=True) as client, pytest.raises(duckdb.Error) as caught:
-        client.execute("from paths('0/res/1', '2/res/1', by := 'best')").fetchall()
-    assert "by is product, sum or min" in str(caught.value)
+        client.execute("from paths('0/res/1', '2/res/1', score := 'best')").fetchall()
+    assert "score is product, sum or min" in str(caught.value)
 
 
 def test_every_verb_is_a_macro_with_those_arguments_or_computed(store: Store) -> None:

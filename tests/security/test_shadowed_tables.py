@@ -29,7 +29,7 @@ CALLS = {
     "row": "GRAPH_TABLE (MATCH (a:res WHERE a.density > 0.1) COLUMNS (a.key, a.density))",
 }
 
-TABLES = ("sae", "feature", "edge", "pair", "example", "label", "meta")
+TABLES = ("sae", "threshold", "feature", "edge", "pair", "example", "label", "meta")
 
 FORMS = [
     "with edge as (select 1 as id)",

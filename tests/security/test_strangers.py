@@ -22,7 +22,7 @@ ADDED = {
     "select 1 as feature, content as source, filename as text from read_text('/etc/passwd')",
     "another view": "create view mine as from edge",
     "a macro in place of DuckDB's own": "create macro list_contains(a, b) as true",
-    "another verb": "create or replace macro splits(min := null, layer := null, evidence := false) as table "
+    "another verb": "create or replace macro splits(min := null, layer := null, by := 'cosine') as table "
     "select 1 as id",
     "another table": "create table mine (x integer)",
     "another column": "alter table label add column more varchar",

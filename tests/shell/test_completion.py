@@ -64,9 +64,12 @@ def offered(session: Session, line: str) -> list[str]:
         ("from feature group ^", ["by"]),
         ("from feature order by key d^", ["desc"]),
         # verbs
-        ("from lineage(^", ["f => ", "min => ", "hops => ", "writers => ", "writer_min => "]),
+        ("from lineage(^", ["f => ", "min => ", "hops => ", "writers => ", "writer_min => ", "by => "]),
         ("from lineage('1/res/0', h^", ["hops => "]),
-        ("from lineage('1/res/0', min => 0.5, ^", ["f => ", "hops => ", "writers => ", "writer_min => "]),
+        (
+            "from lineage('1/res/0', min => 0.5, ^",
+            ["f => ", "hops => ", "writers => ", "writer_min => ", "by => "],
+        ),
         ("from lineage('1/res/0', writers => ^", ["true", "false"]),
         ("from splits(min => $^", ["$min", "$most"]),
         # patterns

@@ -14,7 +14,7 @@ from featgraph.query.language.context import QueryContext
 from featgraph.query.language.predicates import constant
 from featgraph.query.language.source_map import mark
 from featgraph.query.language.tokens import Token, split
-from featgraph.query.verbs import VERBS, Verb, check, compute
+from featgraph.query.verbs import VERBS, Verb, check, check_values, compute
 from featgraph.store import Store
 
 _DIGITS_OF_INTEGER = 30
@@ -64,16 +64,22 @@ def read_call(
     given = _arguments(verb, at, inside, context)
     values: dict[str, object] = {}
     passed: list[str] = []
+    measure = constant(list(given["by"]), context.values) if "by" in given else None
+    by = measure[0] if measure else "cosine"
     for name, tokens in given.items():
         known = constant(list(tokens), context.values)
         if known is not None:
-            values[name] = _checked(verb, name, known[0], tokens[0], context)
+            values[name] = _checked(verb, name, known[0], tokens[0], context, by)
         elif verb.computed:
-            values[name] = _checked(verb, name, _list(tokens, name, context), tokens[0], context)
+            values[name] = _checked(verb, name, _list(tokens, name, context), tokens[0], context, by)
         written = sql(tokens)
         if name in values and verb.arguments[name] == "key":  # as it was checked: `03/res/7` is 3/res/7
             written = mark(f"'{values[name]}'", tokens[0].start, tokens[-1].end)
         passed.append(written if name in verb.required else f"{name} := {written}")
+    try:
+        check_values(values, context.store)
+    except UsageError as error:
+        context.fail(str(error), at)
     is_constant = len(values) == len(given)
     if not verb.computed:
         macro = f"{mark(at.text, at.start, at.end)}({', '.join(passed)})"
@@ -125,12 +131,12 @@ def _example(verb: Verb) -> str:
     return f"{verb.name}({wanted})"
 
 
-def _checked(verb: Verb, name: str, value: object, at: Token, context: QueryContext) -> object:
+def _checked(verb: Verb, name: str, value: object, at: Token, context: QueryContext, by: object) -> object:
     if isinstance(value, Decimal):
         is_count = value.adjusted() < _DIGITS_OF_INTEGER and value == value.to_integral_value()
         value = int(value) if is_count else float(value)
     try:
-        return check(verb, name, value, context.store)
+        return check(verb, name, value, context.store, by)
     except UsageError as error:
         context.fail(str(error), at)
 

@@ -29,6 +29,13 @@ create table sae (                    -- one row per SAE, in the order the model
     threshold_high     float          -- cosine from which a match is taken as the same feature
 );
 
+create table threshold (              -- what a measure other than the cosine must reach on edges into an SAE
+    sae     integer,                  -- sae.number
+    measure varchar,                  -- column of edge
+    low     float,                    -- what the best of one target in a hundred reaches by chance
+    high    float                     -- one in a thousand, the default of `min`; edges/cause_nulls.py
+);
+
 create table feature (                -- one row per feature, ordered by id
     id              integer,          -- first_id of its SAE + idx
     key             varchar,          -- layer/site/idx
