@@ -297,7 +297,7 @@ _EDGES = "from edges_among($ids, min := $min, writer_min := $writer_min, by := $
 _WRITTEN = """
     select n.key, n.layer, e.cosine
     from edge e join feature n on n.id = e.dst
-    where e.src = $feature and e.kind <> 'res_res' and e.cosine >= $least::float
+    where e.src = $feature and e.kind in ('mlp_res', 'att_res') and e.cosine >= $least::float
     order by e.cosine desc, e.dst limit 1
 """
 

@@ -98,6 +98,6 @@ def parallel_residual(store: Store) -> bool:
 _WRITERS = """
     select w.key, w.layer, max(e.cosine) as cosine
     from edge e join feature m on m.id = e.dst join feature w on w.id = e.src
-    where m.key in (select unnest($keys)) and e.kind <> 'res_res' and e.cosine >= $least::float
+    where m.key in (select unnest($keys)) and e.kind in ('mlp_res', 'att_res') and e.cosine >= $least::float
     group by w.id, w.key, w.layer order by w.id
 """

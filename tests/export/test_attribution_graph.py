@@ -120,7 +120,7 @@ def test_more_than_a_page_can_show_is_cut_to_the_strongest(graph: Graph, tmp_pat
         Member(number, f"{number}/res/0", number, "res", 0, number, (number % 1000) / 2000, 0.1, None)
         for number in range(n_members)
     )
-    edges = tuple(Edge(f"{n}/res/0", f"{n + 1}/res/0", "res_res", 0.5) for n in range(n_members - 1))
+    edges = tuple(Edge(f"{n}/res/0", f"{n + 1}/res/0", "res_res", 0.5, 0.5) for n in range(n_members - 1))
     lineage = Lineage("0/res/0", members, edges)
     done = export.write_lineage(lineage, graph.store, tmp_path / "x", "attribution-graph")
     content = json.loads((tmp_path / "x.json").read_text())

@@ -254,7 +254,7 @@ def test_a_recipe_that_has_changed_is_not_taken(told: Path, tmp_path: Path) -> N
     recipe.write_text(recipe.read_text(encoding="utf-8").replace("top_k = 3", "top_k = 4"), encoding="utf-8")
     with (
         featgraph.open(tmp_path / "told" / "small.featgraph") as opened,
-        pytest.raises(SourceError, match="not, as it was read, in"),
+        pytest.raises(SourceError, match="not in its original form in"),
     ):
         opened.similar(text=TEXT)
 

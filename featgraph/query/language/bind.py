@@ -182,6 +182,8 @@ class _Binder:
         for label in element.labels:
             if label.name not in kinds:
                 hint = nearest(label.name, kinds) or f"; kinds are {', '.join(sorted(kinds))}"
+                if label.name == "far":
+                    hint = "; `featgraph attribute GRAPH FEATURE --write` adds such edges"
                 self.context.fail(f"no kind of edge {label.text!r}{hint}", label)
         if element.labels:
             kinds = frozenset(label.name for label in element.labels)

@@ -148,7 +148,7 @@ create macro edges_among(ids, min := null, writer_min := 0.25, by := 'cosine') a
     near as materialized (
         select src, dst, kind, cosine, value, n_both
         from weighed("by")
-        where src in (select id from chosen) and dst in (select id from chosen)
+        where src in (select id from chosen) and dst in (select id from chosen) and kind <> 'far'
     )
     select n.src, n.dst, n.kind, n.cosine, if(n.kind = 'res_res', n.value, n.cosine) as value
     from near n
@@ -203,7 +203,7 @@ create macro paths(a, b, k := 1, min := null, score := 'product', writer_min := 
         from (
             with near as materialized (
                 select src, dst, kind, n_both, if(kind = 'res_res', value, cosine) as value
-                from weighed("by") where src in (select dst from ahead)
+                from weighed("by") where src in (select dst from ahead) and kind <> 'far'
             )
             select n.src, n.dst, n.value
             from near n
@@ -306,7 +306,7 @@ create macro births(min := null, layer := null, by := 'cosine') as table
     left join (
         select dst, max(value) filter (kind = 'mlp_res') as mlp, max(value) filter (kind = 'att_res') as att
         from weighed("by")
-        where "by" not in ('cosine', 'coactive') and kind <> 'res_res'
+        where "by" not in ('cosine', 'coactive') and kind in ('mlp_res', 'att_res')
         group by dst
     ) m on m.dst = f.id
     join (
