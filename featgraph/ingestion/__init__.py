@@ -2,6 +2,7 @@
 
     plan         the order of the steps, and what each one reads (its key)
     steps        the work of each step: read files, compute, write files
+    removals     the steps of exhaustive removal: tokens, removals, sums
     worker       state that the steps of one process share: recipe, model, SAEs, earlier files
     step_files   how steps write and read files
     ledger       which steps are done

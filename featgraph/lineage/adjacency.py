@@ -93,7 +93,8 @@ class Adjacency:
         sizes = [sae.n_features for sae in store.saes]
         high = np.repeat(np.array(thresholds, dtype=np.float32).reshape(-1), sizes)
         select = "select src, dst, cosine from edge where kind"
-        edges = [_columns(store, f"{select} {chosen}") for chosen in ("= 'res_res'", "in ('mlp_res', 'att_res')")]
+        kinds = ("= 'res_res'", "in ('mlp_res', 'att_res')")
+        edges = [_columns(store, f"{select} {chosen}") for chosen in kinds]
         for src, dst, _ in edges:
             if len(src) and not (src.min() >= 0 and dst.max() < len(high) and (src < dst).all()):
                 raise StoreError(
