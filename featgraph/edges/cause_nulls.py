@@ -1,8 +1,8 @@
 """Default thresholds of measures of causes: what an unrelated source that fires as often reaches.
 
 The source of each pair is exchanged for another that fires about as often, which keeps how much there is to
-carry and breaks what carries it. As for the cosine, the best value of each target counts, since a walk
-follows the best.
+carry and breaks what carries it. Every pair counts, not the best of each target: among a thousand exchanged
+sources of one target some are causes of it, and their best would stand for them.
 """
 
 import numpy as np
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from featgraph.core.arrays import Counts, Indices
 
 LOW_QUANTILE, HIGH_QUANTILE = 0.99, 0.999
-"""Share of targets whose best value by chance is smaller; `high` is the default of `min`. Our choice: the
-quantile from which `calibration` takes the cosine's, and one at ten times its errors."""
+"""Share of pairs whose value by chance is smaller; `high` is the default of `min`. Our choice: one in a
+thousand, as `calibration` takes for the cosine, and ten times as many."""
 
 WITHIN = 32
 """A source is exchanged for one at most so many places away by firing rate. Our choice: in an SAE of
@@ -41,20 +41,17 @@ def exchanged_sources(src: Indices, n_active: Counts, rng: np.random.Generator) 
     return exchanged
 
 
-def null_thresholds(dst: Indices, values: NDArray[np.floating]) -> tuple[float, float] | None:
-    """Return (low, high) from what pairs reach by chance; None where no value is known.
+def null_thresholds(values: NDArray[np.floating]) -> tuple[float, float] | None:
+    """Return (low, high) from the measure that pairs reach by chance; None where no value is known.
 
-    dst: target of each pair, (n_pairs,). values: its measure by chance, (n_pairs,), NaN where not known.
+    values: of each pair with its source exchanged, (n_pairs,), NaN where not known.
 
-    Source: ours, as the cosine's null in `calibration.thresholds`.
+    Source: ours; quantiles of a null, as in `calibration.thresholds`.
     """
-    known = ~np.isnan(values)
-    if not known.any():
+    known = values[~np.isnan(values)]
+    if not len(known):
         return None
-    targets, place = np.unique(dst[known], return_inverse=True)
-    best = np.full(len(targets), -np.inf)
-    np.maximum.at(best, place, values[known])
-    low, high = np.quantile(best, [LOW_QUANTILE, HIGH_QUANTILE], method="higher")
+    low, high = np.quantile(known, [LOW_QUANTILE, HIGH_QUANTILE], method="higher")
     return round(float(low), 4), round(float(high), 4)
 
 
@@ -78,4 +75,4 @@ def effect_thresholds(
     asked = exchanged_sources(src, n_active, rng).astype(np.int64) * width + dst
     place = np.searchsorted(pairs[order], asked).clip(max=max(len(pairs) - 1, 0))
     values = np.where(pairs[order][place] == asked, effect[order][place], 0.0) if len(pairs) else effect
-    return null_thresholds(dst, values)
+    return null_thresholds(values)

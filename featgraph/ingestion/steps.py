@@ -214,7 +214,7 @@ def _nulls(
         by_chance = coactivation.statistics(*counted, sums, weigh(others, sums.dst))
         for measure in ("twera", "attribution"):
             values = FORMULAS[measure](by_chance)
-            nulls[measure] = None if values is None else null_thresholds(sums.dst, values)
+            nulls[measure] = None if values is None else null_thresholds(values)
     if effects is not None:
         measured = effects.effects()
         sure = measured.effect_n >= SUPPORT

@@ -220,7 +220,7 @@ def test_the_shell_completes_names(line: str, found: str) -> None:
             2,
             "'fish' is not a feature key; write layer/site/index, such as 12/res/3456",
         ),
-        (["lineage", "TOY", "1/res/0", "--min", "2"], 2, "--min"),
+        (["lineage", "TOY", "1/res/0", "--min", "2"], 2, "min = 2.0 is out of range: -1 to 1"),
         (["lineage", "TOY", "1/res/0", "--format", "xml"], 2, "--format"),
         (["splits", "TOY", "--layer", "one"], 2, "--layer"),
         (

@@ -32,8 +32,8 @@ create table sae (                    -- one row per SAE, in the order the model
 create table threshold (              -- what a measure other than the cosine must reach on edges into an SAE
     sae     integer,                  -- sae.number
     measure varchar,                  -- column of edge
-    low     float,                    -- what the best of one target in a hundred reaches by chance
-    high    float                     -- one in a thousand, the default of `min`; edges/cause_nulls.py
+    low     float,                    -- what one pair in a hundred reaches by chance
+    high    float                     -- one pair in a thousand, the default of `min`; edges/cause_nulls.py
 );
 
 create table feature (                -- one row per feature, ordered by id
