@@ -94,10 +94,10 @@ def test_a_question_of_the_language_page_has_the_answer_it_shows(demo: tuple[Pat
     assert matches((ASKED[number].output or "").splitlines(), ran.stdout.splitlines()), ran.stdout
 
 
-def test_the_language_page_asks_twelve_questions() -> None:
+def test_the_language_page_asks_fifteen_questions() -> None:
     headings = re.findall(r"^### (\d+)\. .*\?$", QUESTIONS.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    assert [int(number) for number in headings] == list(range(1, 13))
-    assert len(ASKED) == 12
+    assert [int(number) for number in headings] == list(range(1, 16))
+    assert len(ASKED) == 15
 
 
 @cache
