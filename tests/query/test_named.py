@@ -9,6 +9,7 @@ from featgraph.core.shipped import shipped
 from featgraph.errors import QueryError, UsageError
 from featgraph.query import Result, all_named, listing, named, run_named
 from featgraph.store import Store
+from helpers.repository import ROOT
 
 SHIPPED = [query.name for query in all_named()]
 
@@ -75,7 +76,7 @@ def test_the_readme_lists_every_query_with_its_purpose() -> None:
 
 
 def test_the_example_of_the_readme_runs(store: Store, tmp_path: Path) -> None:
-    text = (shipped("queries") / "README.md").read_text().split("## Adding one")[1]
+    text = (ROOT / "CONTRIBUTING.md").read_text().split("### A named query")[1].split("### ")[0]
     example = "\n".join(re.findall(r"^    (.*)$", text, re.MULTILINE))
     assert len(run_named(store, write(tmp_path, example), {"layer": "1", "top": "3"})) == 3
 
