@@ -4,6 +4,7 @@ The tables of a graph from somebody else could be views that read files, or have
 of DuckDB's own functions. So a graph is not written to unless its catalogue is that of a fresh one.
 """
 
+import re
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -45,6 +46,11 @@ _OBJECTS = """
 """
 
 _VIEWS = "select view_name from duckdb_views() where database_name = current_database() and not internal"
+
+_MACROS = """
+    select distinct function_name from duckdb_functions()
+    where database_name = current_database() and not internal order by all
+"""
 
 _NAMED = 3
 """Things that an error names; the others are counted."""
@@ -89,13 +95,24 @@ def check_catalogue(path: Path, connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def check_readable(path: Path, connection: duckdb.DuckDBPyConnection) -> None:
-    """Refuse to read a graph that has views: what they answer, and how long it takes, is anybody's guess.
+    """Refuse to read a graph that has views, or macros of other names than ours.
+
+    What a view answers, and how long it takes, is anybody's guess. A macro takes the place of DuckDB's own
+    function of that name, so `count(*)` could be any number.
 
     Raises StoreError: it has. duckdb.Error: the catalogue cannot be read.
     """
-    views = connection.execute(_VIEWS).fetchall()
-    if views:
-        raise StoreError(f"{path} has a view {views[0][0]!r}, which no graph has; it is not read")
+    for kind, statement, known in (("view", _VIEWS, frozenset()), ("macro", _MACROS, _macros())):
+        strange = [name for (name,) in connection.execute(statement).fetchall() if name not in known]
+        if strange:
+            raise StoreError(f"{path} has a {kind} {strange[0]!r}, which no graph has; it is not read")
+
+
+@cache
+def _macros() -> frozenset[str]:
+    """Return the names of the macros that a graph has."""
+    text = "".join(package_sql(name) for name in SQL_FILES)
+    return frozenset(re.findall(r"^create macro (\w+)", text, flags=re.MULTILINE))
 
 
 @cache

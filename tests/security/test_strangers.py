@@ -15,6 +15,7 @@ from featgraph.errors import RecipeError, SourceError
 from featgraph.labels import from_table
 from featgraph.recipe import read_recipe
 from featgraph.store.layout import DATABASE
+from featgraph.store.verify import is_whole, verify
 from helpers.toy import build_toy
 
 ADDED = {
@@ -39,6 +40,22 @@ ADDED = {
 }
 
 
+@pytest.mark.parametrize(
+    "macro", ["count_star() as 1", "max(x) as 0", "lower(x) as 'a'", "m() as table select 1"]
+)
+def test_a_macro_in_place_of_a_function_is_not_read(tmp_path: Path, macro: str) -> None:
+    path = build_toy(tmp_path / "toy.featgraph")
+    with duckdb.connect(str(path / DATABASE)) as connection:
+        connection.execute(f"create macro {macro}")
+    name = macro.partition("(")[0]
+    with (
+        pytest.raises(StoreError, match=f"has a macro '{name}', which no graph has"),
+        featgraph.open(path) as g,
+    ):
+        g.sql("select count(*) from edge")
+    assert not is_whole(verify(path))
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("what", ADDED)
 def test_a_graph_that_holds_something_else_is_not_written_to(tmp_path: Path, what: str) -> None:
@@ -49,7 +66,7 @@ def test_a_graph_that_holds_something_else_is_not_written_to(tmp_path: Path, wha
     before = (path / DATABASE).read_bytes()
     table = tmp_path / "labels.csv"
     table.write_text("key,text\n0/res/0,mine\n")
-    with pytest.raises(StoreError, match=r"is not as featgraph writes a graph|has a view"):
+    with pytest.raises(StoreError, match=r"is not as featgraph writes a graph|has a view|has a macro"):
         from_table(path, table)
     assert (path / DATABASE).read_bytes() == before
     assert sorted(found.name for found in path.iterdir()) == [DATABASE, "manifest.json", "vectors"]
