@@ -18,7 +18,7 @@ _FOLLOWED = """
     select e.src, e.dst
     from edge e join sae s on e.dst >= s.first_id and e.dst < s.first_id + s.n_features
     where e.cosine >= case e.kind when 'res_res' then s.threshold_high else $writers::float end
-        and coalesce(e.n_both, 1) > 0
+        and e.kind <> 'far' and coalesce(e.n_both, 1) > 0
 """
 """The edges of lineages, except those whose ends never fire together: there is nothing to measure."""
 

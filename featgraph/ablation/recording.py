@@ -1,5 +1,6 @@
 """Ablations -> the measured columns of edges of an existing graph."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,9 +10,13 @@ from numpy.typing import NDArray
 
 from featgraph.ablation.choosing import Edges
 from featgraph.core.arrays import Counts
-from featgraph.store.update import GraphUpdate
+from featgraph.store.update import GraphUpdate, Statement
 
 _STAGED = "create or replace table staged (src integer, dst integer, change float, n integer)"
+
+_NO_THRESHOLDS = "delete from graph.threshold where measure = 'effect'"
+
+_THRESHOLD = "insert into graph.threshold values ($sae, 'effect', $low, $high)"
 
 _UPDATE = """
     update graph.edge set ablation_change = s.change, ablation_n = s.n
@@ -45,10 +50,16 @@ def record(
     _note(work, {**settings, "n_measured": int((n > 0).sum())})
 
 
-def record_effects(work: GraphUpdate, edges: pa.Table, settings: dict[str, Any]) -> None:
-    """Write the measured effects of edges, and record their settings in the manifest.
+def record_effects(
+    work: GraphUpdate,
+    edges: pa.Table,
+    thresholds: Sequence[tuple[int, float, float]],
+    settings: dict[str, Any],
+) -> None:
+    """Write the measured effects of edges and their thresholds, and record their settings in the manifest.
 
-    edges: src, dst and the columns to write, as `edge` calls them.
+    edges: src, dst and the columns to write, as `edge` calls them. thresholds: number of the downstream SAE,
+    low and high of `effect`.
 
     Raises duckdb.Error or OSError: the graph cannot be written; it is then as it was.
     """
@@ -57,9 +68,10 @@ def record_effects(work: GraphUpdate, edges: pa.Table, settings: dict[str, Any])
     work.connection.execute("create or replace table staged as select * from rows")
     work.connection.unregister("rows")
     columns = ", ".join(f"{name} = s.{name}" for name in names)
-    work.replace_database(
-        [(f"update graph.edge set {columns} from staged s where edge.src = s.src and edge.dst = s.dst", None)]
-    )
+    update = f"update graph.edge set {columns} from staged s where edge.src = s.src and edge.dst = s.dst"
+    statements: list[Statement] = [(update, None), (_NO_THRESHOLDS, None)]
+    statements += [(_THRESHOLD, {"sae": sae, "low": low, "high": high}) for sae, low, high in thresholds]
+    work.replace_database(statements)
     n = len(edges) - edges.column("effect").null_count
     _note(work, {**settings, "n": len(edges), "n_measured": n})
 

@@ -17,6 +17,7 @@ from featgraph.core.arrays import Indices
 from featgraph.core.keys import SaeRange
 from featgraph.core.progress import Progress, Silent
 from featgraph.core.result import Result
+from featgraph.edges.cause_nulls import effect_thresholds
 from featgraph.store import Store
 from featgraph.store.update import updating
 
@@ -34,7 +35,9 @@ _COLUMNS = {
     "largest_is_edge": "FLOAT",
 }
 
-_PAIRS = "select src_sae, dst_sae from pair where n_edges > 0 order by dst_sae, src_sae"
+_PAIRS = """
+    select src_sae, dst_sae from pair where n_edges > 0 and kind <> 'far' order by dst_sae, src_sae
+"""
 
 _EDGES = """
     select src, dst from edge
@@ -71,14 +74,17 @@ def ablate_exhaustively(
         pairs = [(int(up), int(down)) for up, down in work.store.rows(_PAIRS)]
         sample = draw_tokens(session.text, most, seed)
         sums = _summed(session, pairs, sample, progress or Silent())
-        tables, rows = [], []
+        tables, rows, nulls = [], [], []
         for pair in pairs:
             up, down = (session.sae_ranges[number] for number in pair)
             src, dst = _edges_of(work.store, up, down)
             tables.append(_measured(sums[pair], up, down, src, dst))
             rows.append(_answer(sums[pair], up, down, src, dst))
+            if up.site == "res":
+                nulls.append((down.number, _threshold(work.store, sums[pair], up, down, seed)))
         settings = {"exhaustive": True, "tokens": len(sample), "seed": seed, "text": session.identity()}
-        record_effects(work, pa.concat_tables(tables), settings)
+        known = [(sae, *null) for sae, null in nulls if null is not None]
+        record_effects(work, pa.concat_tables(tables), known, settings)
     return Result.of(_COLUMNS, rows)
 
 
@@ -130,6 +136,22 @@ def _measured(sums: EffectSums, up: SaeRange, down: SaeRange, src: Indices, dst:
         for name, values in edge_columns(sums, src, dst).items()
     }
     return pa.table({**columns, **measured})
+
+
+def _threshold(
+    store: Store, sums: EffectSums, up: SaeRange, down: SaeRange, seed: int
+) -> tuple[float, float] | None:
+    """Return (low, high) of `effect` on edges between two SAEs; None where nothing was measured."""
+    rows = store.rows(
+        "select coalesce(density, 0) from feature where id >= $first and id < $last order by id",
+        {"first": up.first_id, "last": up.first_id + up.n_features},
+    )
+    # As counts: firing rates are only compared.
+    n_active = np.round(np.array(rows, dtype=np.float64)[:, 0] * 1e9).astype(np.int64)
+    effects = sums.effects()
+    sure = effects.effect_n >= SUPPORT
+    rng = np.random.default_rng([seed, up.number, down.number])
+    return effect_thresholds(effects.src[sure], effects.dst[sure], effects.effect[sure], n_active, rng)
 
 
 def _answer(sums: EffectSums, up: SaeRange, down: SaeRange, src: Indices, dst: Indices) -> tuple[object, ...]:

@@ -80,7 +80,9 @@ class Session:
 
         Raises SourceError: there are none.
         """
-        rows = self._store.rows("select distinct dst_sae from pair where n_edges > 0 order by dst_sae")
+        rows = self._store.rows(
+            "select distinct dst_sae from pair where n_edges > 0 and kind <> 'far' order by all"
+        )
         if not rows:
             raise SourceError(
                 f"{self._store.path} has no edges, so nothing upstream of anything can be removed"

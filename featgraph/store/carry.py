@@ -57,9 +57,11 @@ class UserData:
     """Columns src, dst and those of `MEASURED` that the graph has."""
     journals: Sequence[Path]
     """Answers that are not yet in the graph."""
+    n_far: int = 0
+    """Edges of kind far, which never go along: they say what the features of that text carried."""
 
     def __bool__(self) -> bool:
-        return bool(self.labels.num_rows or self.ablations.num_rows or self.journals)
+        return bool(self.labels.num_rows or self.ablations.num_rows or self.journals or self.n_far)
 
     def lost(self, saes: Sequence[SaeIdentity], model: str | None) -> list[str]:
         """Return a phrase for all that does not go along to a graph with these SAEs and this model.
@@ -76,6 +78,10 @@ class UserData:
             f"{n} label{'s' * (n > 1)} {source!r} of {place}, which is another SAE now"
             for (source, place), n in sorted(lost.items())
         ]
+        if self.n_far:
+            phrases.append(
+                f"{self.n_far} edge{'s' * (self.n_far > 1)} of kind far, which `featgraph attribute` adds again"
+            )
         same_model = _model(self.manifest) == model
         ends = zip(*(self.ablations[name].to_pylist() for name in ("src", "dst")), strict=True)
         n = sum(not same_model or None in (_new_id(kept, src), _new_id(kept, dst)) for src, dst in ends)
@@ -172,6 +178,7 @@ def user_data(path: Path, *, force: bool = False) -> UserData | None:
                 connection.sql(_LABELS).to_arrow_table(),
                 connection.sql(f"select {asked} from edge where {some}").to_arrow_table(),
                 journals,
+                int(connection.execute("select count(*) from edge where kind = 'far'").fetchall()[0][0]),
             )
         finally:
             connection.close()

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from featgraph.ablation.attributing import attribute, attribute_logits
 from featgraph.ablation.gradients import TargetTokens, carried
 from featgraph.ablation.logits import logit_changes
+from featgraph.ablation.sampled import ablate_exhaustively
 from featgraph.cli import app
-from featgraph.errors import SourceError, UsageError
+from featgraph.errors import SourceError, StoreError, UsageError
 from featgraph.ingestion import ingest
 from featgraph.recipe import read_recipe
 from featgraph.store import open_store
@@ -319,3 +320,23 @@ def test_a_graph_without_a_text_has_nothing_to_attribute(small_recipe: Path, tmp
     ingest(read_recipe(tmp_path / small_recipe.name).data_free(), tmp_path / "free.featgraph")
     with pytest.raises(SourceError, match="made without a text"):
         attribute(tmp_path / "free.featgraph", ["1/res/0"])
+
+
+def test_an_ingest_names_the_far_edges_that_it_would_drop(graph: Path) -> None:
+    attribute(graph, busiest(graph, 1), top=30, tokens=8, write=True)
+    recipe = read_recipe(graph.parent / "small.toml")
+    with pytest.raises(StoreError, match=r"\d+ edges? of kind far, .*--force drops it"):
+        ingest(recipe, graph)
+    ingest(recipe, graph, force=True)
+    with open_store(graph) as store:
+        assert store.rows("select count(*) from edge where kind = 'far'") == [(0,)]
+
+
+def test_far_edges_do_not_change_an_exhaustive_ablation(graph: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(graph, graph.with_name("other.featgraph")))
+    attribute(graph, busiest(graph, 1), top=30, tokens=8, write=True)
+    assert ablate_exhaustively(graph, tokens=20).rows == ablate_exhaustively(other, tokens=20).rows
+    assert is_whole(verify(graph))
+    with open_store(graph) as store:
+        assert store.rows("select count(*) from threshold where measure = 'effect'") != [(0,)]
+        assert store.rows("select count(*) from edge where kind = 'far' and effect is not null") == [(0,)]
