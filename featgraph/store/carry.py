@@ -79,9 +79,8 @@ class UserData:
             for (source, place), n in sorted(lost.items())
         ]
         if self.n_far:
-            phrases.append(
-                f"{self.n_far} edge{'s' * (self.n_far > 1)} of kind far, which `featgraph attribute` adds again"
-            )
+            some = f"{self.n_far} edge{'s' * (self.n_far > 1)} of kind far"
+            phrases.append(f"{some}, which `featgraph attribute` adds again")
         same_model = _model(self.manifest) == model
         ends = zip(*(self.ablations[name].to_pylist() for name in ("src", "dst")), strict=True)
         n = sum(not same_model or None in (_new_id(kept, src), _new_id(kept, dst)) for src, dst in ends)
